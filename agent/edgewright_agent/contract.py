@@ -1,0 +1,121 @@
+"""Names and shapes that the pipeline writes and the device reads: the only module both sides share.
+
+Everything here is plain data over the standard library, so a device pays nothing for importing it.
+
+>>> dsse_pae("application/vnd.in-toto+json", b"{}")
+b'DSSEv1 28 application/vnd.in-toto+json 2 {}'
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any
+
+# --- OCI media types (OCI image-spec 1.1; CNCF ModelPack model-spec 0.0.7) -------------------------------------
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+OCI_EMPTY_BYTES = b"{}"
+MODEL_ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
+MODEL_CONFIG = "application/vnd.cncf.model.config.v1+json"
+LAYER_WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
+LAYER_WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw"
+LAYER_DOC = "application/vnd.cncf.model.doc.v1.raw"
+LAYER_DATASET = "application/vnd.cncf.model.dataset.v1.raw"
+SIGSTORE_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+TUF_METADATA = "application/vnd.dev.edgewright.tuf.v1+json"
+
+# --- annotations ----------------------------------------------------------------------------------------------
+ANNOTATION_CLASS = "dev.edgewright.hardware-class"
+ANNOTATION_MODEL = "dev.edgewright.model"
+ANNOTATION_VERSION = "dev.edgewright.model-version"
+ANNOTATION_FILEPATH = "org.cncf.model.filepath"
+ANNOTATION_TITLE = "org.opencontainers.image.title"  # without it `oras pull` skips the layer
+ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
+ANNOTATION_BUNDLE_CONTENT = "dev.sigstore.bundle.content"
+ANNOTATION_BUNDLE_PREDICATE = "dev.sigstore.bundle.predicateType"
+
+# --- statements (in-toto Statement v1 inside DSSE inside a Sigstore bundle v0.3) --------------------------------
+INTOTO_PAYLOAD = "application/vnd.in-toto+json"
+INTOTO_STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE_SIGN = "https://sigstore.dev/cosign/sign/v1"
+PREDICATE_GATE_REPORT = "https://edgewright.dev/gate-report/v1"
+
+# --- files of a model artifact (layer titles) -------------------------------------------------------------------
+FILE_MODEL = "model.onnx"
+FILE_RUNTIME = "runtime.json"  # runtime manifest: providers, threads, graph optimization, signature
+FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave when it was evaluated
+FILE_LABELS = "labels.json"  # optional: class names of the last output
+FILE_DRIFT = "drift.json"  # input and confidence reference of the validation data
+
+# --- TUF target paths and roles (TUF 1.0.33) --------------------------------------------------------------------
+TUF_REPOSITORY = "tuf"  # repository, under the registry's prefix, that holds the metadata files
+ROLE_ROLLOUT = "rollout"
+ASSIGNMENT_TARGET = "rollout/assignment.json"
+
+# --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
+MAX_MANIFEST_BYTES = 256 * 1024
+MAX_TUF_BYTES = 512 * 1024
+MAX_BUNDLE_BYTES = 256 * 1024
+MAX_ASSIGNMENT_BYTES = 512 * 1024
+MAX_REFERRERS = 32
+MAX_LAYERS = 64
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def digest_of(data: bytes) -> str:
+    """Return the OCI digest of `data` (`sha256:<64 hex>`)."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: object) -> bool:
+    """Whether `text` is a well-formed sha256 digest (OCI image-spec, Digests)."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def is_name(text: object) -> bool:
+    """Whether `text` is a legal model, class or group name (lower case, digits, single dashes, ≤ 63)."""
+    return isinstance(text, str) and len(text) <= 63 and _NAME.fullmatch(text) is not None
+
+
+def canonical_json(document: Any) -> bytes:
+    """Serialize to the one byte string that equal documents share: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def artifact_target(model: str, hardware_class: str, digest: str) -> str:
+    """Return the TUF target path of one lane's artifact; the target's bytes are its OCI manifest."""
+    return f"artifacts/{model}/{hardware_class}/{digest.removeprefix('sha256:')}"
+
+
+def tuf_tag(path: str) -> str:
+    """Return the registry tag that carries a TUF metadata or target file (`rollout/a.json` → `rollout.a.json`)."""
+    return path.replace("/", ".")
+
+
+def fallback_tag(digest: str) -> str:
+    """Return the tag that lists a manifest's referrers (OCI distribution-spec 1.1, Referrers Tag Schema)."""
+    return digest.replace(":", "-")
+
+
+def dsse_pae(payload_type: str, payload: bytes) -> bytes:
+    """Return the bytes a DSSE signature covers (DSSE 1.0, pre-authentication encoding)."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def key_hint(public_key_der: bytes) -> str:
+    """Return the public key hint of a Sigstore bundle: base64(sha256(SubjectPublicKeyInfo DER))."""
+    return base64.b64encode(hashlib.sha256(public_key_der).digest()).decode()
+
+
+def selector_matches(match_labels: dict[str, str], labels: dict[str, str]) -> bool:
+    """Whether a device with `labels` belongs to a group; every pair must match, an empty selector takes all."""
+    return all(labels.get(key) == value for key, value in match_labels.items())

@@ -1,0 +1,55 @@
+"""Every error a person can cause or meet, under one root, each with the exit code of the command line.
+
+>>> raise GateError("digit-reader on raspberry-pi-4 has no passing gate report", hint="edgewright run")
+Traceback (most recent call last):
+edgewright.errors.GateError: digit-reader on raspberry-pi-4 has no passing gate report
+"""
+
+from __future__ import annotations
+
+
+class EdgewrightError(Exception):
+    """A failure to be shown without a traceback: what happened, to what, and what to do next.
+
+    Args:
+        message: One sentence that names the thing and what is wrong with it.
+        hint: What to do next, ideally a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SpecError(EdgewrightError):
+    """The YAML under review is wrong (exit code 1)."""
+
+
+class BuildError(EdgewrightError):
+    """A model cannot be trained, exported, optimized or evaluated as described (exit code 1)."""
+
+
+class GateError(EdgewrightError):
+    """A gate or a policy says no (exit code 2)."""
+
+    exit_code = 2
+
+
+class TrustError(EdgewrightError):
+    """A key, signature or metadata file is missing, wrong or out of date (exit code 2)."""
+
+    exit_code = 2
+
+
+class NetworkError(EdgewrightError):
+    """A registry cannot be reached or answers badly (exit code 3)."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(EdgewrightError):
+    """This machine lacks something: a program, disk space, a permission (exit code 3)."""
+
+    exit_code = 3

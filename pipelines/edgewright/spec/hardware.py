@@ -1,0 +1,218 @@
+"""The hardware class: what one kind of device is and can sustain, and the limits every model on it must meet."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from edgewright.spec.base import Document, Name, Spec
+from edgewright.spec.quantity import (
+    BitsPerSecond,
+    Bytes,
+    BytesPerSecond,
+    Celsius,
+    Megahertz,
+    Milliseconds,
+    Percent,
+    Seconds,
+    Watts,
+)
+
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+
+
+class Cpu(Spec):
+    """The processor that runs the model, or feeds the accelerator that does."""
+
+    arch: Literal["amd64", "arm64", "armv7", "riscv64"]
+    """Instruction set architecture, in OCI platform words."""
+    model: str
+    """Core name, for example `cortex-a72`."""
+    cores: int = Field(ge=1, le=512)
+    """Number of cores."""
+    clock: Megahertz
+    """Sustained clock of one core."""
+    isa: tuple[str, ...] = ()
+    """Instruction set extensions that change speed or results: `neon`, `asimddp`, `sse4.2`, `avx2`, `vnni`, …"""
+
+
+class Accelerator(Spec):
+    """A GPU, NPU or VPU beside the processor."""
+
+    kind: Literal["gpu", "npu", "vpu"]
+    """What it is."""
+    name: str
+    """Product name."""
+    compute_capability: str | None = None
+    """Vendor's capability number, for example CUDA `8.7`."""
+    memory: Bytes | None = None
+    """Memory of its own; absent when it shares the system's."""
+
+
+class Memory(Spec):
+    """Main memory."""
+
+    total: Bytes
+    """Fitted RAM."""
+    for_models: Bytes
+    """What the system leaves to models."""
+
+
+class Storage(Spec):
+    """Where models are stored."""
+
+    kind: Literal["sd", "emmc", "ssd", "nvme"]
+    """Technology."""
+    capacity: Bytes
+    """Size of the device."""
+    read: BytesPerSecond
+    """Sequential read rate."""
+    write: BytesPerSecond
+    """Sequential write rate."""
+
+
+class Power(Spec):
+    """Power envelope."""
+
+    budget: Watts
+    """Sustained power of the whole board."""
+    source: Literal["mains", "poe", "battery", "vehicle"]
+    """Where it comes from."""
+
+
+class Thermal(Spec):
+    """Thermal envelope."""
+
+    cooling: Literal["passive", "active"]
+    """How heat leaves."""
+    ambient_max: Celsius
+    """Hottest declared surroundings."""
+    throttle_at: Celsius
+    """Die temperature at which the clock drops."""
+
+
+class Connectivity(Spec):
+    """How a device reaches a registry."""
+
+    mode: Literal["always", "intermittent", "offline"]
+    """`offline` devices are updated from a bundle file."""
+    downlink: BitsPerSecond | None = None
+    """Usual download rate."""
+    metered: bool = False
+    """Whether bytes cost money."""
+
+
+class Runtime(Spec):
+    """The inference engine and its session settings."""
+
+    engine: Literal["onnxruntime"] = "onnxruntime"
+    """Engine."""
+    versions: str
+    """Versions of the engine that may run the model, as a PEP 440 range."""
+    providers: tuple[str, ...] = Field(min_length=1)
+    """ONNX Runtime execution providers in order of preference; the last one must always work."""
+    threads: int = Field(default=1, ge=1, le=512)
+    """Intra-op threads."""
+    arena: bool = True
+    """Whether the CPU memory arena is used (faster, more memory)."""
+    graph_optimization: Literal["disabled", "basic", "extended", "all"] = "extended"
+    """ONNX Runtime graph optimization level; `extended` is the highest portable one."""
+
+
+class Latency(Spec):
+    """Latency percentiles of a one-sample inference."""
+
+    p95: Milliseconds
+    """95th percentile."""
+    p99: Milliseconds
+    """99th percentile."""
+
+
+class Limits(Spec):
+    """What every model on this class must meet; a model may narrow a limit for itself, never widen it."""
+
+    artifact_size: Bytes
+    """Sum of all layers of the artifact."""
+    load_time: Milliseconds
+    """From an empty process with the engine imported to a session that can run."""
+    latency: Latency
+    """One-sample inference."""
+    peak_memory: Bytes
+    """Peak resident memory over the bare engine."""
+
+
+class Emulation(Spec):
+    """How this class is represented where the hardware is absent."""
+
+    method: Literal["native", "qemu-user", "declared"]
+    """`declared`: cannot be emulated (GPU, NPU)."""
+    cpu: str | None = None
+    """CPU model for the emulator, for example `cortex-a72`."""
+
+
+class Poll(Spec):
+    """How often a device asks for news."""
+
+    interval: Seconds
+    """Time between polls."""
+    jitter: Percent = 20.0
+    """Random share of the interval added, so that a fleet does not ask at once."""
+    max_backoff: Seconds
+    """Longest wait after failures."""
+
+
+class UpdatePolicy(Spec):
+    """When and how a device of this class takes updates."""
+
+    poll: Poll
+    """Polling."""
+    bandwidth: BitsPerSecond | None = None
+    """Cap on downloads."""
+    disk_reserve: Bytes
+    """Space the agent never uses."""
+
+
+class RollbackPolicy(Spec):
+    """When a device gives up on a new model."""
+
+    attempts: int = Field(default=3, ge=1, le=20)
+    """Loads tried, counted durably before each, until the model is given up."""
+    health_timeout: Seconds = 60.0
+    """Longest a golden inference may take."""
+
+
+class HardwareClass(Document):
+    """One kind of device: `hardware/<class>.yaml`."""
+
+    description: str
+    """What it is and where it stands."""
+    cpu: Cpu
+    """Processor."""
+    accelerator: Accelerator | None = None
+    """Accelerator, if any."""
+    memory: Memory
+    """Main memory."""
+    storage: Storage
+    """Storage."""
+    power: Power
+    """Power."""
+    thermal: Thermal
+    """Thermal."""
+    connectivity: Connectivity
+    """Network."""
+    runtime: Runtime
+    """Inference engine."""
+    precisions: tuple[Precision, ...] = Field(min_length=1)
+    """Precisions the class runs well; `fp32` is always possible."""
+    limits: Limits
+    """Limits of every model."""
+    emulation: Emulation
+    """Emulated target."""
+    update_policy: UpdatePolicy
+    """Updates."""
+    rollback_policy: RollbackPolicy = RollbackPolicy()
+    """Rollback."""
+
+
+__all__ = ["HardwareClass", "Limits", "Name", "Precision"]

@@ -1,0 +1,179 @@
+"""The model: `models/<name>/model.yaml` and the Python it names (network, data, training)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from edgewright.spec.base import Document, Name, Spec
+from edgewright.spec.quantity import Bytes, Milliseconds
+
+Entry = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")]
+"""`module:function`, with the module looked up in the model's folder."""
+
+
+class Network(Spec):
+    """What builds the untrained network."""
+
+    factory: Entry
+    """`module:function` that returns a `torch.nn.Module`."""
+    arguments: dict[str, JsonValue] = {}
+    """Keyword arguments of the factory."""
+
+
+class Checkpoint(Spec):
+    """Trained weights as a safetensors file; exactly one of `path` and `uri`."""
+
+    path: str | None = None
+    """File, relative to the model's folder."""
+    uri: str | None = None
+    """`https://` or `file://` address."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Digest the file must have."""
+
+
+class Train(Spec):
+    """A training run small enough to be a step of the pipeline."""
+
+    entry: Entry
+    """`module:function(network, seed, **arguments)` that trains the network in place."""
+    seed: int = 0
+    """Seed of everything random."""
+    arguments: dict[str, JsonValue] = {}
+    """More keyword arguments."""
+
+
+class Tensor(Spec):
+    """One input or output of the network."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """Name in the ONNX graph."""
+    dtype: Literal["float32", "int64", "int32", "uint8"] = "float32"
+    """Element type."""
+    shape: tuple[int | Literal["batch"], ...] = Field(min_length=1)
+    """Dimensions; `batch` is the dynamic one and comes first."""
+
+
+class Signature(Spec):
+    """Inputs and outputs, in the order the network takes and gives them."""
+
+    inputs: tuple[Tensor, ...] = Field(min_length=1)
+    """Inputs."""
+    outputs: tuple[Tensor, ...] = Field(min_length=1)
+    """Outputs."""
+
+
+class Data(Spec):
+    """Where samples come from; each function returns `(inputs, targets)`: a dict of arrays and an array."""
+
+    calibration: Entry
+    """Samples for quantization; never part of validation."""
+    validation: Entry
+    """Held-out samples on which accuracy is measured."""
+
+
+class Metric(Spec):
+    """What is measured on the validation data, and what must hold."""
+
+    name: Literal["accuracy"] = "accuracy"
+    """Share of samples whose largest output is the target."""
+    floor: float = Field(ge=0, le=1)
+    """Lowest value that may ship."""
+    max_drop: float = Field(ge=0, le=1)
+    """Largest loss against the fp32 network on the same samples."""
+
+
+class Optimization(Spec):
+    """What may be tried to make the model smaller or faster."""
+
+    recipes: tuple[Literal["static-int8"], ...] = ("static-int8",)
+    """Recipes, used where the hardware class supports their precision; none of them: fp32."""
+
+
+class Golden(Spec):
+    """Inputs a device replays after installing, with the outputs this artifact gave."""
+
+    samples: int = Field(default=8, ge=1, le=256)
+    """How many validation samples are shipped."""
+    atol: float = Field(default=1e-2, ge=0)
+    """Absolute tolerance of an output."""
+    rtol: float = Field(default=1e-2, ge=0)
+    """Relative tolerance of an output."""
+
+
+class LatencyOverride(Spec):
+    """Narrower latency limits."""
+
+    p95: Milliseconds | None = None
+    """95th percentile."""
+    p99: Milliseconds | None = None
+    """99th percentile."""
+
+
+class LimitsOverride(Spec):
+    """Limits of this model, narrower than the class's own."""
+
+    artifact_size: Bytes | None = None
+    """Sum of all layers."""
+    load_time: Milliseconds | None = None
+    """Load time."""
+    latency: LatencyOverride | None = None
+    """Latency."""
+    peak_memory: Bytes | None = None
+    """Peak memory."""
+
+
+class MetricOverride(Spec):
+    """Another floor or drop on one class."""
+
+    floor: float | None = Field(default=None, ge=0, le=1)
+    """Lowest value that may ship."""
+    max_drop: float | None = Field(default=None, ge=0, le=1)
+    """Largest loss against fp32."""
+
+
+class Override(Spec):
+    """What differs on one hardware class."""
+
+    hardware_class: Name
+    """The class."""
+    metric: MetricOverride | None = None
+    """Metric."""
+    limits: LimitsOverride | None = None
+    """Limits."""
+    optimization: Optimization | None = None
+    """Recipes."""
+
+
+class Model(Document):
+    """One model: `models/<name>/model.yaml`."""
+
+    model_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+    """Semantic version people know this model by; the tag of its OCI index."""
+    description: str
+    """What it does."""
+    license: str
+    """SPDX licence of the weights."""
+    network: Network
+    """Network."""
+    checkpoint: Checkpoint | None = None
+    """Weights from a file; either this or `train`."""
+    train: Train | None = None
+    """Weights from a training run; either this or `checkpoint`."""
+    signature: Signature
+    """Inputs and outputs."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes of the first output."""
+    data: Data
+    """Data sets."""
+    metric: Metric
+    """Metric and floor."""
+    optimization: Optimization = Optimization()
+    """Recipes to try."""
+    golden: Golden = Golden()
+    """Golden inference."""
+    classes: tuple[Name, ...] | None = None
+    """Hardware classes to build for; absent: all."""
+    overrides: tuple[Override, ...] = ()
+    """Differences per hardware class."""
