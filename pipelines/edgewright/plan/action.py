@@ -1,0 +1,92 @@
+"""One action: the key that says what a step would read, and the run that a missing key leads to.
+
+`action_key = sha256(stage version | spec slice | code | input digests | toolchain)`. Two steps with one key are one
+action: lanes that differ only in their limits share exports, and a reverted edit finds its old results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import BuildError
+from edgewright.plan.cache import Cache, Record
+from edgewright.plan.job import Job, Result
+from edgewright.plan.lane import StepId, classes_of
+from edgewright.plan.stage import STAGES, code_digests, host_name, tool_version, upstream
+from edgewright.spec.load import Workspace
+from edgewright_agent.contract import canonical_json
+
+Records = Mapping[StepId, Record]
+
+
+@dataclass(frozen=True)
+class Action:
+    """A step whose inputs are all known: its key, and what the key was made of."""
+
+    step: StepId
+    key: str
+    parts: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+
+def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
+    """Compute the action of `step` from the specs and the records of the steps it needs.
+
+    Raises:
+        KeyError: a needed record is absent (lanes that are blocked are simply absent for an index).
+    """
+    stage = STAGES[step.stage]
+    inputs: dict[str, str] = {}
+    for need in upstream(step, classes_of(workspace, step.model)):
+        if step.stage == "index":
+            if StepId("published", step.model, need.hardware_class) not in records:
+                continue
+            label = f"{need.stage}:{need.hardware_class}"
+        else:
+            label = need.stage
+        inputs.update({f"{label}/{name}": digest for name, digest in records[need].files.items()})
+    parts: dict[str, Any] = {
+        "stageVersion": stage.version,
+        "model": step.model,
+        "spec": stage.reads(workspace, step),
+        "inputs": inputs,
+        "tools": {name: tool_version(name) for name in stage.tools},
+    }
+    if stage.code:
+        parts["code"] = code_digests(workspace.root / "models" / step.model)
+    if stage.host:
+        parts["host"] = host_name()
+    key = hashlib.sha256(canonical_json({"stage": step.stage, **parts})).hexdigest()
+    return Action(step, key, parts, inputs)
+
+
+def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callable[[str], None]) -> Record:
+    """Run the stage and record what it gave; a failure records nothing.
+
+    Raises:
+        EdgewrightError: what the stage raises, its message made for a person.
+    """
+    step = action.step
+    stage = STAGES[step.stage]
+    module, _, function = stage.entry.partition(":")
+    run: Callable[[Job], Result] = getattr(importlib.import_module(module), function)
+    spec: dict[str, Any] = dict(action.parts["spec"])
+    if step.stage == "index":
+        spec["lanes"] = sorted(
+            {name.partition(":")[2].partition("/")[0] for name in action.inputs if name.startswith("published:")}
+        )
+        if not spec["lanes"]:
+            raise BuildError(f"{step.model}: every lane is blocked, so there is no version to publish")
+    with cache.scratch() as scratch:
+        out = Path(scratch)
+        inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
+        result = run(
+            Job(workspace.root, step.model, step.hardware_class, spec, inputs, out, progress)
+        )
+        outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+        return cache.store(action.key, action.parts, outputs, dict(result.facts))

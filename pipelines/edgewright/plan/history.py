@@ -1,0 +1,118 @@
+"""What each step was last made of, so that a plan can say *why* it must run again.
+
+One small JSON file per fleet (`.edgewright/state/steps.json`) maps steps to their last action key; the cache holds what
+that key was made of. Losing it costs explanations, never correctness.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewright.plan.action import Action
+from edgewright.plan.cache import Cache, Record
+from edgewright.plan.lane import StepId
+from edgewright.spec.load import Workspace
+
+
+class History:
+    """The last action key of every step."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / ".edgewright" / "state" / "steps.json"
+        try:
+            self._keys: dict[str, str] = json.loads(self._path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            self._keys = {}
+
+    def parts(self, step: StepId, cache: Cache) -> Mapping[str, Any] | None:
+        """Return what `step` was last made of, or None when it never ran (or its record is gone)."""
+        key = self._keys.get(str(step))
+        record = cache.record(key) if key else None
+        return record.parts if record else None
+
+    def remember(self, records: Mapping[StepId, Record]) -> None:
+        """Note the keys of results at hand; written only when something changed."""
+        keys = {**self._keys, **{str(step): record.key for step, record in records.items()}}
+        if keys == self._keys:
+            return
+        self._keys = keys
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=self._path.parent)
+        with os.fdopen(handle, "w") as stream:
+            json.dump(keys, stream, indent=0, sort_keys=True)
+        Path(part).replace(self._path)
+
+
+def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> str:
+    """Return what differs between an action and its predecessor, most telling cause first."""
+    after = action.parts
+    causes = [
+        f"{_place(workspace, action.step, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
+        for path, old, new in _differences(before.get("spec", {}), after["spec"])
+    ]
+    causes += [f"code {name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
+    causes += [
+        f"{name} {old or 'absent'} → {new or 'absent'}"
+        for name, old, new in _pairs(before.get("tools", {}), after["tools"])
+    ]
+    if before.get("stageVersion") != after["stageVersion"]:
+        causes.append(f"stage {action.step.stage} is newer")
+    if before.get("host") != after.get("host"):
+        causes.append("measured on another machine")
+    causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
+    shown = "; ".join(causes[:3])
+    return shown + (f"; and {len(causes) - 3} more" if len(causes) > 3 else "") if causes else "result is gone"
+
+
+def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            found
+            for key in sorted({*old, *new})
+            for found in _differences(old.get(key), new.get(key), (*path, key))
+        ]
+    return [] if old == new or path[:1] == ("sources",) else [(path, old, new)]
+
+
+def _pairs(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
+    return [
+        (name, old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [name for name, _, _ in _pairs(old, new)]
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "absent"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _place(workspace: Workspace, step: StepId, path: tuple[str, ...]) -> str:
+    """Return `file:line ` of the YAML a slice's path came from, or nothing when it is not one line of YAML."""
+    hardware = f"hardware/{step.hardware_class}.yaml"
+    model = f"models/{step.model}/model.yaml"
+    candidates = [(hardware, path), (hardware, ("cpu", *path)), (model, path), ("fleet.yaml", path)]
+    if path[:1] == ("recipes",):
+        candidates.insert(0, (model, ("optimization", *path)))
+    for file, location in candidates:
+        if (file.startswith("hardware/") and step.hardware_class is None) or not location:
+            continue
+        line = workspace.line(file, location)
+        if line is not None:
+            return f"{line} "
+    return ""

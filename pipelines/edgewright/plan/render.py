@@ -1,0 +1,94 @@
+"""How a plan reads: a table for the terminal, Markdown for a pull request, JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from edgewright.plan.lane import Lane, lanes
+from edgewright.plan.resolve import Plan, Step
+from edgewright.spec.load import Workspace
+
+Row = tuple[str, str, str, str]
+HEADINGS: Row = ("model", "class", "to do", "why")
+
+
+def rows(workspace: Workspace, plan: Plan) -> list[Row]:
+    """Return one row per lane and per index: model, class, what is to be done, why."""
+    found = []
+    for name in sorted(workspace.models):
+        own = [step for step in plan.steps if step.id.model == name and step.id.stage == "checkpoint"]
+        found.append((name, "–", *_summary(own)))
+        found += [
+            (name, lane.hardware_class, *_summary(plan.of(lane)))
+            for lane in lanes(workspace)
+            if lane.model == name
+        ]
+        index = [step for step in plan.steps if step.id.model == name and step.id.stage == "index"]
+        found.append((name, "all", *_summary(index)))
+    return found
+
+
+def _summary(steps: Iterable[Step]) -> tuple[str, str]:
+    steps = list(steps)
+    run = [step for step in steps if step.state == "run"]
+    if run:
+        first, last = run[0].id.stage, run[-1].id.stage
+        return (first if first == last else f"{first} → {last}"), run[0].cause
+    held = next((step for step in steps if step.state == "blocked"), None)
+    return ("blocked", held.cause) if held else ("up to date", "")
+
+
+def table(head: Row, body: list[Row]) -> str:
+    """Return aligned columns; the last one is free to be long."""
+    widths = [max(len(row[column]) for row in [head, *body]) for column in range(3)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
+        for row in [head, *body]
+    )
+
+
+def conclusion(plan: Plan) -> str:
+    """Return one sentence that says what the plan comes to."""
+    held = {(step.id.model, step.id.hardware_class) for step in plan.steps if step.state == "blocked"}
+    lanes_to_run = {
+        (step.id.model, step.id.hardware_class) for step in plan.to_run if step.id.hardware_class is not None
+    }
+    blocked = f"; {len(held)} blocked by a gate" if held else ""
+    if not plan.to_run:
+        return f"Nothing to do: every result is at hand{blocked}."
+    return f"{len(plan.to_run)} steps in {len(lanes_to_run)} lanes to run{blocked}. Next: edgewright run"
+
+
+def markdown(workspace: Workspace, plan: Plan) -> str:
+    """Return the plan as a pull-request comment."""
+    lines = ["### Edgewright plan", "", conclusion(plan), "", "| model | class | to do | why |", "|---|---|---|---|"]
+    lines += [
+        f"| {model} | {name} | {todo} | {why} |"
+        for model, name, todo, why in rows(workspace, plan)
+        if todo != "up to date"
+    ]
+    return "\n".join(lines if plan.to_run or len(lines) > 6 else lines[:3])
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON values."""
+    return {
+        "version": 1,
+        "steps": [
+            {
+                "model": step.id.model,
+                "stage": step.id.stage,
+                "hardwareClass": step.id.hardware_class,
+                "state": step.state,
+                "cause": step.cause,
+                "actionKey": step.record.key if step.record else None,
+            }
+            for step in plan.steps
+        ],
+    }
+
+
+def lane_of(step: Step) -> Lane | None:
+    """Return the lane a step belongs to, or None for a step of the model as a whole."""
+    return Lane(step.id.model, step.id.hardware_class) if step.id.hardware_class else None

@@ -1,0 +1,235 @@
+"""The stages of a lane: what each reads from the specs, what it needs from earlier stages, which tools shape its bytes.
+
+The table `STAGES` is the whole pipeline. A stage's `version` is raised when its code starts to give another result for
+the same input; its `reads` returns the slice of the specs it may see, which is also all that its action key knows.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from edgewright.errors import TrustError
+from edgewright.plan.lane import StepId
+from edgewright.spec.limits import effective_limits, effective_metric, effective_optimization, limit_sources
+from edgewright.spec.load import Workspace
+
+Slice = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of every lane (or, when `per_model`, of every model).
+
+    Attributes:
+        entry: `module:function` that does it, imported only when it runs.
+        version: Raised when the same input would give another result.
+        needs: Earlier stages whose files it reads.
+        reads: Returns the spec slice it sees.
+        tools: Distributions whose versions are part of the action key.
+        code: Whether it imports the Python beside `model.yaml`.
+        host: Whether its figures belong to the machine that made them.
+    """
+
+    name: str
+    entry: str
+    version: int
+    reads: Callable[[Workspace, StepId], Slice]
+    needs: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    code: bool = False
+    host: bool = False
+    per_model: bool = False
+
+
+def dump(spec: BaseModel | None) -> Any:
+    """Return a spec as JSON values in the words of the YAML, quantities as numbers, absent keys left out."""
+    return None if spec is None else spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _checkpoint(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    source = {"checkpoint": dump(model.checkpoint)} if model.checkpoint else {"train": dump(model.train)}
+    return {"network": dump(model.network), **source}
+
+
+def _exported(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    return {"network": dump(model.network), "signature": dump(model.signature)}
+
+
+def _optimized(workspace: Workspace, step: StepId) -> Slice:
+    model, hardware = _both(workspace, step)
+    return {
+        "recipes": dump(effective_optimization(model, str(step.hardware_class)))["recipes"],
+        "precisions": list(hardware.precisions),
+        "arch": hardware.cpu.arch,
+        "isa": list(hardware.cpu.isa),
+        "runtime": dump(hardware.runtime),
+        "data": {"calibration": model.data.calibration},
+        "signature": dump(model.signature),
+    }
+
+
+def _evaluated(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    return {
+        "data": dump(model.data),
+        "metric": {"name": model.metric.name},
+        "golden": dump(model.golden),
+        "labels": list(model.labels),
+        "signature": dump(model.signature),
+    }
+
+
+def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
+    _, hardware = _both(workspace, step)
+    return {
+        "runtime": dump(hardware.runtime),
+        "emulation": dump(hardware.emulation),
+        "accelerator": dump(hardware.accelerator),
+    }
+
+
+def _packaged(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    return {
+        "modelVersion": model.model_version,
+        "description": model.description,
+        "license": model.license,
+        "hardwareClass": step.hardware_class,
+    }
+
+
+def _gated(workspace: Workspace, step: StepId) -> Slice:
+    model, hardware = _both(workspace, step)
+    name = str(step.hardware_class)
+    return {
+        "limits": dump(effective_limits(hardware, model, name)),
+        "metric": dump(effective_metric(model, name)),
+        "modelVersion": model.model_version,
+        "sources": limit_sources(model, step.model, name),
+    }
+
+
+def _signing(workspace: Workspace) -> Slice:
+    signing = workspace.fleet.signing
+    public = workspace.root / signing.public_key
+    try:
+        digest = hashlib.sha256(public.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TrustError(
+            f"no signing key: cannot read {signing.public_key} ({error.strerror})",
+            hint="make the keys once with `edgewright keys init`",
+        ) from error
+    return {"signing": dump(signing), "publicKeySha256": digest}
+
+
+def _signed(workspace: Workspace, _step: StepId) -> Slice:
+    return _signing(workspace)
+
+
+def _published(workspace: Workspace, _step: StepId) -> Slice:
+    return {"registry": dump(workspace.fleet.registry)}
+
+
+def _index(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    return {
+        "modelVersion": model.model_version,
+        "registry": dump(workspace.fleet.registry),
+        "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
+        **_signing(workspace),
+    }
+
+
+def _both(workspace: Workspace, step: StepId) -> tuple[Any, Any]:
+    return workspace.models[step.model], workspace.hardware[str(step.hardware_class)]
+
+
+_RUN = ("numpy", "onnxruntime")
+_TRAIN = ("numpy", "safetensors", "scikit-learn", "torch")
+
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "checkpoint", "edgewright.build.checkpoint:run", 1, _checkpoint,
+            tools=_TRAIN, code=True, per_model=True,
+        ),
+        Stage(
+            "exported", "edgewright.build.export:run", 1, _exported,
+            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
+        ),
+        Stage(
+            "optimized", "edgewright.build.optimize:run", 1, _optimized,
+            needs=("exported",), tools=("onnx", *_RUN), code=True,
+        ),
+        Stage(
+            "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
+            needs=("exported", "optimized"), tools=_RUN, code=True,
+        ),
+        Stage(
+            "benchmarked", "edgewright.bench.measure:run", 1, _benchmarked,
+            needs=("optimized", "evaluated"), tools=_RUN, host=True,
+        ),
+        Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
+        Stage("gated", "edgewright.bench.gate:run", 1, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
+        Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
+        Stage(
+            "index", "edgewright.publish.version:run", 1, _index,
+            needs=("packaged", "published"), per_model=True,
+        ),
+    )
+}  # fmt: skip
+
+LANE_STAGES = tuple(name for name, stage in STAGES.items() if not stage.per_model)
+
+
+def upstream(step: StepId, classes: list[str]) -> list[StepId]:
+    """Return the steps whose files `step` reads; the index reads those of every class of its model."""
+    stage = STAGES[step.stage]
+    if step.stage == "index":
+        return [StepId(need, step.model, name) for name in classes for need in stage.needs]
+    return [
+        StepId(need, step.model, None if STAGES[need].per_model else step.hardware_class)
+        for need in stage.needs
+    ]
+
+
+@functools.cache
+def tool_version(distribution: str) -> str:
+    """Return the installed version of a distribution, or `absent`."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+@functools.cache
+def host_name() -> str:
+    """Return what identifies this machine's speed: its processor's own name, as Linux tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return "unknown processor"
+
+
+def code_digests(folder: Path) -> dict[str, str]:
+    """Return file name → sha256 of every Python file beside a model's YAML."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.py"))
+        if "__pycache__" not in path.parts
+    }
