@@ -1,0 +1,40 @@
+# The two commands of the README are `make demo` and `make test`; each works alone on a fresh checkout.
+# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`).
+
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench ui bootstrap real-parts clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: bootstrap real-parts ## the whole path on this machine: from fleet.yaml to verified models on three agents
+	@$(BIN)/edgewright demo
+
+test: bootstrap real-parts ## every test: unit, command line, real registry and agents, power cuts, attacks
+	@$(BIN)/pytest --ignore=tests/benchmarks $(PYTEST_ARGS)
+
+check: bootstrap ## lint, format, types, which package may import what, links and commands in the documents
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/unit/test_imports.py
+	@$(BIN)/python scripts/check_docs.py
+
+bench: bootstrap real-parts ## figures, printed as ratios against a peer in the same run; nothing asserts a time
+	@$(BIN)/pytest tests/benchmarks -s $(PYTEST_ARGS)
+
+ui: bootstrap ## the Dagster UI on this fleet
+	@$(BIN)/edgewright ui
+
+bootstrap: ## only make .venv
+	@scripts/bootstrap
+
+real-parts: ## only fetch docker-registry, cosign and oras into .edgewright/tools
+	@scripts/real-parts
+
+clean: ## remove caches and build results; keeps .venv, tools and keys
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .edgewright/ci
+	find agent pipelines models tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
