@@ -1,0 +1,211 @@
+"""Real parts for tests: the programs in `.edgewright/tools/bin`, run as processes on this machine only.
+
+>>> registry = Registry(require("docker-registry"), tmp_path / "registry")   # doctest: +SKIP
+>>> registry.start()                                                         # doctest: +SKIP
+>>> Tool(require("oras"), tmp_path)("push", "--plain-http", f"{registry.host}/x:1", "file")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".edgewright" / "tools" / "bin"
+NOTHING_MAY_BE_SKIPPED = os.environ.get("EDGEWRIGHT_REQUIRE_REAL") == "1"
+
+START_DEADLINE_S = 20.0
+"""How long a process may take until it accepts connections; here it takes about 0.1 s."""
+
+TOOL_DEADLINE_S = 120.0
+"""A client that runs longer hangs."""
+
+# Discard service: nothing listens there, so a program that reaches for the internet fails at once.
+DEAD_PROXY = "http://127.0.0.1:9"
+
+
+def require(tool: str) -> Path:
+    """Return the path of a real program, or skip the test saying how to get it.
+
+    With `EDGEWRIGHT_REQUIRE_REAL=1` a missing program fails the test instead.
+    """
+    unpacked = TOOLS / tool
+    if unpacked.exists():
+        return unpacked
+    if found := shutil.which(tool):
+        return Path(found)
+    reason = f"{tool} is not on this machine: run scripts/real-parts"
+    if NOTHING_MAY_BE_SKIPPED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Tool:
+    """A command-line program that can reach this machine and nothing else.
+
+    Calling it never raises on a bad exit code: whether the program agrees is what tests ask.
+
+    Attributes:
+        path: The program.
+        home: Its HOME and working folder.
+        environment: Added to every call.
+    """
+
+    path: Path
+    home: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self, *args: str | Path, stdin: str | None = None, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it to its end; keyword arguments become environment variables."""
+        return subprocess.run(
+            [str(self.path), *map(str, args)],
+            cwd=cwd or self.home,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(self.home),
+                "DOCKER_CONFIG": str(self.home / ".docker"),
+                "HTTP_PROXY": DEAD_PROXY,
+                "HTTPS_PROXY": DEAD_PROXY,
+                "NO_PROXY": "127.0.0.1,localhost",
+                **self.environment,
+                **environment,
+            },
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=TOOL_DEADLINE_S,
+            check=False,
+        )
+
+
+@dataclass
+class Registry:
+    """A docker-registry process of its own, on a free port of 127.0.0.1.
+
+    `stop` and `start` keep address and content, so a test can take the network away and give it back.
+
+    Attributes:
+        program: docker-registry.
+        folder: Holds its configuration, log and content.
+        auth: The `auth` section of its configuration.
+        tls: Certificate chain and key (PEM files); plain HTTP without.
+        ca_file: What a client must trust to talk to it.
+        username: Who may push, when it asks for a login.
+        password: Its password.
+    """
+
+    program: Path
+    folder: Path
+    auth: Mapping[str, Any] | None = None
+    tls: tuple[Path, Path] | None = None
+    ca_file: Path | None = None
+    username: str | None = None
+    password: str | None = None
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def host(self) -> str:
+        """`127.0.0.1:port`, as image references write it."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"{'https' if self.tls else 'http'}://{self.host}"
+
+    @property
+    def storage(self) -> Path:
+        """Root of what it stores (`docker/registry/v2/…` below it)."""
+        return self.folder / "storage"
+
+    @property
+    def log(self) -> Path:
+        """Everything it printed, request by request."""
+        return self.folder / "log"
+
+    def blob_path(self, digest: str) -> Path:
+        """Return where the registry keeps a blob or manifest, for tests that corrupt it."""
+        algorithm, _, value = digest.partition(":")
+        return self.storage / "docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
+
+    def start(self) -> None:
+        """Start it and return once it answers."""
+        assert self._process is None, "it runs already"
+        self.storage.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
+        config = self.folder / "config.yml"
+        config.write_text(json.dumps(self._configuration()))  # JSON is YAML
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self.program), "serve", str(config)],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"PATH": os.defpath, "HOME": str(self.folder), "OTEL_TRACES_EXPORTER": "none"},
+            )
+        self._wait_until_it_answers(self._process)
+
+    def stop(self) -> None:
+        """Take it away; does nothing when it is not running."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _configuration(self) -> dict[str, Any]:
+        http: dict[str, Any] = {"addr": self.host, "secret": "test"}
+        if self.tls:
+            http["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+        return {
+            "version": 0.1,
+            "log": {"level": "info"},
+            # No cache: a test that corrupts a file on disk must be served the corrupted file.
+            "storage": {
+                "filesystem": {"rootdirectory": str(self.storage)},
+                "delete": {"enabled": True},
+                "maintenance": {"uploadpurging": {"enabled": False}},
+            },
+            "http": http,
+            **({"auth": self.auth} if self.auth else {}),
+        }
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                self._process = None
+                raise RuntimeError(f"docker-registry ended at once:\n{self.log.read_text()[-2000:]}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.01)  # poll again; readiness is decided by the connection above
+        self.stop()
+        raise RuntimeError(f"docker-registry did not answer on {self.host} in {START_DEADLINE_S} s")
