@@ -1,0 +1,288 @@
+"""One HTTP exchange with a registry, made patient: retries, redirects, log-in, time-outs, plain errors.
+
+>>> exchange = Exchange()
+>>> exchange.send("GET", "https://registry.example/v2/", scope="acme/digit-reader").status  # doctest: +SKIP
+200
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from edgewright.errors import EnvironmentFault, NetworkError
+from edgewright.publish.http_auth import (
+    Challenge,
+    Credentials,
+    basic_header,
+    origin,
+    parse_challenge,
+    token_request,
+)
+
+TRANSIENT = frozenset({429, 502, 503, 504})
+ATTEMPTS = 5
+BACKOFF_S = 0.25  # doubled after every attempt: at most 4 s in all without Retry-After
+MAX_RETRY_AFTER_S = 30.0
+MAX_REDIRECTS = 5
+MAX_ANSWER_BYTES = 512 * 1024
+TIMEOUT_S = (10.0, 60.0)  # connect, between two reads
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said.
+
+    Attributes:
+        url: Where it was said, after redirects.
+        body: At most the limit the caller gave.
+        complete: Whether `body` is all of it.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    complete: bool
+
+
+class Transient(Exception):
+    """An exchange that may work a moment later."""
+
+    def __init__(self, sentence: str, wait_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
+
+
+class _NoAuth(requests.auth.AuthBase):
+    """Keeps requests from looking into ~/.netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+@dataclass
+class Exchange:
+    """A session with one registry; log-ins are remembered per repository.
+
+    Attributes:
+        credentials: User name and password; sent to the registry itself (Basic) or to the realm it names
+            (Bearer).
+        ca_file: Certificate authority of a private registry, PEM.
+        sleep: Waits between attempts; a test hands in its own.
+    """
+
+    credentials: Credentials | None = None
+    ca_file: Path | None = None
+    timeout_s: tuple[float, float] = TIMEOUT_S
+    attempts: int = ATTEMPTS
+    sleep: Callable[[float], None] = time.sleep
+    _session: requests.Session = field(default_factory=requests.Session, repr=False)
+    _authorization: dict[tuple[tuple[str, str, int], str], str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._session.auth = _NoAuth()
+        self._session.headers["User-Agent"] = "edgewright"
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise EnvironmentFault(f"registry.caFile {self.ca_file} does not exist")
+
+    def retrying(self, action: Callable[[], T]) -> T:
+        """Return what `action` returns, trying again after `Transient` failures.
+
+        Raises:
+            NetworkError: it kept failing.
+        """
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return action()
+            except Transient as error:
+                if attempt == self.attempts:
+                    raise NetworkError(
+                        f"{error}, {attempt} times in a row", hint="run the same command again; it continues"
+                    ) from error
+                # Jitter, so that the lanes of one run do not come back at once.
+                backoff_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+                self.sleep(backoff_s if error.wait_s is None else error.wait_s)
+        raise AssertionError("unreachable")
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | Path | None = None,
+        limit: int = MAX_ANSWER_BYTES,
+    ) -> Answer:
+        """Make one exchange, logging in when asked to and following redirects.
+
+        Args:
+            scope: Repository path the log-in is for.
+            content: Body; a path is streamed and opened anew whenever the body must be sent again.
+            limit: Longest answer that is read, in bytes.
+
+        Raises:
+            Transient: try again later (use `retrying`).
+            NetworkError: refused connection, unknown host, bad certificate, refused log-in.
+        """
+        home = origin(url)
+        logged_in = False
+        for _ in range(MAX_REDIRECTS + 2):
+            sent = dict(headers or {})
+            # Only the registry itself sees its log-in; storage servers it redirects to do not.
+            if origin(url) == home and (header := self._authorization.get((home, scope))):
+                sent["Authorization"] = header
+            answer = self._once(method, url, sent, content, limit)
+            if answer.status == 401 and origin(url) == home and not logged_in:
+                challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
+                self._authorization[(home, scope)] = self._log_in(challenge, url, scope)
+                logged_in = True
+            elif answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
+                target = urljoin(url, answer.headers["Location"])
+                if home[0] == "https" and origin(target)[0] != "https":
+                    raise NetworkError(f"{url} redirects to {target}, which is not encrypted; refused")
+                url = target
+            elif answer.status in TRANSIENT:
+                raise Transient(explain(answer), _retry_after_s(answer.headers))
+            else:
+                return answer
+        raise NetworkError(f"{url} keeps redirecting")
+
+    def _log_in(self, challenge: Challenge, url: str, scope: str) -> str:
+        host = urlsplit(url).netloc
+        if challenge.scheme == "basic":
+            if self.credentials is None:
+                raise NetworkError(f"{host} asks for a log-in", hint="set registry.credentials in fleet.yaml")
+            return basic_header(self.credentials)
+        if challenge.scheme != "bearer":
+            raise NetworkError(f"{host} asks for a log-in of an unknown kind ({challenge.scheme!r})")
+        realm, query = token_request(challenge, url, scope)
+        headers = {"Authorization": basic_header(self.credentials)} if self.credentials else {}
+        address = requests.Request("GET", realm, params=query).prepare().url or realm
+        answer = self._once("GET", address, headers, None, MAX_ANSWER_BYTES)
+        if answer.status in TRANSIENT:
+            raise Transient(explain(answer), _retry_after_s(answer.headers))
+        if answer.status != 200:
+            raise NetworkError(f"the log-in at {realm} failed: {explain(answer)}", hint=_LOGIN_HINT)
+        try:
+            document = json.loads(answer.body)
+            token = document.get("token") or document["access_token"]
+        except (ValueError, KeyError, AttributeError) as error:
+            raise NetworkError(f"the log-in at {realm} gave no token") from error
+        return f"Bearer {token}"
+
+    def _once(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | Path | None, limit: int
+    ) -> Answer:
+        host = urlsplit(url).netloc
+        # Given per request: a session-wide setting would lose against REQUESTS_CA_BUNDLE.
+        verify = str(self.ca_file) if self.ca_file is not None else None
+        try:
+            with ExitStack() as stack:
+                body = stack.enter_context(content.open("rb")) if isinstance(content, Path) else content
+                response = stack.enter_context(
+                    self._session.request(
+                        method,
+                        url,
+                        headers=dict(headers),
+                        data=body,
+                        timeout=self.timeout_s,
+                        allow_redirects=False,
+                        stream=True,
+                        verify=verify,
+                    )
+                )
+                received = _read(response, limit + 1)
+        except requests.exceptions.SSLError as error:
+            raise NetworkError(
+                f"the certificate of {host} cannot be verified: {_innermost(error)}",
+                hint="for a private certificate authority set registry.caFile in fleet.yaml",
+            ) from error
+        except requests.exceptions.Timeout as error:
+            raise Transient(f"{host} did not answer in time") from error
+        except requests.exceptions.ConnectionError as error:
+            cause = _innermost(error)
+            if isinstance(cause, ConnectionRefusedError) or "refused" in str(cause):
+                raise NetworkError(
+                    f"no registry answers at {host} (connection refused)",
+                    hint="start the registry, or correct registry.url in fleet.yaml",
+                ) from error
+            if "resolve" in str(error).lower():
+                raise NetworkError(
+                    f"the host {host} is unknown", hint="check registry.url in fleet.yaml"
+                ) from error
+            raise Transient(f"the connection to {host} broke ({cause})") from error
+        except requests.exceptions.RequestException as error:
+            raise Transient(f"the exchange with {host} failed ({error})") from error
+        return Answer(url, response.status_code, response.headers, received[:limit], len(received) <= limit)
+
+
+_LOGIN_HINT = "check registry.credentials in fleet.yaml"
+
+
+def explain(answer: Answer) -> str:
+    """Return one clause about a failed exchange, with the registry's own words when it gave any."""
+    host = urlsplit(answer.url).netloc
+    if answer.status in (401, 403):
+        return f"{host} refuses the log-in (HTTP {answer.status})"
+    try:
+        first = json.loads(answer.body)["errors"][0]
+        said = f": {first.get('code', '')} {first.get('message', '')}".rstrip()
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        said = ""
+    return f"{host} answers HTTP {answer.status}{said}"
+
+
+def failure(doing: str, answer: Answer) -> NetworkError:
+    """Return the error for an answer nothing can be done about."""
+    hint = _LOGIN_HINT if answer.status in (401, 403) else None
+    return NetworkError(f"cannot {doing}: {explain(answer)}", hint=hint)
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    received = bytearray()
+    for piece in response.iter_content(64 * 1024):
+        received += piece
+        if len(received) >= limit:
+            break
+    return bytes(received[:limit])
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the wait a server asks for (RFC 9110, 10.2.3), bounded; None when it asks for none."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    if text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    seen: BaseException = error
+    for _ in range(10):
+        reason = getattr(seen, "reason", None)
+        arguments = [part for part in seen.args if isinstance(part, BaseException)]
+        deeper = reason if isinstance(reason, BaseException) else next(iter(arguments), seen.__cause__)
+        if deeper is None or deeper is seen:
+            break
+        seen = deeper
+    return seen

@@ -1,0 +1,177 @@
+"""A registry over HTTP(S): the push side of the OCI distribution specification 1.1.
+
+>>> registry = HttpRegistry("http://localhost:5000/acme", "digit-reader", Exchange())
+>>> registry.address("1.0.0")
+'localhost:5000/acme/digit-reader:1.0.0'
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from edgewright.errors import NetworkError, SpecError
+from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure
+from edgewright_agent.contract import MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, digest_of, is_digest
+
+_DIGEST_HEADER = "Docker-Content-Digest"
+# distribution-spec 1.1, Pulling Manifests: the grammar of a repository name.
+_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+
+
+class HttpRegistry:
+    """One repository of a registry.
+
+    Args:
+        url: `https://host[:port]/prefix`.
+        repository: Name below the prefix.
+        exchange: The session; shared between repositories of one registry.
+
+    Raises:
+        SpecError: prefix and name do not make a legal repository name.
+    """
+
+    def __init__(self, url: str, repository: str, exchange: Exchange) -> None:
+        parts = urlsplit(url)
+        self._path = "/".join(part for part in (parts.path.strip("/"), repository) if part)
+        if not _REPOSITORY.fullmatch(self._path):
+            raise SpecError(f"registry.url: {self._path!r} is not a legal repository name (lower case only)")
+        self._host = parts.netloc.rpartition("@")[2]
+        self._base = f"{parts.scheme}://{self._host}/v2/{self._path}/"
+        self._exchange = exchange
+
+    def address(self, reference: str) -> str:
+        """Return `host/prefix/repository` with the tag or digest, as `oras` and `cosign` take it."""
+        return f"{self._host}/{self._path}{'@' if is_digest(reference) else ':'}{reference}"
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the registry has the blob (HEAD).
+
+        Raises:
+            NetworkError: unreachable, or an answer that makes no sense.
+        """
+        answer = self._call("HEAD", f"blobs/{digest}")
+        if answer.status == 404:
+            return False
+        if answer.status != 200:
+            raise failure(f"look for {digest} in {self._path}", answer)
+        return True
+
+    def put_blob(self, digest: str, content: bytes | Path) -> bool:
+        """Upload a blob unless it is there: POST for a place, then one PUT streamed from the file.
+
+        Raises:
+            NetworkError: unreachable, refused, or the registry computed another digest.
+        """
+        if self.has_blob(digest):
+            return False
+        # A broken upload starts again from its POST: the place it was given may be gone.
+        self._exchange.retrying(lambda: self._upload(digest, content))
+        return True
+
+    def get_blob(self, digest: str, *, limit: int) -> bytes | None:
+        """Return a small blob, checked against its digest.
+
+        Raises:
+            NetworkError: unreachable, too large or damaged.
+        """
+        answer = self._call("GET", f"blobs/{digest}", limit=limit)
+        return self._body(answer, digest, limit)
+
+    def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
+        """Store a manifest; return whether the registry lists its referrers itself.
+
+        Raises:
+            NetworkError: unreachable, refused, or the registry computed another digest.
+        """
+        answer = self._call("PUT", f"manifests/{reference}", {"Content-Type": media_type}, body)
+        if answer.status not in (201, 200):
+            raise failure(f"push the manifest {self.address(reference)}", answer)
+        self._require_digest(answer, digest_of(body), f"the manifest {self.address(reference)}")
+        subject = json.loads(body).get("subject", {}).get("digest")
+        return subject is not None and answer.headers.get("OCI-Subject") == subject
+
+    def get_manifest(self, reference: str) -> bytes | None:
+        """Return the bytes of a manifest by tag or digest.
+
+        Raises:
+            NetworkError: unreachable, too large or damaged.
+        """
+        accept = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}"}
+        answer = self._call("GET", f"manifests/{reference}", accept, limit=MAX_MANIFEST_BYTES)
+        return self._body(answer, reference, MAX_MANIFEST_BYTES)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Do nothing: registries have no locks (the referrers list is verified after writing instead)."""
+        yield
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+        *,
+        limit: int = MAX_MANIFEST_BYTES,
+    ) -> Answer:
+        return self._exchange.retrying(
+            lambda: self._exchange.send(
+                method,
+                self._base + path,
+                scope=self._path,
+                headers=headers,
+                content=content,
+                limit=limit,
+            )
+        )
+
+    def _upload(self, digest: str, content: bytes | Path) -> None:
+        answer = self._exchange.send(
+            "POST", self._base + "blobs/uploads/", scope=self._path, headers={"Content-Length": "0"}
+        )
+        if answer.status != 202 or "Location" not in answer.headers:
+            raise failure(f"start an upload to {self._path}", answer)
+        place = urljoin(answer.url, answer.headers["Location"])
+        place += ("&" if urlsplit(place).query else "?") + f"digest={digest}"
+        answer = self._exchange.send(
+            "PUT",
+            place,
+            scope=self._path,
+            headers={"Content-Type": "application/octet-stream"},
+            content=content,
+        )
+        if answer.status == 404:  # the upload's place expired (BLOB_UPLOAD_UNKNOWN)
+            raise Transient(f"{self._host} lost the upload of {digest}")
+        if answer.status != 201:
+            raise failure(f"upload {_name(content)} to {self._path}", answer)
+        self._require_digest(answer, digest, _name(content))
+
+    def _require_digest(self, answer: Answer, digest: str, what: str) -> None:
+        claimed = answer.headers.get(_DIGEST_HEADER, digest)
+        if claimed != digest:
+            raise NetworkError(
+                f"{self._host} stored {what} as {claimed}, but it is {digest}",
+                hint="the bytes were damaged on the way, or this is no registry; run the command again",
+            )
+
+    def _body(self, answer: Answer, reference: str, limit: int) -> bytes | None:
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise failure(f"read {self.address(reference)}", answer)
+        if not answer.complete:
+            raise NetworkError(f"{self.address(reference)} is larger than {limit} bytes")
+        if is_digest(reference) and digest_of(answer.body) != reference:
+            raise NetworkError(
+                f"{self.address(reference)} came back with other bytes; {self._host} is damaged"
+            )
+        return answer.body
+
+
+def _name(content: bytes | Path) -> str:
+    return content.name if isinstance(content, Path) else f"{len(content)} bytes"
