@@ -1,0 +1,233 @@
+"""HTTP GET against a server that may lie, stall or never stop: http.client with a meter on the socket.
+
+Redirects, authentication and the meaning of an answer are the caller's.
+
+>>> wire = Wire(timeout_s=20.0)                                              # doctest: +SKIP
+>>> with wire.get("https://registry.example/v2/", {}, ceiling=1024) as response:
+...     response.status, response.body(limit=1024)                            # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from edgewright_agent import __version__
+from edgewright_agent.errors import ConfigError, TransportError
+from edgewright_agent.transport.document import in_chunks
+from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
+
+# Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
+_OVERHEAD_BYTES = 256 * 1024
+_USER_AGENT = f"edgewright-agent/{__version__}"
+
+
+class Response:
+    """One answer; leaving its `with` block keeps the connection if it was read to the end, else closes it."""
+
+    def __init__(self, answer: http.client.HTTPResponse, host: str, release: Callable[[bool], None]) -> None:
+        self._answer, self._host, self._release = answer, host, release
+        self.status = answer.status
+
+    def header(self, name: str) -> str | None:
+        """Return a header of at most 8 KiB, or None when it is missing or longer."""
+        value = self._answer.headers.get(name)
+        return value if value is not None and len(value) <= 8192 else None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body still to come, when the server said how many."""
+        return self._answer.length
+
+    def body(self, *, limit: int) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            TransportError: `too-large` when it has more than `limit` bytes, or as `chunks`.
+        """
+        if self.length is not None and self.length > limit:
+            raise TransportError("too-large", f"{self._host} announces {self.length} bytes, not ≤ {limit}")
+        data = b"".join(self.chunks(limit + 1, exactly=False))
+        if len(data) > limit:
+            raise TransportError("too-large", f"{self._host} sends more than the {limit} bytes allowed")
+        return data
+
+    def chunks(self, total: int, *, exactly: bool = True) -> Iterator[bytes]:
+        """Yield the next `total` bytes of the body, or with `exactly=False` up to that many.
+
+        Raises:
+            TransportError: `truncated` when the body ends before what was asked for or announced, `network`,
+                `too-slow`, `too-large`, `bad-response`.
+        """
+        wanted = total if exactly or self.length is None else min(total, self.length)
+        strict = exactly or self.length is not None
+        for count in in_chunks(wanted):
+            while count > 0:
+                with _http_failures(self._host):
+                    data = self._answer.read(count)
+                if not data:
+                    if strict:
+                        raise TransportError("truncated", f"{self._host} ended its answer early")
+                    return
+                count -= len(data)
+                yield data
+
+    def discard(self) -> None:
+        """Read a short body nobody wants, such as an error page's, so that the connection can be kept."""
+        if self.length is not None and self.length <= 16 * 1024:
+            with contextlib.suppress(TransportError):
+                self.body(limit=self.length)
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        complete = not self.length and (self._answer.isclosed() or self.length == 0)
+        if not complete and kind is None and self._answer.chunked:
+            complete = self._last_chunk()
+        self._answer.close()
+        self._release(complete)
+
+    def _last_chunk(self) -> bool:
+        try:  # it has no bytes, but has to be read before the connection can be used again
+            with _http_failures(self._host):
+                return not self._answer.read(1)
+        except TransportError:
+            return False
+
+
+class Wire:
+    """GET requests to any host, over one connection that is kept open between requests.
+
+    Args:
+        timeout_s: Longest silence of a server, in seconds.
+        ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        pace: See `Pace`.
+
+    Raises:
+        ConfigError: `bad-ca-file`.
+    """
+
+    def __init__(self, *, timeout_s: float, ca_file: str | None = None, pace: Pace | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._ca_file = ca_file
+        self._pace = pace or Pace()
+        self._tls: ssl.SSLContext | None = None
+        self._kept: tuple[str, http.client.HTTPConnection] | None = None
+        if ca_file is not None:
+            self._tls_context()  # a wrong path is a configuration error: say so at once
+
+    def get(self, url: str, headers: Mapping[str, str], *, ceiling: int) -> Response:
+        """Send one GET request; redirects and authentication are the caller's.
+
+        Args:
+            url: Absolute http or https URL.
+            headers: Added to `Host`, `User-Agent` and `Accept-Encoding: identity`.
+            ceiling: Bytes of body the caller is ready to read.
+
+        Raises:
+            TransportError: `network`, `too-slow`, `too-large`, `bad-response`.
+        """
+        parts = urlsplit(url)
+        place = origin(parts)
+        with _http_failures(parts.netloc):
+            connection, answer = self._answered(place, parts, headers, ceiling)
+        if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
+            connection.close()
+            raise TransportError("bad-response", f"{parts.netloc} compressed its answer unasked")
+
+        def release(complete: bool) -> None:
+            if complete and connection.sock is not None and self._kept is None:
+                self._kept = (place, connection)
+            else:
+                connection.close()
+
+        return Response(answer, parts.netloc, release)
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        if self._kept is not None:
+            self._kept[1].close()
+            self._kept = None
+
+    def _answered(
+        self, place: str, parts: SplitResult, headers: Mapping[str, str], ceiling: int
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        # Taking the kept connection out while it is used makes a request during a blob open its own.
+        if self._kept is not None and self._kept[0] == place:
+            (_, connection), self._kept = self._kept, None
+            # The server may have closed it at any time; only a fresh connection tells whether it is there.
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return connection, self._ask(connection, parts, headers, ceiling)
+        connection = self._connect(parts)
+        return connection, self._ask(connection, parts, headers, ceiling)
+
+    def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
+        assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=self._timeout_s, context=self._tls_context()
+            )
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
+
+    def _ask(
+        self,
+        connection: http.client.HTTPConnection,
+        parts: SplitResult,
+        headers: Mapping[str, str],
+        ceiling: int,
+    ) -> http.client.HTTPResponse:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        try:
+            if connection.sock is None:
+                connection.connect()
+                connected: Any = connection.sock
+                connection.sock = MeteredSocket(connected)
+            metered: Any = connection.sock
+            metered.meter = Meter(self._pace, 2 * ceiling + _OVERHEAD_BYTES, parts.netloc)
+            connection.request("GET", target, headers={"User-Agent": _USER_AGENT, **headers})
+            return connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            try:
+                self._tls = ssl.create_default_context(cafile=self._ca_file)
+            except OSError as error:
+                raise ConfigError("bad-ca-file", f"cannot use CA file {self._ca_file}: {error}") from error
+        return self._tls
+
+
+def origin(parts: SplitResult) -> str:
+    """Return scheme, host and port of a URL in one spelling (RFC 6454)."""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+@contextlib.contextmanager
+def _http_failures(host: str) -> Iterator[None]:
+    try:
+        yield
+    except http.client.IncompleteRead:
+        raise TransportError("truncated", f"{host} ended its answer early") from None
+    except http.client.HTTPException as error:
+        raise TransportError("bad-response", f"{host} does not speak HTTP: {type(error).__name__}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise TransportError(
+            "network", f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right?"
+        ) from error
+    except TimeoutError:
+        raise TransportError("network", f"{host} stopped answering") from None
+    except UnicodeError:
+        raise TransportError("network", f"{host!r} is not a host name") from None
+    except OSError as error:
+        raise TransportError("network", f"{host} cannot be reached: {error}") from error
