@@ -1,0 +1,50 @@
+"""The data: simulated recordings of a 6205 bearing in three sets that share neither seeds nor machines.
+
+`bearing.py` is the physics. The sets differ in more than their seeds: the validation set is recorded at shaft
+speeds and on a mounting (resonance) that no training signal has, with sensor gains beyond the trained ones,
+so its figure says how the network does on a machine it has not met. It remains a simulation: before this
+model watches a real machine, it must be validated on recordings of one.
+
+Speeds stay within 1,640-1,820 rpm because the network has no tachometer: an inner-race defect (5.415 hits a
+turn) at 1,590 rpm has the same rate as a ball defect (4.713) at 1,830 rpm.
+
+>>> inputs, targets = validation()
+>>> inputs["signal"].shape, targets.shape
+((800, 1, 1024), (800,))
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from bearing import Conditions, record
+
+Samples = tuple[dict[str, np.ndarray], np.ndarray]
+
+TRAINING = Conditions(shaft_rpm=(1650, 1780), resonance_hz=((2300, 2900), (3300, 4000)))
+CALIBRATION = Conditions(shaft_rpm=(1640, 1790), resonance_hz=((2300, 4000),))
+VALIDATION = Conditions(shaft_rpm=(1780, 1820), resonance_hz=((2950, 3250),), gain=(0.5, 2.0))
+
+
+@functools.cache
+def training() -> Samples:
+    """Return the samples the weights are fitted to."""
+    return _recorded(3600, TRAINING, seed=6205_1)
+
+
+@functools.cache
+def calibration() -> Samples:
+    """Return the samples that set the ranges of quantized activations."""
+    return _recorded(256, CALIBRATION, seed=6205_2)
+
+
+@functools.cache
+def validation() -> Samples:
+    """Return the samples nothing but the final figures may see."""
+    return _recorded(800, VALIDATION, seed=6205_3)
+
+
+def _recorded(count: int, conditions: Conditions, seed: int) -> Samples:
+    signals, labels = record(count, conditions, seed)
+    return {"signal": signals}, labels

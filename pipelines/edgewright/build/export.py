@@ -1,0 +1,186 @@
+"""Exported: the trained network as an fp32 ONNX model with a dynamic batch, proven equal to torch.
+
+torch's dynamo exporter only: the legacy one bakes data-dependent branches in silently, so there is no falling
+back. Opset 20: from 23 on the exporter emits `Attention`, which onnxruntime's CPU provider refuses with
+common masks.
+
+Inputs: `checkpoint/weights.safetensors`. Output: `model.onnx`, the same bytes on every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from edgewright.build.canonical import canonical, to_bytes
+from edgewright.build.checkpoint import restore
+from edgewright.build.entry import ModelCode
+from edgewright.build.samples import Network
+from edgewright.build.torch_mode import repeatable
+from edgewright.errors import BuildError
+from edgewright.plan.job import Job, Result
+
+OPSET = 20
+TOLERANCE = 1e-4  # absolute, and relative for outputs beyond ±1; measured differences are about 1e-6
+BATCHES = (1, 2, 5)  # 1 because exporters like to treat it as a constant, 5 because none was exported with it
+
+
+def run(job: Job) -> Result:
+    """Write `model.onnx`.
+
+    Raises:
+        BuildError: the network cannot be exported, its outputs contradict the signature, or the ONNX model
+            computes something else than torch does.
+    """
+    code = ModelCode(job.root / "models" / job.model)
+    network = restore(code, job.spec["network"], job.inputs["checkpoint/weights.safetensors"].read_bytes())
+    job.progress(f"exporting {job.model}")
+    with repeatable(seed=0):
+        model = export(network, job.spec["signature"])
+        difference = check_parity(network, model, job.spec["signature"])
+    data = to_bytes(model)
+    (job.out / "model.onnx").write_bytes(data)
+    return Result(
+        {
+            "size_bytes": len(data),
+            "opset": OPSET,
+            "nodes": len(model.graph.node),
+            "largest_difference_to_torch": float(f"{difference:.2g}"),
+        }
+    )
+
+
+def export(network: torch.nn.Module, signature: Mapping[str, Any]) -> onnx.ModelProto:
+    """Return `network` as a canonical ONNX model with the names, types and shapes of `signature`.
+
+    Raises:
+        BuildError: the exporter refuses, or gives other types or shapes than the signature says.
+    """
+    inputs, outputs = signature["inputs"], signature["outputs"]
+    # One Dim object for all inputs: they are batched together.
+    batch = torch.export.Dim("batch")
+    dynamic = tuple({0: batch} if tensor["shape"][0] == "batch" else None for tensor in inputs)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                example(signature, batch=2, seed=0),
+                None,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[tensor["name"] for tensor in inputs],
+                output_names=[tensor["name"] for tensor in outputs],
+                dynamic_shapes=dynamic if any(dynamic) else None,
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's own classes, and whatever user code raises under tracing
+        raise BuildError(
+            f"torch cannot export the network: {_first_line(error)}",
+            hint="the signature's inputs are the arguments of the network's forward, in order",
+        ) from error
+    if program is None:
+        raise BuildError("torch exported nothing")
+    model = program.model_proto
+    _check_values("output", model.graph.output, outputs)
+    _check_values("input", model.graph.input, inputs)
+    result = canonical(model)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def example(signature: Mapping[str, Any], *, batch: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Return one random tensor per input: standard normal, or 0 and 1 for whole numbers."""
+    dice = torch.Generator().manual_seed(seed)
+    tensors = []
+    for tensor in signature["inputs"]:
+        shape = [batch if size == "batch" else size for size in tensor["shape"]]
+        if tensor["dtype"] == "float32":
+            tensors.append(torch.randn(shape, generator=dice))
+        else:
+            tensors.append(torch.randint(0, 2, shape, generator=dice, dtype=getattr(torch, tensor["dtype"])))
+    return tuple(tensors)
+
+
+def check_parity(network: torch.nn.Module, model: onnx.ModelProto, signature: Mapping[str, Any]) -> float:
+    """Return the largest difference between torch and onnxruntime on random inputs of several batch sizes.
+
+    Raises:
+        BuildError: an output differs by more than `TOLERANCE`, or has another shape or NaN where torch has
+            none.
+    """
+    session = Network(to_bytes(model))
+    names = [tensor["name"] for tensor in signature["inputs"]]
+    largest = 0.0
+    for batch in BATCHES if signature["inputs"][0]["shape"][0] == "batch" else (1,):
+        tensors = example(signature, batch=batch, seed=batch)
+        with torch.no_grad():
+            given = network(*tensors)
+        expected = given if isinstance(given, tuple) else (given,)
+        feed = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        found = session.run(feed, batch=max(len(array) for array in feed.values()))
+        for name, wanted in zip(session.outputs, (tensor.numpy() for tensor in expected), strict=True):
+            if found[name].shape != wanted.shape:
+                raise BuildError(
+                    f"{name} is {list(found[name].shape)} in ONNX and {list(wanted.shape)} in torch"
+                    f" at batch {batch}"
+                )
+            difference = np.abs(found[name].astype(np.float64) - wanted) / np.maximum(1.0, np.abs(wanted))
+            worst = float(difference.max(initial=0.0))
+            if not worst <= TOLERANCE:  # also true for NaN
+                raise BuildError(
+                    f"the exported model is not the network: {name} differs by {worst:.2g} at batch {batch};"
+                    f" {TOLERANCE:g} is tolerated",
+                    hint="branches on data and Python-side state do not survive an export",
+                )
+            largest = max(largest, worst)
+    return largest
+
+
+def _check_values(kind: str, values: Any, wanted: Any) -> None:
+    found = {value.name: _described(value) for value in values}
+    for tensor in wanted:
+        expected = tensor["dtype"] + str(list(tensor["shape"])).replace("'", "")
+        if found.get(tensor["name"]) != expected:
+            raise BuildError(
+                f"{kind} {tensor['name']!r} is {found.get(tensor['name'], 'absent')};"
+                f" the signature says {expected}"
+            )
+    if len(found) != len(wanted):
+        raise BuildError(f"the network has {kind}s {sorted(found)}; the signature names {len(wanted)}")
+
+
+def _described(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) + str(shape).replace("'", "")
+
+
+def _first_line(error: BaseException) -> str:
+    cause = error
+    while cause.__cause__ is not None:  # the exporter wraps what went wrong in pages of advice
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress, advice and deprecation notices off the terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,114 @@
+"""Golden inputs and outputs: what a device replays after an installation to see that the model is right.
+
+The outputs are this artifact's own, on the evaluator. A device with another processor may be off by rounding:
+by a few units in the last place in fp32, by one or two quantization steps in int8; the tolerance covers both.
+A damaged or confused model is off by far more.
+
+>>> asked = {"samples": 8, "atol": 0.01, "rtol": 0.01}
+>>> document = golden_document(network, model, validation, outputs, asked)
+>>> document["inputs"]["image"]["shape"]
+[8, 1, 8, 8]
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgewright.build.samples import Arrays, Network, Samples
+from edgewright.errors import BuildError
+
+# Outputs are stored as multiples of this, so that the file does not depend on the last bits of the
+# evaluator's sums. A tenth of the default tolerance; a narrower tolerance gets a finer grid.
+GRID = 2.0**-10
+NOISE = 2.0**-16  # how far apart two processors' fp32 outputs may be, with plenty to spare (measured: 4e-7)
+STEPS_TOLERATED = 2  # int8: quantization steps of the output that another processor's rounding may move it
+
+
+def golden_document(
+    network: Network, model: bytes, samples: Samples, outputs: Arrays, golden: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return `golden.json`.
+
+    Args:
+        network: A session of `model`.
+        model: The serialized optimized model.
+        samples: Validation samples.
+        outputs: The model's outputs for them.
+        golden: `samples` (how many), `atol`, `rtol`.
+
+    Raises:
+        BuildError: there are fewer samples than asked for, or the same sample gives something else in a
+            batch.
+    """
+    atol, rtol = max(float(golden["atol"]), STEPS_TOLERATED * output_step(model)), float(golden["rtol"])
+    grid = min(GRID, 2.0 ** math.floor(math.log2(atol / 8))) if atol > 0 else 0.0
+    rows = choose_rows(samples.targets, outputs, int(golden["samples"]), grid)
+    inputs = {name: array[rows] for name, array in samples.inputs.items()}
+    replayed = network.run(inputs, batch=len(rows))
+    for name, array in replayed.items():
+        if not np.allclose(array, outputs[name][rows], atol=atol, rtol=rtol):
+            raise BuildError(f"output {name!r} of a sample depends on the other samples of its batch")
+    return {
+        "version": 1,
+        "atol": atol,
+        "rtol": rtol,
+        "inputs": {name: encoded(array) for name, array in inputs.items()},
+        "outputs": {name: encoded(on_grid(array, grid)) for name, array in replayed.items()},
+    }
+
+
+def choose_rows(targets: np.ndarray, outputs: Arrays, count: int, grid: float) -> list[int]:
+    """Return `count` rows: the labels in turn, and in each label those whose outputs are clear of rounding
+    edges.
+
+    Raises:
+        BuildError: there are fewer samples than that.
+    """
+    if len(targets) < count:
+        raise BuildError(f"golden.samples is {count}; there are {len(targets)} validation samples")
+    clear = np.ones(len(targets), bool)
+    for array in outputs.values():
+        if np.issubdtype(array.dtype, np.floating) and grid > 0:
+            steps = array.reshape(len(targets), -1).astype(np.float64) / grid
+            from_edge = np.abs(steps - np.floor(steps) - 0.5)
+            clear &= (from_edge > NOISE / grid).all(axis=1)
+    turn = np.zeros(len(targets), int)
+    for label in np.unique(targets):
+        of_label = np.flatnonzero(targets == label)
+        turn[of_label[np.argsort(~clear[of_label], kind="stable")]] = np.arange(len(of_label))
+    # Unclear rows come last over all labels: they are needed only when there is nothing else.
+    order = np.lexsort((np.arange(len(targets)), targets, turn, ~clear))
+    return sorted(int(row) for row in order[:count])
+
+
+def output_step(model: bytes) -> float:
+    """Return the largest quantization step of an output of `model`, 0 when its outputs are fp32."""
+    graph = onnx.load_model_from_string(model).graph
+    scales = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    names = {output.name for output in graph.output}
+    steps = [
+        float(scales[node.input[1]].max())
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and names & set(node.output) and node.input[1] in scales
+    ]
+    return max(steps, default=0.0)
+
+
+def on_grid(array: np.ndarray, grid: float) -> np.ndarray:
+    """Round floating-point values to multiples of `grid` (0: not at all); whole numbers stay."""
+    if not np.issubdtype(array.dtype, np.floating) or grid == 0:
+        return array
+    return (np.rint(array.astype(np.float64) / grid) * grid).astype(array.dtype)
+
+
+def encoded(array: np.ndarray) -> dict[str, Any]:
+    """Return `array` as a JSON value: base64 of its little-endian bytes in C order."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    data = base64.b64encode(little.tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
