@@ -1,1 +1,12 @@
-"""To be written."""
+"""Reads and checks the YAML a team edits: `fleet.yaml`, `hardware/<class>.yaml`, `models/<name>/model.yaml`.
+
+>>> from pathlib import Path
+>>> from edgewright.spec.load import load_fleet
+>>> workspace = load_fleet(Path("."))
+>>> workspace.hardware["raspberry-pi-4"].limits.latency.p95
+40.0
+
+Every mistake in every file is reported at once, as `file:line:col` with what would be right
+(`edgewright.spec.problem.InvalidSpec`). The pydantic models are the single source of validation, JSON Schemas and
+`edgewright explain`.
+"""

@@ -6,11 +6,35 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgewright.spec.base import Document, Name, Spec
+from edgewright.spec.base import Document, FilePath, Name, SemanticVersion, Spec, Text
 from edgewright.spec.quantity import Seconds
 
-SecretRef = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
+SecretRef = Annotated[
+    str,
+    Text(
+        "a reference to a secret, never the secret itself: env:NAME or file:PATH",
+        r"env:[A-Za-z_][A-Za-z0-9_]*|file:(?!.*-----BEGIN)\S(.*\S)?",
+        ("env:REGISTRY_PASSWORD",),
+        max_length=1024,
+    ),
+]
 """Where a secret is found: `env:NAME` or `file:PATH`; never the secret itself."""
+
+RegistryUrl = Annotated[
+    str,
+    Text(
+        "https://host/prefix, http://host:port/prefix or oci:DIR, without a user name or password in it",
+        r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?/?|oci:[^\s@]+",
+        ("https://registry.example/edge", "oci:dist/registry"),
+    ),
+]
+
+Label = Annotated[
+    str,
+    Text(
+        "a label: letters, digits, '-', '_', '.' and '/'", r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,250}[A-Za-z0-9])?"
+    ),
+]
 
 
 class Credentials(Spec):
@@ -25,11 +49,11 @@ class Credentials(Spec):
 class Registry(Spec):
     """Where artifacts and metadata are published."""
 
-    url: Annotated[str, Field(pattern=r"^(https?://[^/]+(/.+)?|oci:.+)$")]
+    url: RegistryUrl
     """`https://host/prefix`, `http://localhost:5000/prefix`, or `oci:DIR` for OCI layouts in a directory."""
     credentials: Credentials | None = None
     """How to log in."""
-    ca_file: str | None = None
+    ca_file: FilePath | None = None
     """Certificate authority of a private registry (PEM)."""
 
 
@@ -40,7 +64,7 @@ class Signing(Spec):
     """`key`: a self-managed ECDSA P-256 key, verifiable offline."""
     private_key: SecretRef = "file:.edgewright/keys/signing.key"
     """PEM private key."""
-    public_key: str = ".edgewright/keys/signing.pub"
+    public_key: FilePath = ".edgewright/keys/signing.pub"
     """PEM public key that devices pin."""
     passphrase: SecretRef | None = None
     """Passphrase of the private key."""
@@ -64,20 +88,20 @@ class Expiry(Spec):
 class Trust(Spec):
     """The TUF repository."""
 
-    keys: str = ".edgewright/keys"
+    keys: FilePath = ".edgewright/keys"
     """Folder of the role keys."""
-    metadata: str = ".edgewright/tuf"
+    metadata: FilePath = ".edgewright/tuf"
     """Folder of the metadata files."""
     passphrase: SecretRef | None = None
     """Passphrase of the role keys."""
-    expiry: Expiry = Expiry()
+    expiry: Expiry = Field(default_factory=Expiry)
     """Lifetimes."""
 
 
 class Selector(Spec):
     """Which devices belong to a group."""
 
-    match_labels: dict[str, str] = {}
+    match_labels: dict[Label, Label] = Field(default_factory=dict)
     """Labels a device must carry; none: every device."""
 
 
@@ -86,7 +110,7 @@ class Slot(Spec):
 
     model: Name
     """Name under `models/`."""
-    pin: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = None
+    pin: SemanticVersion | None = None
     """Stay on this released version; absent: follow the newest release."""
 
 
@@ -95,7 +119,7 @@ class Group(Spec):
 
     name: Name
     """Name."""
-    selector: Selector = Selector()
+    selector: Selector = Field(default_factory=Selector)
     """Devices. The first group in the file that matches a device and names a model decides it."""
     models: tuple[Slot, ...] = Field(min_length=1)
     """Models."""
@@ -108,9 +132,9 @@ class Fleet(Document):
     """Name of the fleet."""
     registry: Registry
     """Registry."""
-    signing: Signing = Signing()
+    signing: Signing = Field(default_factory=Signing)
     """Signing of artifacts."""
-    trust: Trust = Trust()
+    trust: Trust = Field(default_factory=Trust)
     """Signed desired state."""
     groups: tuple[Group, ...] = ()
     """Groups."""

@@ -1,12 +1,12 @@
-"""The hardware class: what one kind of device is and can sustain, and the limits every model on it must meet."""
+"""The hardware class: what one kind of device is and can sustain, and the limits models on it must meet."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgewright.spec.base import Document, Name, Spec
+from edgewright.spec.base import Document, Line, Prose, Spec, Text
 from edgewright.spec.quantity import (
     BitsPerSecond,
     Bytes,
@@ -20,21 +20,65 @@ from edgewright.spec.quantity import (
 )
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Arch = Literal["amd64", "arm64", "armv7", "riscv64"]
+
+ISA: dict[str, tuple[str, ...]] = {
+    "amd64": ("sse4.1", "sse4.2", "avx", "avx2", "f16c", "fma", "avx512", "vnni", "amx"),
+    "arm64": ("neon", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
+    "armv7": ("vfpv4", "neon"),
+    "riscv64": ("rvv",),
+}
+"""Instruction set extensions that change speed or results; `vnni` is the AVX or the AVX-512 kind."""
+
+Isa = Literal[
+    "sse4.1",
+    "sse4.2",
+    "avx",
+    "avx2",
+    "f16c",
+    "fma",
+    "avx512",
+    "vnni",
+    "amx",
+    "neon",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "vfpv4",
+    "rvv",
+]
+
+Provider = Literal[
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "CUDAExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "QNNExecutionProvider",
+    "VitisAIExecutionProvider",
+    "RknpuExecutionProvider",
+    "DnnlExecutionProvider",
+    "ACLExecutionProvider",
+    "XnnpackExecutionProvider",
+    "CPUExecutionProvider",
+]
 
 
 class Cpu(Spec):
     """The processor that runs the model, or feeds the accelerator that does."""
 
-    arch: Literal["amd64", "arm64", "armv7", "riscv64"]
+    arch: Arch
     """Instruction set architecture, in OCI platform words."""
-    model: str
+    model: Line
     """Core name, for example `cortex-a72`."""
     cores: int = Field(ge=1, le=512)
     """Number of cores."""
     clock: Megahertz
     """Sustained clock of one core."""
-    isa: tuple[str, ...] = ()
-    """Instruction set extensions that change speed or results: `neon`, `asimddp`, `sse4.2`, `avx2`, `vnni`, …"""
+    isa: tuple[Isa, ...] = ()
+    """Instruction set extensions that change speed or results."""
 
 
 class Accelerator(Spec):
@@ -42,10 +86,10 @@ class Accelerator(Spec):
 
     kind: Literal["gpu", "npu", "vpu"]
     """What it is."""
-    name: str
+    name: Line
     """Product name."""
-    compute_capability: str | None = None
-    """Vendor's capability number, for example CUDA `8.7`."""
+    compute_capability: Line | None = None
+    """Vendor's capability number in quotes, for example CUDA `"8.7"`."""
     memory: Bytes | None = None
     """Memory of its own; absent when it shares the system's."""
 
@@ -103,15 +147,26 @@ class Connectivity(Spec):
     """Whether bytes cost money."""
 
 
+VersionRange = Annotated[
+    str,
+    Text(
+        "a version range such as >=1.20,<2 (PEP 440)",
+        r"\s*(===?|~=|!=|[<>]=?)\s*[0-9A-Za-z.*+!-]+\s*(,\s*(===?|~=|!=|[<>]=?)\s*[0-9A-Za-z.*+!-]+\s*)*",
+        (">=1.20,<2", "~=1.31"),
+        max_length=200,
+    ),
+]
+
+
 class Runtime(Spec):
     """The inference engine and its session settings."""
 
     engine: Literal["onnxruntime"] = "onnxruntime"
     """Engine."""
-    versions: str
+    versions: VersionRange
     """Versions of the engine that may run the model, as a PEP 440 range."""
-    providers: tuple[str, ...] = Field(min_length=1)
-    """ONNX Runtime execution providers in order of preference; the last one must always work."""
+    providers: tuple[Provider, ...] = Field(min_length=1)
+    """ONNX Runtime execution providers in order of preference; the last is always CPUExecutionProvider."""
     threads: int = Field(default=1, ge=1, le=512)
     """Intra-op threads."""
     arena: bool = True
@@ -146,8 +201,8 @@ class Emulation(Spec):
     """How this class is represented where the hardware is absent."""
 
     method: Literal["native", "qemu-user", "declared"]
-    """`declared`: cannot be emulated (GPU, NPU)."""
-    cpu: str | None = None
+    """`native`: this machine; `qemu-user`: an emulated CPU; `declared`: cannot be emulated (GPU, NPU)."""
+    cpu: Line | None = None
     """CPU model for the emulator, for example `cortex-a72`."""
 
 
@@ -185,7 +240,7 @@ class RollbackPolicy(Spec):
 class HardwareClass(Document):
     """One kind of device: `hardware/<class>.yaml`."""
 
-    description: str
+    description: Prose
     """What it is and where it stands."""
     cpu: Cpu
     """Processor."""
@@ -211,8 +266,5 @@ class HardwareClass(Document):
     """Emulated target."""
     update_policy: UpdatePolicy
     """Updates."""
-    rollback_policy: RollbackPolicy = RollbackPolicy()
+    rollback_policy: RollbackPolicy = Field(default_factory=RollbackPolicy)
     """Rollback."""
-
-
-__all__ = ["HardwareClass", "Limits", "Name", "Precision"]

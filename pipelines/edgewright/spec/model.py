@@ -6,11 +6,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from edgewright.spec.base import Document, Name, Spec
+from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
 from edgewright.spec.quantity import Bytes, Milliseconds
 
-Entry = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")]
+Entry = Annotated[
+    str,
+    Text(
+        "module:function",
+        r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+        ("network:build",),
+        max_length=200,
+    ),
+]
 """`module:function`, with the module looked up in the model's folder."""
+
+Uri = Annotated[
+    str,
+    Text(
+        "an https:// or file:// address without a user name or password in it",
+        r"https://[^\s/@]+/\S+|file://\S+",
+        ("https://models.example/digits.safetensors",),
+    ),
+]
+
+Dimension = Annotated[int, Field(ge=1, le=2**31)] | Literal["batch"]
 
 
 class Network(Spec):
@@ -18,18 +37,18 @@ class Network(Spec):
 
     factory: Entry
     """`module:function` that returns a `torch.nn.Module`."""
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
 
 
 class Checkpoint(Spec):
     """Trained weights as a safetensors file; exactly one of `path` and `uri`."""
 
-    path: str | None = None
-    """File, relative to the model's folder."""
-    uri: str | None = None
-    """`https://` or `file://` address."""
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    path: FilePath | None = None
+    """File, relative to the model's folder and inside it."""
+    uri: Uri | None = None
+    """`https://` or `file://` address, without a user name or password in it."""
+    sha256: Annotated[str, Text("64 hexadecimal digits in lower case", r"[0-9a-f]{64}", fix=str.lower)]
     """Digest the file must have."""
 
 
@@ -38,20 +57,20 @@ class Train(Spec):
 
     entry: Entry
     """`module:function(network, seed, **arguments)` that trains the network in place."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random."""
-    arguments: dict[str, JsonValue] = {}
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
     """More keyword arguments."""
 
 
 class Tensor(Spec):
     """One input or output of the network."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    name: Annotated[str, Text("a name that ONNX and Python accept", r"[A-Za-z_][A-Za-z0-9_]*", ("image",))]
     """Name in the ONNX graph."""
     dtype: Literal["float32", "int64", "int32", "uint8"] = "float32"
     """Element type."""
-    shape: tuple[int | Literal["batch"], ...] = Field(min_length=1)
+    shape: tuple[Dimension, ...] = Field(min_length=1)
     """Dimensions; `batch` is the dynamic one and comes first."""
 
 
@@ -149,11 +168,13 @@ class Override(Spec):
 class Model(Document):
     """One model: `models/<name>/model.yaml`."""
 
-    model_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+    model_version: SemanticVersion
     """Semantic version people know this model by; the tag of its OCI index."""
-    description: str
+    description: Prose
     """What it does."""
-    license: str
+    license: Annotated[
+        str, Text("an SPDX licence expression", r"[A-Za-z0-9.+()-]+( [A-Za-z0-9.+()-]+)*", ("Apache-2.0",))
+    ]
     """SPDX licence of the weights."""
     network: Network
     """Network."""
@@ -163,15 +184,15 @@ class Model(Document):
     """Weights from a training run; either this or `checkpoint`."""
     signature: Signature
     """Inputs and outputs."""
-    labels: tuple[str, ...] = ()
-    """Names of the classes of the first output."""
+    labels: tuple[Line, ...] = ()
+    """Names of the classes of the first output, in quotes when they look like numbers."""
     data: Data
     """Data sets."""
     metric: Metric
     """Metric and floor."""
-    optimization: Optimization = Optimization()
+    optimization: Optimization = Field(default_factory=Optimization)
     """Recipes to try."""
-    golden: Golden = Golden()
+    golden: Golden = Field(default_factory=Golden)
     """Golden inference."""
     classes: tuple[Name, ...] | None = None
     """Hardware classes to build for; absent: all."""

@@ -1,0 +1,117 @@
+"""What one lane must meet, and which key of which file says so.
+
+>>> effective_limits(hardware, model, "raspberry-pi-4").latency.p95
+30.0
+>>> limit_sources(model, "digit-reader", "raspberry-pi-4")["latency-p95"]
+'models/digit-reader/model.yaml#overrides.0.limits.latency.p95'
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from edgewright.spec.hardware import HardwareClass, Latency, Limits
+from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
+
+T = TypeVar("T")
+
+LIMIT_PATHS: dict[str, tuple[str, ...]] = {
+    "artifact-size": ("artifactSize",),
+    "load-time": ("loadTime",),
+    "latency-p95": ("latency", "p95"),
+    "latency-p99": ("latency", "p99"),
+    "peak-memory": ("peakMemory",),
+}
+"""Gate check → where its limit stands below `limits`."""
+
+METRIC_PATHS: dict[str, tuple[str, ...]] = {"accuracy-floor": ("floor",), "accuracy-drop": ("maxDrop",)}
+"""Gate check → where its limit stands below `metric`."""
+
+
+def override_of(model: Model, class_name: str) -> Override | None:
+    """Return what `model` says about one class, if anything."""
+    return next((item for item in model.overrides if item.hardware_class == class_name), None)
+
+
+def effective_limits(hardware: HardwareClass, model: Model, class_name: str) -> Limits:
+    """Return the limits of a lane: the class's own, narrowed by the model's override where it has one."""
+    override = override_of(model, class_name)
+    return narrowed(hardware.limits, override.limits if override else None)
+
+
+def narrowed(limits: Limits, override: LimitsOverride | None) -> Limits:
+    """Return `limits` with what `override` sets put in their place."""
+    if override is None:
+        return limits
+    latency = override.latency
+    return limits.model_copy(
+        update={
+            "artifact_size": _first(override.artifact_size, limits.artifact_size),
+            "load_time": _first(override.load_time, limits.load_time),
+            "latency": Latency.model_construct(
+                p95=_first(latency.p95 if latency else None, limits.latency.p95),
+                p99=_first(latency.p99 if latency else None, limits.latency.p99),
+            ),
+            "peak_memory": _first(override.peak_memory, limits.peak_memory),
+        }
+    )
+
+
+def effective_metric(model: Model, class_name: str) -> Metric:
+    """Return the metric of a lane, with the floor and the drop its override sets."""
+    override = override_of(model, class_name)
+    if override is None or override.metric is None:
+        return model.metric
+    return model.metric.model_copy(
+        update={
+            "floor": _first(override.metric.floor, model.metric.floor),
+            "max_drop": _first(override.metric.max_drop, model.metric.max_drop),
+        }
+    )
+
+
+def effective_optimization(model: Model, class_name: str) -> Optimization:
+    """Return what may be tried on one class: the override's recipes instead of the model's, if it has any."""
+    override = override_of(model, class_name)
+    return model.optimization if override is None or override.optimization is None else override.optimization
+
+
+def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, str]:
+    """Return gate check → the YAML that decides its limit, as `file#dotted.path`.
+
+    Paths, not lines: a comment added above a limit must change no report. `Workspace.line` finds the line.
+    """
+    model_file, class_file = model_file_of(model_name), class_file_of(class_name)
+    index = next((i for i, o in enumerate(model.overrides) if o.hardware_class == class_name), None)
+    override = model.overrides[index].model_dump(by_alias=True) if index is not None else {}
+    sources: dict[str, str] = {}
+    sections = (("limits", LIMIT_PATHS, class_file), ("metric", METRIC_PATHS, model_file))
+    for section, checks, file in sections:
+        for check, below in checks.items():
+            path = ".".join((section, *below))
+            if _value(override, (section, *below)) is not None:
+                sources[check] = f"{model_file}#overrides.{index}.{path}"
+            else:
+                sources[check] = f"{file}#{path}"
+    return sources
+
+
+def class_file_of(class_name: str) -> str:
+    """Return the file of a hardware class, relative to the repository."""
+    return f"hardware/{class_name}.yaml"
+
+
+def model_file_of(model_name: str) -> str:
+    """Return the file of a model, relative to the repository."""
+    return f"models/{model_name}/model.yaml"
+
+
+def _value(tree: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at `path`; None where `p95:` or one of its parents is left empty or out."""
+    for step in path:
+        tree = tree.get(step) if isinstance(tree, dict) else None
+    return tree
+
+
+def _first(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value

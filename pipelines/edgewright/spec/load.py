@@ -1,0 +1,99 @@
+"""Reads a whole repository and reports everything that is wrong with it at once.
+
+>>> workspace = load_fleet(Path("."))
+>>> sorted(workspace.models)
+['digit-reader', 'vibration-monitor']
+"""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import TypeVar
+
+from edgewright.spec.base import NAME, Document
+from edgewright.spec.document import Loaded, load_document
+from edgewright.spec.fleet import Fleet
+from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.model import Model
+from edgewright.spec.problem import InvalidSpec, Problem
+from edgewright.spec.rules import Draft, broken_rules
+from edgewright.spec.workspace import FLEET_FILE, Workspace
+
+__all__ = ["Workspace", "load_fleet"]
+
+D = TypeVar("D", bound=Document)
+
+
+def load_fleet(root: FilePath) -> Workspace:
+    """Read `fleet.yaml`, `hardware/*.yaml` and `models/*/model.yaml` below `root`.
+
+    Raises:
+        InvalidSpec: Something is wrong; it holds every problem found in all files.
+    """
+    problems: list[Problem] = []
+    hardware = _load_all(HardwareClass, _hardware_files(root, problems), root)
+    models = _load_all(Model, _model_files(root, problems), root)
+    if (root / FLEET_FILE).exists():
+        fleet = load_document(Fleet, root / FLEET_FILE, FLEET_FILE, FLEET_FILE)
+    else:
+        raise InvalidSpec(
+            [Problem(FLEET_FILE, 1, 1, "there is no such file", f"create it in {root.name or root}")]
+        )
+    draft = Draft(root, fleet, hardware, models)
+    for loaded in draft.files():
+        problems += loaded.problems
+    problems += broken_rules(draft)
+    if problems:
+        raise InvalidSpec(problems)
+    return Workspace(
+        root=root,
+        fleet=fleet.document,
+        hardware={name: loaded.document for name, loaded in hardware.items()},
+        models={name: loaded.document for name, loaded in models.items()},
+        sources={loaded.source.file: loaded.source for loaded in draft.files()},
+    )
+
+
+def _load_all(kind: type[D], files: dict[str, FilePath], root: FilePath) -> dict[str, Loaded[D]]:
+    return {
+        name: load_document(kind, file, file.relative_to(root).as_posix(), name)
+        for name, file in sorted(files.items())
+    }
+
+
+def _hardware_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePath]:
+    files: dict[str, FilePath] = {}
+    for file in _entries(root / "hardware"):
+        shown = f"hardware/{file.name}"
+        if file.suffix == ".yml":
+            problems.append(Problem(shown, 1, 1, "spec files end in .yaml", f"rename it to {file.stem}.yaml"))
+        elif file.suffix == ".yaml":
+            _check_name(file.stem, shown, problems)
+            files[file.stem] = file
+    return files
+
+
+def _model_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePath]:
+    files: dict[str, FilePath] = {}
+    for folder in _entries(root / "models"):
+        if (folder / "model.yml").exists():
+            shown = f"models/{folder.name}/model.yml"
+            problems.append(Problem(shown, 1, 1, "spec files end in .yaml", "rename it to model.yaml"))
+        if (folder / "model.yaml").exists():
+            _check_name(folder.name, f"models/{folder.name}/model.yaml", problems)
+            files[folder.name] = folder / "model.yaml"
+    return files
+
+
+def _entries(folder: FilePath) -> list[FilePath]:
+    """Files and folders that are not hidden; a folder that is missing is an empty one."""
+    if not folder.is_dir():
+        return []
+    return sorted(item for item in folder.iterdir() if not item.name.startswith((".", "_")))
+
+
+def _check_name(name: str, shown: str, problems: list[Problem]) -> None:
+    if not NAME.accepts(name):
+        fixed = NAME.fix(name) if NAME.fix else ""
+        hint = f"rename it to {fixed}" if NAME.accepts(fixed) else ""
+        problems.append(Problem(shown, 1, 1, f"'{name}' must be {NAME.what}", hint))

@@ -1,0 +1,47 @@
+"""Rules of the fleet: groups name models that exist, and every group can have an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgewright.spec.fleet import Fleet
+from edgewright.spec.problem import did_you_mean
+from edgewright.spec.rules import Context, Finding, repeated, rule
+
+
+@rule(Fleet, "groups")
+def groups_have_their_own_names(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """Reports and rollouts speak of groups by name."""
+    for index, first, name in repeated(group.name for group in fleet.groups):
+        line = context.loaded.source.at(("groups", first)).line
+        yield Finding(("groups", index, "name"), f"group '{name}' is already on line {line}")
+
+
+@rule(Fleet, "groups")
+def group_models_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """Every model has its folder, and a group names it once."""
+    for index, group in enumerate(fleet.groups):
+        for place, slot in enumerate(group.models):
+            if slot.model not in context.draft.models:
+                message = f"there is no model '{slot.model}' (models/{slot.model}/model.yaml)"
+                hint = did_you_mean(slot.model, context.draft.models, "models are")
+                yield Finding(("groups", index, "models", place, "model"), message, hint)
+        for place, _first, name in repeated(slot.model for slot in group.models):
+            yield Finding(("groups", index, "models", place, "model"), f"'{name}' is here twice")
+
+
+@rule(Fleet, "groups")
+def groups_are_reachable(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """The first matching group decides a model, so a wider group above hides a narrower one below."""
+    for index, group in enumerate(fleet.groups):
+        wanted = group.selector.match_labels.items()
+        for place, slot in enumerate(group.models):
+            for above, earlier in enumerate(fleet.groups[:index]):
+                wider = earlier.selector.match_labels.items() <= wanted
+                if wider and slot.model in (other.model for other in earlier.models):
+                    line = context.loaded.source.at(("groups", above)).line
+                    message = f"never used: group '{earlier.name}' on line {line} already decides this model"
+                    yield Finding(
+                        ("groups", index, "models", place, "model"), message, "put narrower groups first"
+                    )
+                    break

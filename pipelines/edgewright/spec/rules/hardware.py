@@ -1,0 +1,158 @@
+"""Rules of a hardware sheet: its figures must fit together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from edgewright.spec.hardware import ISA, HardwareClass
+from edgewright.spec.quantity import BYTES, CELSIUS, MILLISECONDS, SECONDS
+from edgewright.spec.rules import Context, Finding, repeated, rule
+
+CPU_PROVIDER = "CPUExecutionProvider"
+# OpenVINO, XNNPACK, oneDNN and ACL run on the CPU itself; these cannot.
+_ON_ACCELERATOR = {
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "CUDAExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "QNNExecutionProvider",
+    "VitisAIExecutionProvider",
+    "RknpuExecutionProvider",
+}
+_VERSION = re.compile(r"(===?|~=|!=|[<>]=?)\s*([^\s,]+)")
+
+
+@rule(HardwareClass, "limits")
+def percentiles_are_ordered(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """The 99th percentile cannot be below the 95th."""
+    latency = hardware.limits.latency
+    if latency.p99 < latency.p95:
+        p95 = MILLISECONDS.format(latency.p95)
+        yield Finding(("limits", "latency", "p99"), f"p99 is below p95 ({p95})", f"write at least {p95}")
+
+
+@rule(HardwareClass, "memory")
+def models_fit_in_memory(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """What is left to models is a part of what is fitted."""
+    if hardware.memory.for_models > hardware.memory.total:
+        total = BYTES.format(hardware.memory.total)
+        yield Finding(("memory", "forModels"), f"models cannot have more than the whole memory ({total})")
+
+
+@rule(HardwareClass, "memory", "limits")
+def one_model_fits_in_its_share(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A limit no device can honour is a mistake."""
+    share = hardware.memory.for_models
+    if hardware.limits.peak_memory > share:
+        message = f"more than the memory left to models (memory.forModels: {BYTES.format(share)})"
+        yield Finding(("limits", "peakMemory"), message)
+
+
+@rule(HardwareClass, "storage", "limits", "update_policy")
+def two_artifacts_fit_in_storage(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """The running model and its successor are on the device at the same time, above the reserve."""
+    room = hardware.storage.capacity - hardware.update_policy.disk_reserve
+    if room <= 0:
+        yield Finding(("updatePolicy", "diskReserve"), "the reserve leaves no storage for models")
+    elif 2 * hardware.limits.artifact_size > room:
+        message = f"two of this size do not fit in {BYTES.format(room)} (storage.capacity less diskReserve)"
+        yield Finding(("limits", "artifactSize"), message)
+
+
+@rule(HardwareClass, "cpu")
+def isa_belongs_to_arch(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """An extension of another architecture is a copied line."""
+    known = ISA[hardware.cpu.arch]
+    for index, name in enumerate(hardware.cpu.isa):
+        if name not in known:
+            message = f"'{name}' is not an extension of {hardware.cpu.arch}"
+            yield Finding(("cpu", "isa", index), message, f"it has: {', '.join(known)}")
+    for index, _first, name in repeated(hardware.cpu.isa):
+        yield Finding(("cpu", "isa", index), f"'{name}' is here twice")
+
+
+@rule(HardwareClass, "runtime")
+def cpu_provider_comes_last(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """Whatever fails on a device, the CPU must still be able to run the model."""
+    providers = hardware.runtime.providers
+    if providers[-1] != CPU_PROVIDER:
+        at = len(providers) - 1
+        yield Finding(("runtime", "providers", at), f"the last provider must be {CPU_PROVIDER}", "add it")
+    for index, _first, name in repeated(providers):
+        yield Finding(("runtime", "providers", index), f"{name} is here twice")
+    if CPU_PROVIDER in providers[:-1] and providers[-1] != CPU_PROVIDER:
+        at = providers.index(CPU_PROVIDER)
+        yield Finding(
+            ("runtime", "providers", at), f"nothing after {CPU_PROVIDER} is ever used", "move it last"
+        )
+
+
+@rule(HardwareClass, "runtime")
+def versions_are_a_range(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """The device compares its engine with this range (PEP 440)."""
+    # `packaging` costs as much to import as the whole fleet to read, so the plain form is settled here.
+    clauses = _VERSION.findall(hardware.runtime.versions)
+    if all(op in (">=", "<=", ">", "<", "==", "!=") and re.fullmatch(r"\d+(\.\d+)*", v) for op, v in clauses):
+        return
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(hardware.runtime.versions)
+    except InvalidSpecifier:
+        yield Finding(("runtime", "versions"), "this is not a PEP 440 version range", "write >=1.20,<2")
+
+
+@rule(HardwareClass, "runtime", "cpu")
+def threads_have_cores(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """More threads than cores only take turns."""
+    cores = hardware.cpu.cores
+    if hardware.runtime.threads > cores:
+        yield Finding(("runtime", "threads"), f"more threads than cores (cpu.cores: {cores})")
+
+
+@rule(HardwareClass, "runtime", "accelerator")
+def accelerated_providers_have_an_accelerator(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A provider for a device that is not on the sheet."""
+    for index, name in enumerate(hardware.runtime.providers):
+        if name in _ON_ACCELERATOR and hardware.accelerator is None:
+            message = f"{name} needs an accelerator and the sheet has none"
+            yield Finding(("runtime", "providers", index), message, "describe it under 'accelerator'")
+
+
+@rule(HardwareClass, "emulation", "accelerator")
+def emulation_can_be_done(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """`declared` is for what no emulator has; an emulated CPU needs its name."""
+    if hardware.emulation.method == "declared" and hardware.accelerator is None:
+        message = "'declared' is for accelerators and the sheet has none"
+        yield Finding(("emulation", "method"), message, "write qemu-user or native")
+    if hardware.emulation.method == "qemu-user" and hardware.emulation.cpu is None:
+        yield Finding(
+            ("emulation", "method"), "qemu-user needs a CPU model", "add 'cpu', for example cortex-a72"
+        )
+
+
+@rule(HardwareClass, "precisions")
+def precisions_are_distinct(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A list of different things."""
+    for index, _first, name in repeated(hardware.precisions):
+        yield Finding(("precisions", index), f"'{name}' is here twice")
+
+
+@rule(HardwareClass, "thermal")
+def throttling_starts_above_ambient(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A die is never cooler than the air around it."""
+    if hardware.thermal.throttle_at <= hardware.thermal.ambient_max:
+        ambient = CELSIUS.format(hardware.thermal.ambient_max)
+        yield Finding(
+            ("thermal", "throttleAt"), f"not above the hottest surroundings (ambientMax: {ambient})"
+        )
+
+
+@rule(HardwareClass, "update_policy")
+def backoff_is_longer_than_the_interval(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """Waiting less after a failure than after a success helps nobody."""
+    poll = hardware.update_policy.poll
+    if poll.max_backoff < poll.interval:
+        interval = SECONDS.format(poll.interval)
+        yield Finding(("updatePolicy", "poll", "maxBackoff"), f"shorter than the interval ({interval})")

@@ -1,0 +1,214 @@
+"""Rules of a model: its parts must exist, agree with each other, and only narrow what classes demand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+from pathlib import PurePosixPath, PureWindowsPath
+
+from edgewright.spec.hardware import Latency
+from edgewright.spec.limits import LIMIT_PATHS, narrowed
+from edgewright.spec.model import LimitsOverride, Model
+from edgewright.spec.problem import did_you_mean
+from edgewright.spec.quantity import BYTES, MILLISECONDS
+from edgewright.spec.rules import Context, Finding, repeated, rule
+from edgewright.spec.source import Path
+
+
+@rule(Model, "checkpoint", "train")
+def weights_have_one_origin(model: Model, context: Context) -> Iterator[Finding]:
+    """Either trained weights or a way to train them."""
+    if model.checkpoint is not None and model.train is not None:
+        yield Finding(("train",), "both 'checkpoint' and 'train'", "keep one of them", value=False)
+    if model.checkpoint is None and model.train is None:
+        yield Finding((), "neither 'checkpoint' nor 'train'", "add one of them")
+
+
+@rule(Model, "checkpoint")
+def checkpoint_can_be_read(model: Model, context: Context) -> Iterator[Finding]:
+    """One address; a file must be there and belong to the repository."""
+    checkpoint = model.checkpoint
+    if checkpoint is None:
+        return
+    if checkpoint.path is not None and checkpoint.uri is not None:
+        yield Finding(("checkpoint", "uri"), "both 'path' and 'uri'", "keep one of them", value=False)
+    if checkpoint.path is None and checkpoint.uri is None:
+        yield Finding(("checkpoint",), "neither 'path' nor 'uri'", "add one of them", value=False)
+    if checkpoint.path is not None:
+        yield from _check_file(checkpoint.path, ("checkpoint", "path"), context)
+
+
+def _check_file(written: str, path: Path, context: Context) -> Iterator[Finding]:
+    posix, windows = PurePosixPath(written), PureWindowsPath(written)
+    if posix.is_absolute() or windows.drive or "\\" in written or ".." in posix.parts or written[0] == "~":
+        yield Finding(path, "this path leaves the model's folder", "put the file beside model.yaml")
+        return
+    folder = context.draft.root / "models" / context.loaded.name
+    name = (PurePosixPath("models") / context.loaded.name / posix).as_posix()
+    try:
+        inside = (folder / posix).resolve().is_relative_to(context.draft.root.resolve())
+        found = (folder / posix).is_file()
+    except (OSError, ValueError, RuntimeError):  # too long a name, a loop of links
+        inside, found = True, False
+    if not inside:
+        yield Finding(
+            path, "this path is a link that leaves the repository", "put the file beside model.yaml"
+        )
+    elif not found:
+        near = did_you_mean(posix.name, _names(folder / posix.parent, posix.suffix))
+        yield Finding(path, f"there is no file {name}", near)
+
+
+@rule(Model, "network", "data", "train")
+def entries_exist(model: Model, context: Context) -> Iterator[Finding]:
+    """Every `module:function` has its file, and the file speaks of the function; nothing is imported."""
+    entries: list[tuple[Path, str]] = [
+        (("network", "factory"), model.network.factory),
+        (("data", "calibration"), model.data.calibration),
+        (("data", "validation"), model.data.validation),
+    ]
+    if model.train is not None:
+        entries.append((("train", "entry"), model.train.entry))
+    folder = context.draft.root / "models" / context.loaded.name
+    for path, entry in entries:
+        module, _, function = entry.partition(":")
+        file = folder / (module.replace(".", "/") + ".py")
+        if not file.is_file():
+            file = folder / module.replace(".", "/") / "__init__.py"
+        if not file.is_file():
+            missing = f"models/{context.loaded.name}/{module.replace('.', '/')}.py"
+            near = did_you_mean(module, [name.removesuffix(".py") for name in _names(folder, ".py")])
+            yield Finding(path, f"there is no file {missing}", near)
+        elif (known := _defined(file)) is not None and function not in known:
+            message = f"{file.relative_to(context.draft.root).as_posix()} has no {function!r}"
+            yield Finding(path, message, did_you_mean(function, known, "it has"))
+
+
+def _defined(file: FilePath) -> set[str] | None:
+    """Names a module may have at its top level, from its text; None when only importing it could tell."""
+    try:
+        text = file.read_bytes()[: 1 << 20].decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    if re.search(r"import\s+\*|__getattr__", text):
+        return None
+    names = set(re.findall(r"^(?:async\s+def|def|class)\s+(\w+)", text, re.MULTILINE))
+    names.update(re.findall(r"^(\w+)\s*[:=]", text, re.MULTILINE))
+    for imported in re.findall(r"^(?:from\s+\S+\s+)?import\s+(\([^)]*\)|.+)$", text, re.MULTILINE):
+        names.update(re.findall(r"\w+", imported))
+    return names
+
+
+def _names(folder: FilePath, suffix: str) -> list[str]:
+    try:
+        return sorted(item.name for item in folder.iterdir() if item.suffix == suffix and item.is_file())
+    except OSError:
+        return []
+
+
+@rule(Model, "signature")
+def signature_is_batched(model: Model, context: Context) -> Iterator[Finding]:
+    """Every tensor has the batch dimension first and nowhere else; names are distinct."""
+    sections = (("inputs", model.signature.inputs), ("outputs", model.signature.outputs))
+    for section, tensors in sections:
+        for index, tensor in enumerate(tensors):
+            path: Path = ("signature", section, index, "shape")
+            if tensor.shape[0] != "batch":
+                yield Finding((*path, 0), "the first dimension must be 'batch'", "write [batch, …]")
+            for axis, size in enumerate(tensor.shape):
+                if axis and size == "batch":
+                    yield Finding((*path, axis), "only the first dimension is 'batch'", "write a number")
+    places: list[Path] = [
+        ("signature", section, i, "name") for section, tensors in sections for i in range(len(tensors))
+    ]
+    names = [tensor.name for _section, tensors in sections for tensor in tensors]
+    for index, _first, name in repeated(names):
+        yield Finding(places[index], f"another tensor is called '{name}'", "names must differ")
+
+
+@rule(Model, "signature", "labels")
+def labels_match_the_output(model: Model, context: Context) -> Iterator[Finding]:
+    """One label for each value along the last dimension of the first output."""
+    for index, first, label in repeated(model.labels):
+        yield Finding(("labels", index), f"'{label}' is already label {first}")
+    size = model.signature.outputs[0].shape[-1]
+    if model.labels and size != "batch" and len(model.labels) != size:
+        name = model.signature.outputs[0].name
+        yield Finding(("labels",), f"{len(model.labels)} labels for {size} values of '{name}'", value=False)
+
+
+@rule(Model, "classes")
+def classes_exist(model: Model, context: Context) -> Iterator[Finding]:
+    """Every class has its sheet."""
+    for index, name in enumerate(model.classes or ()):
+        if name not in context.draft.hardware:
+            yield _unknown_class(("classes", index), name, context)
+    for index, _first, name in repeated(model.classes or ()):
+        yield Finding(("classes", index), f"'{name}' is here twice")
+
+
+@rule(Model, "overrides", "classes")
+def overrides_speak_of_built_classes(model: Model, context: Context) -> Iterator[Finding]:
+    """An override for a class that does not exist, is not built, or was overridden before does nothing."""
+    for index, override in enumerate(model.overrides):
+        path: Path = ("overrides", index, "hardwareClass")
+        if override.hardware_class not in context.draft.hardware:
+            yield _unknown_class(path, override.hardware_class, context)
+        elif model.classes is not None and override.hardware_class not in model.classes:
+            yield Finding(path, f"'{override.hardware_class}' is not one of this model's 'classes'")
+        if override.metric is None and override.limits is None and override.optimization is None:
+            yield Finding(path, "this override changes nothing", "add metric, limits or optimization")
+    for index, first, name in repeated(override.hardware_class for override in model.overrides):
+        line = context.loaded.source.at(("overrides", first)).line
+        yield Finding(("overrides", index, "hardwareClass"), f"'{name}' is already overridden on line {line}")
+
+
+@rule(Model, "overrides")
+def overrides_only_narrow(model: Model, context: Context) -> Iterator[Finding]:
+    """The sheet is what the device can sustain; no model can change that."""
+    for index, override in enumerate(model.overrides):
+        sheet = context.draft.hardware.get(override.hardware_class)
+        if sheet is None or not sheet.has("limits") or override.limits is None:
+            continue
+        limits = sheet.document.limits
+        own = {
+            "artifact-size": limits.artifact_size,
+            "load-time": limits.load_time,
+            "latency-p95": limits.latency.p95,
+            "latency-p99": limits.latency.p99,
+            "peak-memory": limits.peak_memory,
+        }
+        for check, value in _set_limits(override.limits).items():
+            if value > own[check]:
+                quantity = BYTES if check in ("artifact-size", "peak-memory") else MILLISECONDS
+                allowed = quantity.format(own[check])
+                where = sheet.source.line(("limits", *LIMIT_PATHS[check]))
+                message = f"wider than the class allows ({allowed}, {where})"
+                path: Path = ("overrides", index, "limits", *LIMIT_PATHS[check])
+                yield Finding(path, message, f"an override may only narrow: write {allowed} or less")
+        yield from _percentiles_stay_ordered(index, narrowed(limits, override.limits).latency)
+
+
+def _set_limits(limits: LimitsOverride) -> dict[str, float]:
+    latency = limits.latency
+    found = {
+        "artifact-size": limits.artifact_size,
+        "load-time": limits.load_time,
+        "latency-p95": latency.p95 if latency else None,
+        "latency-p99": latency.p99 if latency else None,
+        "peak-memory": limits.peak_memory,
+    }
+    return {check: value for check, value in found.items() if value is not None}
+
+
+def _percentiles_stay_ordered(index: int, latency: Latency) -> Iterator[Finding]:
+    p95, p99 = latency.p95, latency.p99
+    if p99 < p95:
+        message = f"p99 ({MILLISECONDS.format(p99)}) is below p95 ({MILLISECONDS.format(p95)})"
+        yield Finding(("overrides", index, "limits", "latency"), message, value=False)
+
+
+def _unknown_class(path: Path, name: str, context: Context) -> Finding:
+    hint = did_you_mean(name, context.draft.hardware, "classes are")
+    return Finding(path, f"there is no hardware class '{name}' (hardware/{name}.yaml)", hint)
