@@ -7,6 +7,7 @@ docs: 9 files, 41 links, 63 commands
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,10 +37,13 @@ def verbs() -> dict[str, set[str]]:
     """Return what can follow each command: make's targets and the verbs of both programs."""
     from edgewright.cli import VERBS
 
+    # The agent says itself what it can do: "    once      poll, verify, …"
+    agent = subprocess.run(
+        [sys.executable, "-m", "edgewright_agent", "--help"], capture_output=True, text=True, check=True
+    )
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
-    agent = (ROOT / "agent/edgewright_agent/cli.py").read_text()
-    agent_verbs = set(re.findall(r"add_parser\(\s*\"([a-z-]+)\"", agent))
-    return {"make": targets, "edgewright": set(VERBS), "edgewright-agent": agent_verbs}
+    agent_verbs = re.findall(r"^    ([a-z][a-z-]*)(?:  |$)", agent.stdout, re.M)
+    return {"make": targets, "edgewright": set(VERBS), "edgewright-agent": set(agent_verbs)}
 
 
 def broken_links(file: Path, text: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "dagster", "sklearn", "ma
 # What the agent may import wherever it is installed; a device carries nothing else.
 AGENT_MAY = {"edgewright_agent", "cryptography", "tuf", "securesystemslib"}
 # Modules behind the agent's `[runtime]` extra.
-AGENT_RUNTIME_MODULES = {"health.py", "runtime.py"}
+AGENT_RUNTIME_MODULES = {"health.py", "infer.py", "runtime.py", "session.py"}
 AGENT_RUNTIME_MAY = {"onnxruntime", "numpy"}
 
 SPEC_MAY = {"edgewright.spec", "edgewright.errors"}
@@ -107,6 +107,13 @@ def test_the_agent_imports_only_the_standard_library_cryptography_and_tuf() -> N
         and not (found.root in AGENT_RUNTIME_MAY and found.file.name in AGENT_RUNTIME_MODULES)
     ]
     _claim(offending, f"a device carries cryptography and tuf; a runtime only in {AGENT_RUNTIME_MODULES}")
+
+
+def test_the_agent_starts_without_a_runtime() -> None:
+    offending = [
+        found for found in _imports_below(AGENT) if found.at_start and found.root in AGENT_RUNTIME_MAY
+    ]
+    _claim(offending, "a device may lack it, and an idle agent must not pay for it")
 
 
 def test_the_agent_never_imports_the_pipeline() -> None:
