@@ -1,0 +1,203 @@
+"""Who should run what: the one document devices act on, computed from groups and what may be chosen from.
+
+>>> group = Group.model_validate({"name": "all", "models": ({"model": "digit-reader"},)})
+>>> candidates = {("digit-reader", "pi-4"): [Candidate("sha256:…", 900, "1.0.0", "digit-reader", 1)]}
+>>> documents, held_back = assign([group], wanted={"digit-reader": ["pi-4"]}, candidates=candidates,
+...                               published={("digit-reader", "pi-4")}, policies={})
+>>> documents[0]["models"]["digit-reader"]["artifacts"]["pi-4"]["digest"]
+'sha256:…'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgewright.errors import GateError
+from edgewright.spec.fleet import Group, Slot
+from edgewright.spec.hardware import HardwareClass
+
+LaneKey = tuple[str, str]
+"""Model and hardware class."""
+
+
+@dataclass(frozen=True)
+class PublishedLane:
+    """One lane's artifact as the registry has it.
+
+    Attributes:
+        digest: Digest of its manifest.
+        size: Length of its manifest in bytes.
+        model_version: Version people know it by.
+        repository: Repository below the registry's prefix.
+    """
+
+    digest: str
+    size: int
+    model_version: str
+    repository: str
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PublishedLane:
+        """Return the lane from its JSON form (`digest`, `size`, `modelVersion`, `repository`)."""
+        return cls(document["digest"], document["size"], document["modelVersion"], document["repository"])
+
+
+@dataclass(frozen=True)
+class Candidate(PublishedLane):
+    """An artifact the `targets` role has signed, so that a rollout may choose it.
+
+    Attributes:
+        sequence: Place in the history of its lane; the highest is the newest.
+    """
+
+    sequence: int
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A class that does not get the newest build of a model.
+
+    Attributes:
+        digest: What it keeps; None when it gets nothing at all.
+        model_version: Version of what it keeps.
+        reason: Why.
+    """
+
+    group: str
+    model: str
+    hardware_class: str
+    digest: str | None
+    model_version: str | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def assign(
+    groups: Sequence[Group],
+    *,
+    wanted: Mapping[str, Sequence[str]],
+    candidates: Mapping[LaneKey, Sequence[Candidate]],
+    published: Set[LaneKey],
+    policies: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[HeldBack]]:
+    """Return the `groups` of an assignment document, and the classes that are held back.
+
+    A slot without a pin takes the newest candidate of each lane; a pinned one the newest of that version. A
+    lane without a published build for the current specs (a gate blocks it) keeps its newest candidate.
+
+    Args:
+        groups: In the order of fleet.yaml: the first that matches a device and names a model decides.
+        wanted: Hardware classes per model.
+        candidates: What may be chosen, per lane.
+        published: Lanes whose current build is published.
+        policies: `updatePolicy` and `rollbackPolicy` per class.
+
+    Raises:
+        GateError: a pin names a version that was never released for any class.
+    """
+    documents: list[dict[str, Any]] = []
+    held: list[HeldBack] = []
+    for group in groups:
+        models: dict[str, Any] = {}
+        for slot in group.models:
+            classes = wanted.get(slot.model, ())
+            chosen = {name: _choose(candidates.get((slot.model, name), ()), slot) for name in classes}
+            found = {name: candidate for name, candidate in chosen.items() if candidate is not None}
+            if slot.pin is not None and not found:
+                known = sorted(
+                    {
+                        entry.model_version
+                        for name in classes
+                        for entry in candidates.get((slot.model, name), ())
+                    }
+                )
+                raise GateError(
+                    f"group {group.name} pins {slot.model} to {slot.pin}, which was never released",
+                    hint=f"released: {', '.join(known) or 'nothing yet'}",
+                )
+            held += [
+                fact
+                for name in classes
+                if (fact := _held_back(group.name, slot, name, chosen[name], (slot.model, name) in published))
+            ]
+            models[slot.model] = _model(slot, found, policies)
+        selector = {"matchLabels": dict(sorted(group.selector.match_labels.items()))}
+        documents.append({"name": group.name, "selector": selector, "models": models})
+    return documents, held
+
+
+def policies_of(hardware: HardwareClass) -> dict[str, Any]:
+    """Return what a hardware sheet says about updates, with units in the names, for devices to follow."""
+    update = hardware.update_policy
+    policy: dict[str, Any] = {
+        "poll": {
+            "intervalS": _plain(update.poll.interval),
+            "jitter": _plain(update.poll.jitter / 100),
+            "maxBackoffS": _plain(update.poll.max_backoff),
+        },
+        "diskReserveBytes": _plain(update.disk_reserve),
+    }
+    if update.bandwidth is not None:
+        policy["bandwidthBitsPerS"] = _plain(update.bandwidth)
+    rollback = hardware.rollback_policy
+    return {
+        "updatePolicy": policy,
+        "rollbackPolicy": {"attempts": rollback.attempts, "healthTimeoutS": _plain(rollback.health_timeout)},
+    }
+
+
+def digests(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """Return (group, model, class) → digest of an assignment's groups."""
+    return {
+        (group["name"], model, name): artifact["digest"]
+        for group in groups
+        for model, entry in group["models"].items()
+        for name, artifact in entry["artifacts"].items()
+    }
+
+
+def _choose(candidates: Sequence[Candidate], slot: Slot) -> Candidate | None:
+    fitting = [entry for entry in candidates if slot.pin in (None, entry.model_version)]
+    return max(fitting, key=lambda entry: entry.sequence, default=None)
+
+
+def _held_back(
+    group: str, slot: Slot, name: str, chosen: Candidate | None, is_published: bool
+) -> HeldBack | None:
+    if chosen is None:
+        reason = f"never released as {slot.pin}" if slot.pin else "no build has passed its gates yet"
+        return HeldBack(group, slot.model, name, None, None, reason)
+    if slot.pin is None and not is_published:
+        reason = f"the current build is not published; keeps {chosen.model_version}"
+        return HeldBack(group, slot.model, name, chosen.digest, chosen.model_version, reason)
+    return None
+
+
+def _model(
+    slot: Slot, found: Mapping[str, Candidate], policies: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    # Classes may be held back on an older version; the headline is the newest that anybody gets.
+    newest = max((candidate.model_version for candidate in found.values()), key=_semantic, default=slot.pin)
+    repositories = {candidate.repository for candidate in found.values()}
+    return {
+        "repository": min(repositories, default=slot.model),
+        "modelVersion": newest,
+        "artifacts": {
+            name: {"digest": candidate.digest, "size": candidate.size, **policies.get(name, {})}
+            for name, candidate in sorted(found.items())
+        },
+    }
+
+
+def _semantic(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _plain(number: float) -> int | float:
+    """Write 900.0 as 900, so that a document does not depend on how YAML spelt the quantity."""
+    return int(number) if float(number).is_integer() else round(float(number), 9)
