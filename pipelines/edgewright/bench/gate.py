@@ -1,0 +1,117 @@
+"""Gated: the figures of one artifact against the limits of its lane, bound to the artifact's digest.
+
+A failing gate completes this stage: its report is what a person needs. It is the signing step that refuses.
+
+Inputs: `evaluated/evaluation.json`, `benchmarked/benchmark.json`, `packaged/manifest.json`. Outputs:
+`gate-report.json`, `headroom.png`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from edgewright.bench.plot import headroom_png
+from edgewright.bench.report import Check, Direction, GateReport, shown
+from edgewright.errors import BuildError
+from edgewright.plan.job import Job, Result
+from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME, digest_of
+
+
+def run(job: Job) -> Result:
+    """Write `gate-report.json` and `headroom.png`.
+
+    Raises:
+        BuildError: the evaluation or the benchmark is about other files than the artifact holds.
+    """
+    manifest_bytes = job.inputs["packaged/manifest.json"].read_bytes()
+    manifest = json.loads(manifest_bytes)
+    evaluation = json.loads(job.inputs["evaluated/evaluation.json"].read_bytes())
+    benchmark = json.loads(job.inputs["benchmarked/benchmark.json"].read_bytes())
+    check_binding(manifest, evaluation, benchmark)
+    report = GateReport(
+        model=job.model,
+        hardware_class=str(job.hardware_class),
+        model_version=job.spec["modelVersion"],
+        artifact=digest_of(manifest_bytes),
+        calibration=benchmark["calibration"],
+        checks=checks(job.spec, evaluation, benchmark, artifact_bytes(manifest)),
+        figures={"evaluation": evaluation, "benchmark": benchmark},
+    )
+    (job.out / "gate-report.json").write_bytes(report.to_json())
+    (job.out / "headroom.png").write_bytes(headroom_png(report))
+    for check in report.failed:
+        job.progress(
+            f"{job.model} on {job.hardware_class}: {check.name} is {shown(check.measured, check.unit)},"
+            f" limit {shown(check.limit, check.unit)} ({check.source})"
+        )
+    return Result(
+        {
+            "verdict": report.verdict,
+            "artifact": report.artifact,
+            "calibration": report.calibration,
+            "failed": [check.name for check in report.failed],
+            "headroom": {check.name: check.headroom for check in report.checks},
+        }
+    )
+
+
+def check_binding(
+    manifest: Mapping[str, Any], evaluation: Mapping[str, Any], benchmark: Mapping[str, Any]
+) -> None:
+    """Check that the figures are about exactly the files in the artifact.
+
+    Raises:
+        BuildError: says which digest is where.
+    """
+    layers = {
+        layer.get("annotations", {}).get(ANNOTATION_TITLE): layer["digest"] for layer in manifest["layers"]
+    }
+    for what, claimed, name in (
+        ("the evaluation", evaluation.get("model"), FILE_MODEL),
+        ("the benchmark", benchmark.get("model"), FILE_MODEL),
+        ("the benchmark", benchmark.get("runtime"), FILE_RUNTIME),
+    ):
+        if claimed is None or claimed != layers.get(name):
+            raise BuildError(
+                f"{what} is about a {name} with digest {claimed}; the artifact holds {layers.get(name)}",
+                hint="figures and artifact must come from one run: edgewright run",
+            )
+
+
+def artifact_bytes(manifest: Mapping[str, Any]) -> int:
+    """Return the sum of all layers."""
+    return sum(int(layer["size"]) for layer in manifest["layers"])
+
+
+def checks(
+    spec: Mapping[str, Any], evaluation: Mapping[str, Any], benchmark: Mapping[str, Any], size_bytes: int
+) -> tuple[Check, ...]:
+    """Return every check of a lane.
+
+    Args:
+        spec: `limits`, `metric`, `sources` as the gate sees them (bytes, milliseconds, shares).
+        evaluation: `evaluation.json`.
+        benchmark: `benchmark.json`.
+        size_bytes: Size of the artifact.
+    """
+    limits, metric, sources = spec["limits"], spec["metric"], spec["sources"]
+    rows: tuple[tuple[str, Any, float, str, Direction], ...] = (
+        ("artifact-size", size_bytes, limits["artifactSize"], "bytes", "max"),
+        ("load-time", benchmark.get("loadMs"), limits["loadTime"], "ms", "max"),
+        ("latency-p95", benchmark.get("p95Ms"), limits["latency"]["p95"], "ms", "max"),
+        ("latency-p99", benchmark.get("p99Ms"), limits["latency"]["p99"], "ms", "max"),
+        ("peak-memory", benchmark.get("peakMemoryBytes"), limits["peakMemory"], "bytes", "max"),
+        ("accuracy-floor", evaluation.get("value"), metric["floor"], "ratio", "min"),
+        ("accuracy-drop", evaluation.get("drop"), metric["maxDrop"], "ratio", "max"),
+    )
+    return tuple(
+        Check(name, _figure(measured), limit, unit, direction, sources.get(name, ""))
+        for name, measured, limit, unit, direction in rows
+    )
+
+
+def _figure(value: Any) -> float | None:
+    """Return a number, or None for anything that is not one (bool is not)."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,80 @@
+"""A picture of a gate report: how much of each budget is used, and which is exceeded.
+
+Blue and orange stay apart for every kind of colour blindness, and a failing check also says so in words and
+hatching.
+
+>>> Path("headroom.png").write_bytes(headroom_png(report))     # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from edgewright.bench.report import Check, GateReport, shown
+
+PASS, FAIL, TRACK, INK, QUIET = "#0072B2", "#D55E00", "#EEF1F4", "#1F2933", "#66727F"  # Okabe and Ito (2008)
+SHOWN_MAX = 1.5  # a bar this long means "at least this much": worse than that is bad whatever its length
+WIDTH_IN, HEAD_IN, ROW_IN, FOOT_IN, DPI = 9.0, 0.80, 0.42, 0.45, 120
+
+
+def headroom_png(report: GateReport) -> bytes:
+    """Return a PNG, 1,080 pixels wide, one row per check."""
+    rows = len(report.checks)
+    height_in = HEAD_IN + ROW_IN * rows + FOOT_IN
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.15, FOOT_IN / height_in, 0.47, ROW_IN * rows / height_in))
+    axes.set_xlim(0, SHOWN_MAX)
+    axes.set_ylim(rows - 0.5, -0.5)
+    for row, check in enumerate(report.checks):
+        _draw(axes, row, check)
+    axes.axvline(1.0, color=INK, linewidth=1.2, zorder=3)
+    axes.set_xticks([0, 0.5, 1.0, 1.5], ["0", "50 %", "limit", "150 %"])
+    axes.set_yticks(range(rows), [check.name for check in report.checks])
+    axes.tick_params(length=0, colors=INK, labelsize=10)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+    verdict = "passes" if report.verdict == "pass" else f"blocked: {len(report.failed)} of {rows} checks fail"
+    title, subtitle = 1 - 0.30 / height_in, 1 - 0.58 / height_in
+    bold: dict[str, Any] = {"fontweight": "bold", "va": "center"}
+    name = f"{report.model} {report.model_version} on {report.hardware_class}"
+    color = PASS if report.verdict == "pass" else FAIL
+    figure.text(0.98, title, verdict, color=color, fontsize=13, ha="right", **bold)
+    # Two names of 63 characters each are legal; 50 characters in all fit beside the verdict at full size.
+    figure.text(0.02, title, name, color=INK, fontsize=13 * min(1, 50 / len(name)), **bold)
+    caption = f"share of each budget used · calibration: {report.calibration}"
+    figure.text(0.02, subtitle, caption, color=QUIET, fontsize=9.5, va="center")
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw(axes: Any, row: int, check: Check) -> None:
+    failed = check.verdict != "pass"
+    color = FAIL if failed else PASS
+    used = SHOWN_MAX if check.used is None else min(max(check.used, 0.0), SHOWN_MAX)
+    axes.barh(row, SHOWN_MAX, height=0.56, color=TRACK, zorder=1)
+    axes.barh(
+        row,
+        used,
+        height=0.56,
+        color=color if check.seen else TRACK,
+        edgecolor="white" if check.seen else FAIL,
+        hatch="////" if failed else None,
+        linewidth=0,
+        zorder=2,
+    )
+    relation = {("max", False): "≤", ("max", True): ">", ("min", False): "≥", ("min", True): "<"}
+    sign = relation[check.direction, failed] if check.seen else ", limit"
+    figures = f"{shown(check.measured, check.unit)} {sign} {shown(check.limit, check.unit)}"
+    headroom = "fails" if failed else f"{check.headroom:.0%} left".replace("%", " %")
+    axes.text(SHOWN_MAX + 0.05, row, figures, va="center", fontsize=10, color=INK)
+    axes.text(
+        SHOWN_MAX * 1.76, row, headroom, va="center", ha="right", fontsize=10, fontweight="bold", color=color
+    )
