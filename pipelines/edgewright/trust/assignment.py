@@ -170,7 +170,7 @@ def _held_back(
     group: str, slot: Slot, name: str, chosen: Candidate | None, is_published: bool
 ) -> HeldBack | None:
     if chosen is None:
-        reason = f"never released as {slot.pin}" if slot.pin else "no build has passed its gates yet"
+        reason = f"never released as {slot.pin}" if slot.pin else "no build is published yet"
         return HeldBack(group, slot.model, name, None, None, reason)
     if slot.pin is None and not is_published:
         reason = f"the current build is not published; keeps {chosen.model_version}"

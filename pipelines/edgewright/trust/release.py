@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from edgewright.errors import BuildError
+from edgewright.errors import BuildError, GateError
 from edgewright.publish.durable import locked
 from edgewright.publish.registry import OpenRepository, open_registry
 from edgewright.trust import catalog as catalogs
@@ -58,6 +58,7 @@ class ReleaseOutcome:
 
     Attributes:
         release: Identifier, `r<sequence>`.
+        is_new: Whether the assignment changed; else `release` stands.
         sequence: Number of the assignment; grows when the assignment changes.
         changes: What devices will do.
         held_back: Classes that do not get the newest build, with the reason.
@@ -70,6 +71,7 @@ class ReleaseOutcome:
     """
 
     release: str
+    is_new: bool
     sequence: int
     changes: tuple[Change, ...]
     held_back: tuple[HeldBack, ...]
@@ -104,7 +106,7 @@ def release(
 
     Raises:
         TrustError: keys or metadata are missing or do not belong together, or the registry is ahead.
-        GateError: a group pins a version that was never released.
+        GateError: nothing is published yet, or a group pins a version that was never released.
         BuildError: a published lane is not in the registry as described.
         NetworkError: the registry cannot be reached or refuses.
         EnvironmentFault: the metadata folder or a layout cannot be written.
@@ -121,6 +123,8 @@ def release(
 
         before = catalogs.read_targets(current.targets.signed.targets.values()) if current else {}
         after = catalogs.add_published(before, published)
+        if not after:
+            raise GateError("nothing is published yet, so there is nothing to release", hint="edgewright run")
         _require_pushed(open_repository, before, after)
         old: dict[str, Any] = {"sequence": 0, "groups": []}
         if current is not None:
@@ -152,6 +156,7 @@ def release(
             progress(f"pushed {registry.address(tag)}")
     return ReleaseOutcome(
         release=assignment["release"],
+        is_new=assignment["sequence"] != old["sequence"],
         sequence=assignment["sequence"],
         changes=_changes(old["groups"], groups, {**_versions(before), **_versions(after)}),
         held_back=tuple(held),

@@ -197,6 +197,19 @@ def test_an_artifact_missing_from_the_registry_is_not_promised(fleet: SmallFleet
     assert not (fleet.metadata / "timestamp.json").exists()
 
 
+def test_before_anything_is_published_there_is_nothing_to_release(fleet: SmallFleet) -> None:
+    fleet.lanes.clear()
+    with pytest.raises(GateError, match="nothing is published yet"):
+        fleet.release()
+
+
+def test_a_changed_group_is_a_new_release_even_if_no_artifact_moves(fleet: SmallFleet) -> None:
+    fleet.release()
+    fleet.groups = ({**fleet.groups[0], "selector": {"matchLabels": {"site": "lab"}}},)
+    outcome = fleet.release()
+    assert (outcome.release, outcome.is_new, outcome.changes) == ("r2", True, ())
+
+
 def test_an_artifact_of_another_class_is_not_promised(fleet: SmallFleet) -> None:
     fleet.lanes["digit-reader"][PI] = fleet.lanes["digit-reader"][CART]
     with pytest.raises(BuildError, match=CART):
