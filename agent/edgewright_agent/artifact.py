@@ -1,0 +1,130 @@
+"""One lane's artifact as its manifest describes it: checked before a single byte of a layer is fetched.
+
+>>> artifact = parse(body)                            # doctest: +SKIP
+>>> [layer.file for layer in artifact.layers]         # doctest: +SKIP
+['model.onnx', 'runtime.json', 'labels.json', 'golden.json', 'drift.json']
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from edgewright_agent import contract
+from edgewright_agent.errors import TrustError
+
+MANIFEST_FILE = "manifest.json"
+REQUIRED_FILES = (contract.FILE_MODEL, contract.FILE_RUNTIME, contract.FILE_GOLDEN)
+MAX_LAYER_BYTES = 64 * 1024**3  # no device of the fleet stores more; keeps sums far from overflow anywhere
+_SAFE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One file of an artifact."""
+
+    file: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A parsed manifest; `digest` is computed from its bytes."""
+
+    digest: str
+    model: str
+    hardware_class: str
+    version: str
+    layers: tuple[Layer, ...]
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self.layers)
+
+
+def parse(body: bytes) -> Artifact:
+    """Parse an artifact manifest (OCI image-spec 1.1, Image Manifest; ModelPack types).
+
+    Raises:
+        TrustError: `bad-manifest`, saying what is wrong.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise _bad(f"is not JSON: {error}") from error
+    if not isinstance(document, dict) or document.get("schemaVersion") != 2:
+        raise _bad("is not an OCI manifest")
+    if document.get("mediaType", contract.OCI_MANIFEST) != contract.OCI_MANIFEST:
+        raise _bad(f"has media type {document.get('mediaType')!r}")
+    if document.get("artifactType") != contract.MODEL_ARTIFACT:
+        raise _bad(f"has artifact type {document.get('artifactType')!r}, not a model's")
+    notes = _annotations(document)
+    layers = _layers(document.get("layers"))
+    return Artifact(
+        digest=contract.digest_of(body),
+        model=notes.get(contract.ANNOTATION_MODEL, ""),
+        hardware_class=notes.get(contract.ANNOTATION_CLASS, ""),
+        version=notes.get(contract.ANNOTATION_VERSION, ""),
+        layers=layers,
+        body=body,
+    )
+
+
+def check_purpose(artifact: Artifact, *, model: str, hardware_class: str) -> None:
+    """Refuse an artifact made for another class or another model, whoever signed it.
+
+    Raises:
+        TrustError: `wrong-class`, `wrong-model`.
+    """
+    if artifact.hardware_class != hardware_class:
+        raise TrustError(
+            "wrong-class",
+            f"{artifact.digest} is made for {artifact.hardware_class!r}, this is a {hardware_class}",
+        )
+    if artifact.model != model:
+        raise TrustError("wrong-model", f"{artifact.digest} is {artifact.model!r}, not {model}")
+
+
+def _layers(value: Any) -> tuple[Layer, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= contract.MAX_LAYERS:
+        raise _bad(f"must have 1 to {contract.MAX_LAYERS} layers")
+    layers = tuple(_layer(item) for item in value)
+    files = {layer.file.lower() for layer in layers}  # two names must stay two files on any file system
+    if len(files) != len(layers):
+        raise _bad("names a file twice")
+    for required in REQUIRED_FILES:
+        if required not in {layer.file for layer in layers}:
+            raise _bad(f"has no {required}")
+    return layers
+
+
+def _layer(value: Any) -> Layer:
+    if not isinstance(value, dict):
+        raise _bad("has a layer that is no object")
+    file = _annotations(value).get(contract.ANNOTATION_TITLE)
+    if not isinstance(file, str) or not _SAFE_FILE.fullmatch(file):
+        raise _bad(f"has a layer with the file name {file!r}")
+    if file.lower() == MANIFEST_FILE or file.lower().endswith(".part"):
+        raise _bad(f"uses the reserved file name {file!r}")
+    digest, size = value.get("digest"), value.get("size")
+    if not contract.is_digest(digest):
+        raise _bad(f"gives {file} the digest {digest!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_LAYER_BYTES:
+        raise _bad(f"gives {file} the size {size!r}")
+    return Layer(file, str(digest), size)
+
+
+def _annotations(value: dict[str, Any]) -> dict[str, str]:
+    notes = value.get("annotations", {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise _bad("has annotations that are not strings")
+    return notes
+
+
+def _bad(text: str) -> TrustError:
+    return TrustError("bad-manifest", f"the artifact manifest {text}")

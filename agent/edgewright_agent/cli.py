@@ -1,0 +1,253 @@
+"""The command `edgewright-agent`.
+
+    $ edgewright-agent init --device-id pi-7 --class raspberry-pi-4 --label site=lab \\
+          --source https://registry.example/acme --root root.json --key signing.pub --out agent.json
+    $ edgewright-agent once --config agent.json
+    digit-reader  installed  1.0.0 sha256:ab12cd34ef56 (1.0.0: loads in 9 ms, infers in 0.10 ms, 4.1 MiB)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edgewright_agent import __version__
+from edgewright_agent.clock import utc_now
+from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
+from edgewright_agent.errors import AgentError, ConfigError
+from edgewright_agent.files import Disk
+from edgewright_agent.lock import exclusive
+from edgewright_agent.record import Ledger
+from edgewright_agent.store import Store
+
+EXIT_CODES = """exit codes:
+  0  up to date, updated, or done as asked
+  1  wrong configuration or usage
+  2  refused: not signed, not current, not for this device, or failed its trial here and was rolled back
+  3  network or environment: registry unreachable, no space, engine missing, another agent at work"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except AgentError as error:
+        print(f"edgewright-agent: {error.code}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; the interpreter must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _init(options: argparse.Namespace) -> int:
+    document: dict[str, Any] = {
+        "version": 1,
+        "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
+        "source": {"url": options.source},
+        "state": str(Path(options.state).absolute()),
+        "trust": {"root": str(options.root.absolute()), "keys": [str(key.absolute()) for key in options.key]},
+    }
+    for key, path in (
+        ("usernameFile", options.username_file),
+        ("passwordFile", options.password_file),
+        ("caFile", options.ca_file),
+    ):
+        if path:
+            document["source"][key] = str(path.absolute())
+    if options.interval_s is not None:
+        document["poll"] = {"intervalS": options.interval_s}
+    if options.reserve_bytes is not None:
+        document["reserveBytes"] = options.reserve_bytes
+    config = parse(document, base=Path.cwd(), name="the options")
+    config.fingerprint()  # the trust anchors must be readable
+    if options.out.exists() and not options.force:
+        raise ConfigError("exists", f"{options.out} exists; --force replaces it")
+    # What the shell meant relative to here stays so, wherever the file lies.
+    document["source"]["url"] = config.origin.url
+    Disk().make_dir(options.out.absolute().parent)
+    Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
+    print(f"wrote {options.out}; next: edgewright-agent once --config {options.out}")
+    return 0
+
+
+def _once(options: argparse.Namespace) -> int:
+    # Imported here: `status` and friends do not need a health check's subprocess or a source.
+    from edgewright_agent.trusted import DeviceTrust
+    from edgewright_agent.update import Update
+
+    config = load(options.config)
+    with _at_work(config) as (ledger, store), contextlib.closing(config.origin.open()) as source:
+        report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
+        traffic = {name: getattr(source, name, None) for name in ("bytes_received", "requests")}
+    report = replace(report, traffic={name: count for name, count in traffic.items() if count is not None})
+    print(report.json_lines() if options.json else report.text())
+    return report.exit_code
+
+
+def _run(options: argparse.Namespace) -> int:
+    from edgewright_agent.daemon import Daemon
+
+    return Daemon(options.config).run()
+
+
+def _status(options: argparse.Namespace) -> int:
+    from edgewright_agent.status import gather
+
+    config = load(options.config)
+    disk = Disk()
+    status = gather(config, Ledger(config.state, disk), Store(config.state, disk), utc_now())
+    print(json.dumps(status.document(), indent=2) if options.json else status.text())
+    return 0
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import rollback
+
+    with _at_work(load(options.config)) as (ledger, store):
+        slot = rollback(ledger, store, options.model, now=utc_now())
+    print(f"{options.model}  {slot.version} is active again; the version it replaces will not be tried again")
+    return 0
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import retry
+
+    with _at_work(load(options.config)) as (ledger, _store):
+        count = retry(ledger, options.model)
+    print(f"{options.model}  {count} failed version(s) forgotten; the next poll tries what is assigned")
+    return 0
+
+
+def _reanchor(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import reanchor
+
+    with _at_work(load(options.config)) as (ledger, store):
+        for model, told in reanchor(ledger, store, now=utc_now()).items():
+            print(f"{model}  {told}")
+    print("a new record has begun; next: edgewright-agent once")
+    return 0
+
+
+def _infer(options: argparse.Namespace) -> int:
+    from edgewright_agent.infer import infer
+
+    state = options.state or load(options.config).state
+    print(json.dumps(infer(options.model, state, options.input), indent=2))
+    return 0
+
+
+@contextlib.contextmanager
+def _at_work(config: Config) -> Iterator[tuple[Ledger, Store]]:
+    with exclusive(config.state / "lock"):
+        disk = Disk()
+        yield Ledger(config.state, disk), Store(config.state, disk)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(ConfigError.exit_code, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="edgewright-agent",
+        description="Runs on a device: polls, verifies offline, installs atomically, rolls back by itself.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edgewright-agent {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def verb(name: str, run: Any, text: str, *, model: bool = False) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        if model:
+            added.add_argument("model", metavar="MODEL", help="name of the model")
+        if name != "init":
+            default = Path(os.environ.get("EDGEWRIGHT_AGENT_CONFIG", DEFAULT_CONFIG))
+            added.add_argument(
+                "--config",
+                type=Path,
+                default=default,
+                metavar="FILE",
+                help="configuration (default: $EDGEWRIGHT_AGENT_CONFIG or " + DEFAULT_CONFIG + ")",
+            )
+        return added
+
+    init = verb("init", _init, "write a configuration")
+    init.add_argument("--device-id", required=True, metavar="ID", help="unique name of this device")
+    init.add_argument("--class", required=True, dest="hardware_class", metavar="CLASS", help="hardware class")
+    init.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_label,
+        metavar="KEY=VALUE",
+        help="repeatable; selects groups",
+    )
+    init.add_argument(
+        "--source", required=True, metavar="URL", help="https://HOST/PREFIX, oci:DIR or bundle:FILE"
+    )
+    init.add_argument("--root", required=True, type=Path, metavar="FILE", help="first TUF root metadata")
+    init.add_argument(
+        "--key", required=True, action="append", type=Path, metavar="FILE", help="signer's public key"
+    )
+    init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
+    init.add_argument("--username-file", type=Path, metavar="FILE", help="registry user name")
+    init.add_argument("--password-file", type=Path, metavar="FILE", help="registry password or token")
+    init.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
+    )
+    init.add_argument("--interval-s", type=float, metavar="SECONDS", help="time between polls (default: 900)")
+    init.add_argument(
+        "--reserve-bytes", type=int, metavar="BYTES", help="disk space never used (default: 64 MiB)"
+    )
+    init.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
+    init.add_argument("--force", action="store_true", help="replace an existing file")
+
+    once = verb("once", _once, "poll once and update what has changed")
+    once.add_argument("--json", action="store_true", help="one JSON object per line: models, then the poll")
+    once.add_argument("--force", action="store_true", help="verify everything even if nothing has changed")
+    verb("run", _run, "poll for ever (SIGHUP polls now, SIGTERM stops)")
+    verb("status", _status, "show what runs here, and why nothing newer does").add_argument(
+        "--json", action="store_true", help="as JSON"
+    )
+    verb("rollback", _rollback, "go back to the previous version of a model", model=True)
+    verb(
+        "retry",
+        _retry,
+        "forget that versions of a model failed here, so that they are tried again",
+        model=True,
+    )
+    verb("reanchor", _reanchor, "begin a new record after both copies of it were damaged")
+    infer = verb(
+        "infer", _infer, "run the active model on a golden sample, or on inputs from a file", model=True
+    )
+    infer.add_argument("--input", type=Path, metavar="FILE", help='JSON: {"input name": nested lists}')
+    infer.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of --config")
+    return parser
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value

@@ -1,0 +1,212 @@
+"""The idle loop: one conditional request per poll, everything else in a short-lived child.
+
+>>> Daemon(Path("/etc/edgewright/agent.json")).run()   # doctest: +SKIP
+
+It imports the standard library and, once it polls, `transport.registry`. SIGTERM and SIGINT stop it, SIGHUP
+polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it says READY
+and feeds the watchdog.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from edgewright_agent.clock import to_text, utc_now
+from edgewright_agent.config import Config, Polling, load
+from edgewright_agent.errors import AgentError, StorageError
+from edgewright_agent.files import Disk
+from edgewright_agent.lock import exclusive
+from edgewright_agent.poll import ask, conditional, failed, nothing_new
+from edgewright_agent.record import Ledger, Poll
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
+_NETWORK_EXIT_CODE = 3
+
+
+def wait_s(polling: Polling, failures: int, *, retry_after_s: float | None, share: float) -> float:
+    """Return how long to wait for the next poll, in seconds.
+
+    Doubles from the second failure in a row on, honours what the registry asked for, and is spread by jitter.
+
+    Args:
+        polling: The device's policy.
+        failures: Failed polls in a row.
+        retry_after_s: What the source asked for last, if it did.
+        share: Uniform in [0, 1): this device's place in the jitter.
+    """
+    doublings = min(max(failures - 1, 0), 30)
+    base: float = min(polling.interval_s * 2.0**doublings, max(polling.max_backoff_s, polling.interval_s))
+    return max(base, retry_after_s or 0.0) * (1 + polling.jitter * share)
+
+
+class _Stop(Exception):
+    """SIGTERM arrived while waiting for the network."""
+
+
+class Daemon:
+    """One agent process. `command` is the child that updates, for tests."""
+
+    def __init__(self, config_path: Path, *, command: tuple[str, ...] | None = None) -> None:
+        self._path = config_path.resolve()
+        self._command = command or (
+            sys.executable,
+            *("-m", "edgewright_agent", "once", "--config", str(self._path)),
+        )
+        watchdog_us = os.environ.get("WATCHDOG_USEC", "")
+        self._slice_s = int(watchdog_us) / 2e6 if watchdog_us.isdigit() else 3600.0
+        self._random = random.SystemRandom()
+
+    def run(self) -> int:
+        """Poll until told to stop; returns the exit code.
+
+        Raises:
+            ConfigError: the configuration is wrong at the start.
+            StorageError: `busy` when another daemon serves this state directory.
+        """
+        config = load(self._path)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        for number in _STOPPING:
+            signal.signal(number, _stop)
+        with exclusive(config.state / "daemon.lock"):
+            log("start", device=config.device.id, source=config.origin.url)
+            _notify("READY=1")
+            try:
+                self._loop(config)
+            except _Stop:
+                pass
+            finally:
+                _notify("STOPPING=1")
+                log("stop")
+        return 0
+
+    def _loop(self, config: Config) -> None:
+        failures = 0
+        # The first poll is the child's: it also recovers what the last shutdown left behind.
+        code = self._child()
+        while True:
+            failures = failures + 1 if code == _NETWORK_EXIT_CODE else 0
+            pause_s = wait_s(
+                config.poll,
+                failures,
+                retry_after_s=_retry_after_s(config) if code == _NETWORK_EXIT_CODE else None,
+                share=self._random.random(),
+            )
+            log("sleep", seconds=round(pause_s), failures=failures)
+            if self._await(pause_s) in _STOPPING:
+                return
+            try:
+                config = load(self._path)
+                code = self._poll(config)
+            except AgentError as error:
+                log("failed", code=error.code, message=str(error))
+                code = error.exit_code
+
+    def _poll(self, config: Config) -> int:
+        ledger = Ledger(config.state, Disk())
+        etag = conditional(
+            ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
+        )
+        if etag is None:
+            return self._child()
+        try:
+            with contextlib.closing(config.origin.open()) as source, _interruptible():
+                new = ask(source, etag) is not None
+        except AgentError as error:
+            _record(config, failed(error, utc_now()))
+            raise
+        if new:
+            return self._child()
+        _record(config, nothing_new(utc_now()))
+        log("not-modified")
+        return 0
+
+    def _child(self) -> int:
+        """Run the update and return its exit code; a stop is passed on, and safe at any moment of it."""
+        pid = os.posix_spawn(
+            self._command[0], list(self._command), os.environ, setsigmask=(), setsigdef=_AWAITED
+        )
+        stopping = False
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                log("update", exit_code=code)
+                if stopping:
+                    raise _Stop
+                return code if 0 <= code <= _NETWORK_EXIT_CODE else _NETWORK_EXIT_CODE
+            if self._await(self._slice_s, until_child=True) in _STOPPING:
+                stopping = True
+                os.kill(pid, signal.SIGTERM)
+
+    def _await(self, seconds: float, *, until_child: bool = False) -> int | None:
+        """Wait for a signal that matters, feeding the watchdog; return it, or None when the time is up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            _notify("WATCHDOG=1")
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            found = signal.sigtimedwait(_AWAITED, min(left_s, self._slice_s))
+            if found is None or (found.si_signo == signal.SIGCHLD and not until_child):
+                continue
+            return found.si_signo
+
+
+def log(event: str, **facts: object) -> None:
+    """Write one JSON line to standard error."""
+    print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
+
+
+def _record(config: Config, poll: Poll) -> None:
+    """Keep the result of a poll; when another agent is at work its own result is the better one."""
+    try:
+        with exclusive(config.state / "lock"):
+            ledger = Ledger(config.state, Disk())
+            ledger.commit(replace(ledger.record.counted(polls=1), poll=poll))
+    except StorageError as error:
+        log("not-recorded", code=error.code, message=str(error))
+
+
+def _retry_after_s(config: Config) -> float | None:
+    try:
+        poll = Ledger(config.state, Disk()).record.poll
+    except StorageError:
+        return None
+    return poll.retry_after_s if poll else None
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end a request that hangs."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stop
+
+
+def _notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)), where it listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    import socket
+
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.connect("\0" + address[1:] if address.startswith("@") else address)
+        channel.sendall(state.encode())

@@ -1,0 +1,302 @@
+"""Does a model work here? Its golden inputs are replayed in a child process, against tolerance and budget.
+
+>>> check(store.path(digest), timeout_s=60, budget=Budget(latency_ms=50))   # doctest: +SKIP
+Evidence(load_ms=12.1, inference_ms=0.4, peak_memory_bytes=9437184, ...)
+
+`python -m edgewright_agent.health DIR` is the child: one JSON object on standard output. Whatever it does
+(hang, crash, eat the memory), the agent and the running model live on: it has its own process group, is
+killed at the deadline, is the first to go when memory runs out, and dies with its parent.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewright_agent.config import Budget
+from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.runtime import Engine, EngineError, import_engine, load, read_json
+
+if TYPE_CHECKING:
+    from edgewright_agent.runtime import Array, Arrays
+
+MAX_OUTPUT_BYTES = 64 * 1024
+TIMED_RUNS = 5
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the trial measured; `peak_memory_bytes` is over the bare engine, `inference_ms` for one sample."""
+
+    load_ms: float
+    inference_ms: float
+    peak_memory_bytes: int
+    providers: tuple[str, ...]
+    engine: str
+    samples: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the figures as the record and `status --json` carry them."""
+        return {
+            "loadMs": self.load_ms,
+            "inferenceMs": self.inference_ms,
+            "peakMemoryBytes": self.peak_memory_bytes,
+            "providers": list(self.providers),
+            "engine": self.engine,
+            "samples": self.samples,
+        }
+
+
+def check(
+    folder: Path, *, timeout_s: float, budget: Budget, command: tuple[str, ...] | None = None
+) -> Evidence:
+    """Replay an artifact's golden samples in a child process.
+
+    Args:
+        folder: An installed artifact.
+        timeout_s: Longest the child may take, in seconds.
+        budget: Limits of this device.
+        command: The child, for tests; the folder is appended.
+
+    Raises:
+        EngineError: `runtime-missing`, `runtime-version`: not the model's fault.
+        HealthError: `health-crash`, `health-timeout`, `health-wrong-output`, `health-over-budget`.
+    """
+    code, output, complaints = _run_child(
+        (*(command or (sys.executable, "-m", "edgewright_agent.health")), str(folder)), timeout_s
+    )
+    try:
+        report = json.loads(output)
+        if not isinstance(report, dict):
+            raise ValueError("not an object")
+    except ValueError:
+        raise HealthError("health-crash", _obituary(code, complaints)) from None
+    if "code" in report:
+        error = EngineError if report["code"].startswith("runtime-") else HealthError
+        raise error(report["code"], report["message"])
+    if code != 0:
+        raise HealthError("health-crash", _obituary(code, complaints))
+    evidence = Evidence(**{**report, "providers": tuple(report["providers"])})
+    _check_budget(evidence, budget)
+    return evidence
+
+
+def _check_budget(evidence: Evidence, budget: Budget) -> None:
+    for what, measured, limit, unit in (
+        ("load time", evidence.load_ms, budget.load_ms, "ms"),
+        ("latency", evidence.inference_ms, budget.latency_ms, "ms"),
+        ("peak memory", evidence.peak_memory_bytes, budget.peak_memory_bytes, "bytes"),
+    ):
+        if limit is not None and measured > limit:
+            raise HealthError(
+                "health-over-budget", f"{what} is {measured:g} {unit}, the budget {limit:g} {unit}"
+            )
+
+
+def _run_child(command: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
+    """Return exit code, output and complaints of a child; its whole process group is gone afterwards."""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env=environment,
+        start_new_session=True,
+    )
+    assert child.stdout and child.stderr  # noqa: S101  both are pipes
+    deadline = time.monotonic() + timeout_s
+    kept = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
+    try:
+        with selectors.DefaultSelector() as selector:
+            for fd in kept:
+                selector.register(fd, selectors.EVENT_READ)
+            while selector.get_map():
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if time.monotonic() >= deadline:  # also for a child that never stops talking
+                    raise HealthError("health-timeout", f"no answer from the model within {timeout_s:g} s")
+                for key, _ in ready:
+                    data = os.read(key.fd, 16384)
+                    if not data:
+                        selector.unregister(key.fd)
+                    kept[key.fd] = (kept[key.fd] + data)[: MAX_OUTPUT_BYTES + 1]
+        try:
+            child.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise HealthError("health-timeout", f"the model did not end within {timeout_s:g} s") from None
+        if len(kept[child.stdout.fileno()]) > MAX_OUTPUT_BYTES:
+            raise HealthError("health-crash", f"the health check wrote more than {MAX_OUTPUT_BYTES} bytes")
+        return child.returncode, kept[child.stdout.fileno()], kept[child.stderr.fileno()]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        child.stderr.close()
+
+
+def _obituary(code: int, complaints: bytes) -> str:
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    last = complaints.decode(errors="replace").strip().splitlines()[-1:]
+    return f"the health check {how}" + (f": {last[0][:200]}" if last else "")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and the outputs the artifact gave when it was evaluated."""
+
+    inputs: Arrays
+    outputs: Arrays
+    atol: float
+    rtol: float
+
+
+def load_golden(path: Path) -> Golden:
+    """Read golden samples (`golden.json`: base64 of little-endian arrays)."""
+    document = read_json(path)
+    return Golden(
+        {name: decode_array(value) for name, value in document["inputs"].items()},
+        {name: decode_array(value) for name, value in document["outputs"].items()},
+        float(document["atol"]),
+        float(document["rtol"]),
+    )
+
+
+def decode_array(value: dict[str, Any]) -> Array:
+    """Decode `{"dtype", "shape", "data"}` (base64 of little-endian values) into an array.
+
+    Raises:
+        ValueError: the data do not fill the shape.
+    """
+    import numpy
+
+    raw = base64.b64decode(value["data"], validate=True)
+    flat = numpy.frombuffer(raw, numpy.dtype(value["dtype"]).newbyteorder("<"))
+    return flat.reshape(value["shape"]).astype(value["dtype"])
+
+
+def array_of(value: Any, dtype: str) -> Array:
+    """Return an array from an encoded one (as `decode_array`) or from nested lists of numbers.
+
+    Raises:
+        ValueError: neither.
+    """
+    import numpy
+
+    return decode_array(value) if isinstance(value, dict) else numpy.asarray(value, dtype=dtype)
+
+
+# --- the child ----------------------------------------------------------------------------------------------
+
+
+def replay(folder: Path) -> Mapping[str, Any]:
+    """Load, replay, compare and measure, in this process.
+
+    Raises:
+        EngineError: as for `check`.
+        HealthError: `health-crash`, `health-wrong-output`.
+    """
+    engine_version = import_engine().__version__
+    golden = load_golden(folder / FILE_GOLDEN)
+    bare_bytes = peak_memory_bytes()
+    started = time.perf_counter()
+    engine = load(folder)
+    load_ms = (time.perf_counter() - started) * 1000
+    try:
+        outputs = engine.infer(golden.inputs)
+        inference_ms = _latency_ms(engine, golden)
+    except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
+        raise HealthError("health-crash", f"the model cannot run its golden inputs: {error}") from error
+    compare(outputs, golden)
+    return {
+        "load_ms": round(load_ms, 3),
+        "inference_ms": round(inference_ms, 3),
+        "peak_memory_bytes": peak_memory_bytes() - bare_bytes,
+        "providers": engine.providers,
+        "engine": f"onnxruntime {engine_version}",
+        "samples": len(next(iter(golden.inputs.values()))),
+    }
+
+
+def compare(outputs: Mapping[str, Any], golden: Golden) -> None:
+    """Compare outputs with the golden ones: same names and shapes, finite, within tolerance, same winners.
+
+    Raises:
+        HealthError: `health-wrong-output`, saying where and by how much.
+    """
+    import numpy
+
+    for name, expected in golden.outputs.items():
+        if name not in outputs:
+            raise HealthError("health-wrong-output", f"the model has no output {name}")
+        actual = outputs[name]
+        if actual.shape != expected.shape:
+            raise HealthError("health-wrong-output", f"{name} has shape {actual.shape}, not {expected.shape}")
+        if actual.dtype.kind == "f" and not numpy.isfinite(actual).all():
+            raise HealthError("health-wrong-output", f"{name} is not finite")
+        if not numpy.allclose(actual, expected, rtol=golden.rtol, atol=golden.atol):
+            worst = float(numpy.abs(actual.astype("float64") - expected.astype("float64")).max())
+            raise HealthError(
+                "health-wrong-output",
+                f"{name} is off by up to {worst:.3g}, allowed are {golden.atol:g} + {golden.rtol:g} of it",
+            )
+        if expected.ndim == 2:
+            # A tie in the reference has no winner to agree with.
+            chosen = numpy.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
+            wrong = int((chosen != expected.max(axis=1)).sum())
+            if wrong:
+                raise HealthError("health-wrong-output", f"{name} names another winner for {wrong} samples")
+
+
+def _latency_ms(engine: Engine, golden: Golden) -> float:
+    """Median wall time of one sample (of the whole batch when the model fixes it), in milliseconds."""
+    free = all(port.shape and port.shape[0] is None for port in engine.inputs)
+    inputs = {name: array[:1] if free else array for name, array in golden.inputs.items()}
+    times = []
+    for _ in range(TIMED_RUNS):
+        started = time.perf_counter()
+        engine.infer(inputs)
+        times.append((time.perf_counter() - started) * 1000)
+    return sorted(times)[TIMED_RUNS // 2]
+
+
+def peak_memory_bytes() -> int:
+    """Return this process's peak resident memory (VmHWM: unlike ru_maxrss, not the parent's)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the child: print one JSON object, return 0 for a healthy model, 2 otherwise."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    try:
+        report = replay(Path(arguments[0]))
+    except AgentError as error:
+        # An unreadable runtime manifest or golden file was signed that way: the model's own fault.
+        code = error.code if error.code.startswith(("health-", "runtime-")) else "health-crash"
+        report = {"code": code, "message": str(error)}
+    print(json.dumps(report), flush=True)
+    return 2 if "code" in report else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""One inference from the command line: a golden sample by default, to see that a device works.
+
+>>> infer("digit-reader", Path("/var/lib/edgewright"), None)["labels"]   # doctest: +SKIP
+['seven']
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.health import array_of, load_golden
+from edgewright_agent.runtime import InputError, Session, open_model, read_json
+
+if TYPE_CHECKING:
+    from edgewright_agent.runtime import Arrays
+
+
+def infer(model: str, state: Path, inputs: Path | None) -> dict[str, Any]:
+    """Run the active model and return JSON values: digest, outputs, and labels where it has some.
+
+    Raises:
+        ConfigError: `no-model`, `bad-input`.
+        HealthError: the engine is missing or rejects the model.
+    """
+    session = open_model(model, state)
+    arrays = _from_file(session, inputs) if inputs else _golden_sample(session, state)
+    outputs = session.run(arrays)
+    result = {
+        "model": model,
+        "digest": session.digest,
+        "input": str(inputs) if inputs else "golden sample",
+        "outputs": {name: array.tolist() for name, array in outputs.items()},
+    }
+    last = list(outputs.values())[-1]
+    if session.labels and last.ndim == 2 and last.shape[1] == len(session.labels):
+        result["labels"] = [session.labels[index] for index in last.argmax(axis=1)]
+    return result
+
+
+def _golden_sample(session: Session, state: Path) -> Arrays:
+    golden = load_golden(state / "store" / session.digest.removeprefix("sha256:") / FILE_GOLDEN)
+    free = all(port.shape and port.shape[0] is None for port in session.inputs)
+    return {name: array[:1] if free else array for name, array in golden.inputs.items()}
+
+
+def _from_file(session: Session, path: Path) -> Arrays:
+    document = read_json(path)
+    dtypes = {port.name: port.dtype for port in session.inputs}
+    try:
+        return {name: array_of(value, dtypes.get(name, "float32")) for name, value in document.items()}
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError("bad-input", f"{path}: {error}") from error

@@ -1,0 +1,62 @@
+"""Whether anything is new: one conditional request for the TUF timestamp, or none that could tell.
+
+>>> etag = conditional(record, fingerprint, now=now, margin_s=900)   # doctest: +SKIP
+>>> unchanged = etag is not None and not ask(source, etag)           # doctest: +SKIP
+
+Only the standard library is imported here: this is what an idle device runs.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from edgewright_agent.clock import from_text, to_text
+from edgewright_agent.contract import TUF_REPOSITORY
+from edgewright_agent.errors import AgentError
+from edgewright_agent.record import Poll, Record, shorten
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport import Manifest, Source
+
+TIMESTAMP_TAG = "timestamp.json"
+
+
+def conditional(record: Record, fingerprint: str, *, now: datetime, margin_s: float) -> str | None:
+    """Return the ETag that may answer for everything, or None when a whole update is due.
+
+    It is due without a successful one, under another configuration, with a trial left over, and when metadata
+    ends within `margin_s`: a source that says "not modified" for ever must not freeze the device (TUF 1.5.2).
+    """
+    if record.seen is None or record.seen.fingerprint != fingerprint:
+        return None
+    if any(state.trial for state in record.models.values()):
+        return None
+    horizon = trusted_now(record, now) + timedelta(seconds=margin_s)
+    if not record.expires or any(from_text(end) <= horizon for end in record.expires.values()):
+        return None
+    return record.seen.etag
+
+
+def ask(source: Source, etag: str | None) -> Manifest | None:
+    """Return the manifest of the newest timestamp, or None while it is still the one `etag` names.
+
+    Raises:
+        TransportError: as `Source.manifest`.
+    """
+    return source.manifest(TUF_REPOSITORY, TIMESTAMP_TAG, etag=etag)
+
+
+def trusted_now(record: Record, now: datetime) -> datetime:
+    """Return the clock's time, but never before a time at which signed metadata was already valid here."""
+    return max(now, from_text(record.clock_floor)) if record.clock_floor else now
+
+
+def nothing_new(now: datetime) -> Poll:
+    """Return the result of a poll that found nothing new."""
+    return Poll(to_text(now), "not-modified", "up to date (not modified)")
+
+
+def failed(error: AgentError, now: datetime) -> Poll:
+    """Return the result of a poll that went wrong."""
+    return Poll(to_text(now), error.code, shorten(str(error)), getattr(error, "retry_after_s", None))

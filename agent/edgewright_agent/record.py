@@ -1,0 +1,264 @@
+"""What the agent knows for certain: one document of frozen data, kept in two slots.
+
+>>> slot = Slot("sha256:" + "a" * 64, "1.0.0", "2030-01-01T00:00:00Z")
+>>> Record().with_model("digit-reader", ModelState(active=slot)).model("digit-reader").active.version
+'1.0.0'
+
+Only `Ledger.commit` changes it. If both slots are damaged the record is *quarantined*: what `current` points
+at keeps running and nothing is installed until a person runs `edgewright-agent reanchor`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgewright_agent.contract import canonical_json
+from edgewright_agent.errors import StorageError
+from edgewright_agent.files import Disk
+from edgewright_agent.slots import Slots
+
+VERSION = 1
+MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
+MAX_REASON_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One installed model: digest, version, since when it has this place, what its trial measured."""
+
+    digest: str
+    version: str
+    since: str
+    health: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model that is stored but has not proved itself: everything needed to go on without network."""
+
+    digest: str
+    version: str
+    attempts_left: int
+    started: str
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A model that failed here and is not tried again until a person says `retry`."""
+
+    digest: str
+    version: str
+    code: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the last update made of a model: `code` is part of the contract with fleet status."""
+
+    code: str
+    message: str
+    at: str
+    digest: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The slots of one model. `active` is what applications run."""
+
+    active: Slot | None = None
+    previous: Slot | None = None
+    factory: Slot | None = None
+    trial: Trial | None = None
+    tombstones: tuple[Tombstone, ...] = ()
+    last: Verdict | None = None
+
+    def tombstone_of(self, digest: str) -> Tombstone | None:
+        """Return why `digest` was given up, if it was."""
+        return next((stone for stone in self.tombstones if stone.digest == digest), None)
+
+    def entomb(self, stone: Tombstone) -> ModelState:
+        """Return this state with one more tombstone; the newest is last."""
+        others = tuple(old for old in self.tombstones if old.digest != stone.digest)
+        return replace(
+            self, tombstones=(*others, replace(stone, reason=shorten(stone.reason)))[-MAX_TOMBSTONES:]
+        )
+
+    def slots(self) -> tuple[Slot | Trial, ...]:
+        """Return every slot in use: what garbage collection must keep."""
+        return tuple(slot for slot in (self.active, self.previous, self.factory, self.trial) if slot)
+
+
+@dataclass(frozen=True)
+class Poll:
+    """The last poll: `ok`, `not-modified`, or the code of what went wrong."""
+
+    at: str
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The timestamp ETag of the last wholly successful update, and the configuration it holds for."""
+
+    etag: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything the agent must not forget.
+
+    Attributes:
+        models: By name.
+        floor: Highest version of each TUF role ever accepted; never goes down.
+        expires: When each role's metadata ends (RFC 3339).
+        seen: What a conditional poll may send.
+        poll: Last poll.
+        counters: Events since the record began (`polls`, `installs`, `rollbacks`, …).
+        boots: Boots seen, and the kernel's id of the last one.
+        clock_floor: Latest time at which signed metadata was valid here; no clock below it is believed.
+        quarantined: Not stored. Both slots were damaged.
+    """
+
+    models: Mapping[str, ModelState] = field(default_factory=dict)
+    floor: Mapping[str, int] = field(default_factory=dict)
+    expires: Mapping[str, str] = field(default_factory=dict)
+    seen: Seen | None = None
+    poll: Poll | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    boots: int = 0
+    boot_id: str = ""
+    clock_floor: str | None = None
+    quarantined: bool = False
+
+    def model(self, name: str) -> ModelState:
+        """Return a model's state; an unknown model has an empty one."""
+        return self.models.get(name, ModelState())
+
+    def with_model(self, name: str, state: ModelState) -> Record:
+        """Return this record with one model's state replaced."""
+        return replace(self, models={**self.models, name: state})
+
+    def raised(self, versions: Mapping[str, int]) -> Record:
+        """Return this record with the floor lifted to `versions`; no role ever sinks."""
+        return replace(
+            self, floor={**self.floor, **{r: max(v, self.floor.get(r, 0)) for r, v in versions.items()}}
+        )
+
+    def counted(self, **events: int) -> Record:
+        """Return this record with counters advanced."""
+        return replace(
+            self, counters={**self.counters, **{k: self.counters.get(k, 0) + n for k, n in events.items()}}
+        )
+
+
+class Ledger:
+    """The record on disk. `record` is always what the newest durable slot says.
+
+    Raises:
+        StorageError: `not-permitted`, or `state-version` when a newer agent wrote it.
+    """
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self._slots = Slots(folder, disk)
+        self._folder = folder
+        self._disk = disk
+        reading = self._slots.read()
+        self.generation = reading.generation
+        if reading.payload is not None:
+            self.record = from_bytes(reading.payload)
+        else:
+            # Lost slots beside installed models are damage, not a first boot: the floor must not be lost.
+            lived = reading.exist or any(_entries(folder / name) for name in ("store", "current", "tuf"))
+            self.record = Record(quarantined=lived)
+
+    def commit(self, record: Record) -> None:
+        """Make `record` the newest durable one; a no-op when nothing changed.
+
+        Raises:
+            StorageError: the record before still holds; `state-damaged` while quarantined.
+        """
+        if self.record.quarantined:
+            raise StorageError(
+                "state-damaged",
+                "both copies of the agent's record are damaged: what runs keeps running, nothing is "
+                "installed; check the disk, then run `edgewright-agent reanchor`",
+            )
+        if record != self.record:
+            self._write(record)
+
+    def reanchor(self, record: Record) -> None:
+        """Begin a new record in place of a damaged one; the damaged slots are set aside.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._disk.make_dir(self._folder)
+        self._slots.set_aside()
+        self._write(replace(record, quarantined=False))
+
+    def _write(self, record: Record) -> None:
+        self._disk.make_dir(self._folder)
+        self._slots.write(self.generation + 1, to_bytes(record))
+        self.generation += 1
+        self.record = record
+
+
+def to_bytes(record: Record) -> bytes:
+    """Serialize a record canonically; absent values are left out."""
+    document = asdict(record)
+    del document["quarantined"]
+    return canonical_json({"version": VERSION, **_without_none(document)})
+
+
+def from_bytes(payload: bytes) -> Record:
+    """Parse what `to_bytes` wrote.
+
+    Raises:
+        StorageError: `state-version` for a record of another format.
+    """
+    document: dict[str, Any] = json.loads(payload)
+    if document.pop("version", None) != VERSION:
+        raise StorageError(
+            "state-version", "the record was written by another version of the agent; install that one"
+        )
+    document["models"] = {name: _model(value) for name, value in document["models"].items()}
+    document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+    document["poll"] = Poll(**document["poll"]) if "poll" in document else None
+    return Record(**document)
+
+
+def shorten(text: str) -> str:
+    """Return one line of at most `MAX_REASON_CHARS`."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1] + "…"
+
+
+def _model(value: dict[str, Any]) -> ModelState:
+    slots = {k: Slot(**value[k]) for k in ("active", "previous", "factory") if k in value}
+    return ModelState(
+        **slots,
+        trial=Trial(**value["trial"]) if "trial" in value else None,
+        tombstones=tuple(Tombstone(**stone) for stone in value.get("tombstones", ())),
+        last=Verdict(**value["last"]) if "last" in value else None,
+    )
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _entries(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

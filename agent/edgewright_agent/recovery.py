@@ -1,0 +1,85 @@
+"""What every start does first, without network: mend what a crash or a bad disk left behind.
+
+>>> outcomes = recover(trials)   # doctest: +SKIP
+
+The record is right, everything else is derived: links are repaired, a damaged active model is replaced by the
+previous or factory one, a trial that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+from edgewright_agent.errors import StorageError
+from edgewright_agent.record import ModelState, Record, Slot
+from edgewright_agent.store import Store
+from edgewright_agent.trial import Outcome, Trials
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def recover(trials: Trials) -> tuple[Outcome, ...]:
+    """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    Raises:
+        StorageError: the record cannot be written.
+    """
+    ledger, store = trials.ledger, trials.store
+    record = _booted(ledger.record)
+    outcomes: list[Outcome] = []
+    for model, state in record.models.items():
+        mended, outcome = _mend(store, model, state)
+        record = record.with_model(model, mended)
+        if outcome:
+            outcomes.append(outcome)
+            # What is missing must be fetched again: "not modified" is no answer to that.
+            record = replace(record, seen=None).counted(damaged=1)
+    ledger.commit(record)
+    for model, state in record.models.items():
+        store.link(model, state.active.digest if state.active else None)
+    for outcome in outcomes:
+        if outcome.digest and outcome.digest not in _kept(ledger.record):
+            store.discard(outcome.digest)
+    return (*outcomes, *(trials.run(model) for model, state in record.models.items() if state.trial))
+
+
+def _mend(store: Store, model: str, state: ModelState) -> tuple[ModelState, Outcome | None]:
+    previous = state.previous if state.previous and store.intact(state.previous.digest) else None
+    if state.active is None or store.intact(state.active.digest):
+        return replace(state, previous=previous), None
+    broken = state.active
+    spare = _first_whole(store, (previous, state.factory))
+    mended = replace(state, active=spare, previous=None if spare == previous else previous)
+    return mended, Outcome(
+        model,
+        "damaged",
+        f"{broken.version} is damaged on disk; "
+        + (f"{spare.version} runs instead" if spare else "nothing runs"),
+        StorageError.exit_code,
+        broken.digest,
+        broken.version,
+    )
+
+
+def _first_whole(store: Store, slots: tuple[Slot | None, ...]) -> Slot | None:
+    for slot in slots:
+        with contextlib.suppress(StorageError):
+            if slot:
+                store.verify(slot.digest)
+                return slot
+    return None
+
+
+def _booted(record: Record) -> Record:
+    boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    return (
+        record
+        if record.boot_id == boot_id and record.boots
+        else replace(record, boots=record.boots + 1, boot_id=boot_id)
+    )
+
+
+def _kept(record: Record) -> set[str]:
+    return {slot.digest for state in record.models.values() for slot in state.slots()}

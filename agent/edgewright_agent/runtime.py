@@ -1,0 +1,287 @@
+"""What an application calls: the model this device runs now, under the settings it was tested with.
+
+>>> model = open_model("digit-reader")                    # doctest: +SKIP
+>>> model.run({"image": pixels})["scores"].argmax()       # doctest: +SKIP
+7
+>>> model.labels[7], model.digest                         # doctest: +SKIP
+('seven', 'sha256:ab12…')
+
+No daemon is needed to infer. When an update commits, the next `run` uses the new model; one that
+cannot be loaded is not swapped in. Needs the `[runtime]` extra; safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgewright_agent.config import DEFAULT_STATE
+from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, FILE_RUNTIME, is_name
+from edgewright_agent.errors import AgentError, ConfigError, HealthError
+from edgewright_agent.versions import in_range
+
+if TYPE_CHECKING:
+    import numpy
+
+    Array = numpy.ndarray[Any, Any]
+    Arrays = dict[str, Array]
+
+log = logging.getLogger("edgewright")
+
+
+# ONNX type names (`tensor(float)`) in numpy's words; what an artifact's signature and golden inputs use.
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(uint16)": "uint16",
+    "tensor(int32)": "int32",
+    "tensor(uint32)": "uint32",
+    "tensor(int64)": "int64",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+}
+
+
+class InputError(ConfigError, ValueError):
+    """The application gave inputs the model does not take; the message says which and what it takes."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    target: str
+    engine: Engine
+    labels: tuple[str, ...]
+
+
+class Session:
+    """The current model of one name."""
+
+    def __init__(self, name: str, state: Path) -> None:
+        self.name = name
+        self._link = state / "current" / name
+        self._lock = threading.Lock()
+        self._rejected: str | None = None
+        self._loaded = self._load(self._target())
+
+    @property
+    def digest(self) -> str:
+        """Digest of the artifact in use."""
+        return "sha256:" + Path(self._loaded.target).name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names of the last output; empty when the model has none."""
+        return self._loaded.labels
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Names, dtypes and shapes the model takes; None is a free dimension."""
+        return self._loaded.engine.inputs
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers in use."""
+        return self._loaded.engine.providers
+
+    def run(self, inputs: Mapping[str, Array]) -> Arrays:
+        """Infer one batch.
+
+        Args:
+            inputs: Arrays by input name, of exactly the dtypes and shapes in `self.inputs`.
+
+        Raises:
+            InputError: `bad-input`.
+        """
+        loaded = self._newest()
+        return loaded.engine.infer(check_inputs(loaded.engine.inputs, inputs))
+
+    def _newest(self) -> _Loaded:
+        """Return the model `current` points at, swapping when it has changed: one readlink per call."""
+        try:
+            target = self._target()
+        except AgentError:
+            return self._loaded
+        if target not in (self._loaded.target, self._rejected):
+            with self._lock:
+                if target not in (self._loaded.target, self._rejected):
+                    try:
+                        self._loaded = self._load(target)
+                        self._rejected = None
+                    except AgentError as error:
+                        self._rejected = target
+                        log.warning("%s stays on %s: %s", self.name, self.digest, error)
+        return self._loaded
+
+    def _target(self) -> str:
+        try:
+            return str(self._link.readlink())
+        except OSError:
+            raise ConfigError(
+                "no-model", f"{self._link} does not exist: no {self.name} has been installed here yet"
+            ) from None
+
+    def _load(self, target: str) -> _Loaded:
+        # Through the target, not the link: the link may move between two files.
+        folder = self._link.parent / target
+        return _Loaded(target, load(folder), _labels(folder / FILE_LABELS))
+
+
+def open_model(name: str, state: str | Path = DEFAULT_STATE) -> Session:
+    """Open the model a device runs under `name`.
+
+    Raises:
+        ConfigError: `no-model` when none is installed, `bad-config` when the name is not one.
+        HealthError: the engine is missing, out of range, or rejects the model.
+    """
+    if not is_name(name):
+        raise ConfigError("bad-config", f"not a model name: {name!r}")
+    return Session(name, Path(state))
+
+
+def check_inputs(ports: tuple[Port, ...], inputs: Mapping[str, Array]) -> Arrays:
+    """Return `inputs`, if they are what the model takes.
+
+    Raises:
+        InputError: `bad-input`, naming the input, what it is and what it should be.
+    """
+    import numpy
+
+    wanted = {port.name: port for port in ports}
+    if set(inputs) != set(wanted):
+        raise InputError("bad-input", f"the inputs are {sorted(inputs)}, the model takes {sorted(wanted)}")
+    checked = {}
+    for name, port in wanted.items():
+        array = numpy.asarray(inputs[name])
+        if array.dtype.name != port.dtype:
+            raise InputError("bad-input", f"{name} is {array.dtype.name}, the model takes {port.dtype}")
+        fits = len(array.shape) == len(port.shape) and all(
+            want in (None, have) for want, have in zip(port.shape, array.shape, strict=True)
+        )
+        if not fits:
+            shape = "[" + ", ".join("any" if size is None else str(size) for size in port.shape) + "]"
+            raise InputError("bad-input", f"{name} has shape {list(array.shape)}, the model takes {shape}")
+        checked[name] = array
+    return checked
+
+
+# --- the engine below: shared with the health check, so what passed the trial is what applications get ------
+
+
+class EngineError(HealthError):
+    """This device's engine cannot run the model: not the model's fault, so nothing is held against it.
+
+    Codes: `runtime-missing` (no onnxruntime), `runtime-version` (outside the manifest's range).
+    """
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output: numpy dtype name; None is a free dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Engine:
+    """A loaded model."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(_port(value) for value in session.get_inputs())
+        self.outputs = tuple(_port(value) for value in session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+
+    def infer(self, inputs: Arrays) -> Arrays:
+        """Run one batch; the inputs must fit `self.inputs`."""
+        names = [port.name for port in self.outputs]
+        return dict(zip(names, self._session.run(names, inputs), strict=True))
+
+
+def import_engine() -> Any:
+    """Import onnxruntime.
+
+    Raises:
+        EngineError: `runtime-missing`.
+    """
+    try:
+        import numpy  # noqa: F401
+        import onnxruntime
+    except ImportError as error:
+        advice = "pip install 'edgewright-agent[runtime]'"
+        raise EngineError(
+            "runtime-missing", f"the inference engine is not installed ({error}): {advice}"
+        ) from error
+    return onnxruntime
+
+
+def load(folder: Path) -> Engine:
+    """Load `folder/model.onnx` with the settings of `folder/runtime.json`.
+
+    Raises:
+        EngineError: `runtime-missing`, `runtime-version`.
+        HealthError: `health-crash` when the engine rejects the model.
+    """
+    runtime = read_json(folder / FILE_RUNTIME)
+    engine = import_engine()
+    if not in_range(engine.__version__, runtime["versions"]):
+        raise EngineError(
+            "runtime-version",
+            f"the model needs onnxruntime {runtime['versions']}, this is {engine.__version__}",
+        )
+    options = engine.SessionOptions()
+    options.intra_op_num_threads = int(runtime["threads"])
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = bool(runtime["arena"])
+    options.log_severity_level = 3
+    options.graph_optimization_level = {
+        "disabled": engine.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        "basic": engine.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        "extended": engine.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        "all": engine.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    }[runtime["graphOptimization"]]
+    available = engine.get_available_providers()
+    providers = [provider for provider in runtime["providers"] if provider in available]
+    if not providers:
+        raise EngineError(
+            "runtime-missing", f"none of {', '.join(runtime['providers'])} is in this build of onnxruntime"
+        )
+    try:
+        return Engine(engine.InferenceSession(str(folder / FILE_MODEL), options, providers=providers))
+    except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
+        raise HealthError("health-crash", f"onnxruntime rejects the model: {error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that belongs to an installed artifact.
+
+    Raises:
+        AgentError: `damaged`.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise AgentError("damaged", f"{path} is unreadable: {error}") from error
+    if not isinstance(document, dict):
+        raise AgentError("damaged", f"{path} is not an object")
+    return document
+
+
+def _port(value: Any) -> Port:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return Port(value.name, DTYPES.get(value.type, value.type), shape)
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    return tuple(read_json(path)["labels"]) if path.exists() else ()

@@ -1,0 +1,209 @@
+"""What runs on this device, and why nothing newer does. Never what was merely downloaded.
+
+>>> print(gather(config, ledger, store, utc_now()).text())   # doctest: +SKIP
+
+Device states:
+    ok       the last poll went well
+    stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
+    failing  the last poll went wrong
+    damaged  both record slots are: nothing is installed until `reanchor`
+    new      never polled
+
+Model states:
+    running      the assigned model is active
+    trial        the assigned model is stored and not yet proved; what was active still is
+    rolled-back  the assigned model failed here: until a newer one, or `retry`
+    held         the assigned model was refused or could not be fetched: see the reason
+    unassigned   no group names it any more; it keeps running
+    not-offered  the assigned version has no artifact for this class
+    damaged      its files have changed on disk: until the next update
+    absent       nothing is active
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from edgewright_agent.clock import from_text
+from edgewright_agent.config import Config
+from edgewright_agent.poll import trusted_now
+from edgewright_agent.record import Ledger, ModelState, Poll, Record, Slot, Tombstone
+from edgewright_agent.report import short
+from edgewright_agent.store import Store
+
+_SETTLED = ("installed", "current")
+_GIVEN_UP = ("tombstoned", "manual-rollback")
+_HEADINGS = ("MODEL", "RUNNING", "VERSION", "SINCE", "PREVIOUS", "STATE", "REASON")
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model: `active` is what applications get, if anything; `health` its trial's figures."""
+
+    name: str
+    state: str
+    active: str | None
+    version: str | None
+    since: str | None
+    health: Mapping[str, Any] | None
+    previous: str | None
+    reason: str | None
+    tombstones: tuple[Tombstone, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return the model's entry as JSON values."""
+        return {
+            "state": self.state,
+            "active": self.active,
+            "version": self.version,
+            "since": self.since,
+            "health": self.health,
+            "previous": self.previous,
+            "reason": self.reason,
+            "tombstones": [asdict(stone) for stone in self.tombstones],
+        }
+
+
+@dataclass(frozen=True)
+class Status:
+    """The whole device."""
+
+    device: str
+    hardware_class: str
+    labels: Mapping[str, str]
+    source: str
+    state: str
+    models: tuple[ModelStatus, ...]
+    versions: Mapping[str, int]
+    expires: Mapping[str, str]
+    stale: tuple[str, ...]
+    poll: Poll | None
+    counters: Mapping[str, int]
+    boots: int
+    generation: int
+
+    def document(self) -> dict[str, Any]:
+        """Return the status as JSON values: the document fleets collect."""
+        return {
+            "version": 1,
+            "device": {"id": self.device, "class": self.hardware_class, "labels": dict(self.labels)},
+            "source": self.source,
+            "state": self.state,
+            "models": {model.name: model.document() for model in self.models},
+            "metadata": {"versions": self.versions, "expires": self.expires, "stale": list(self.stale)},
+            "poll": asdict(self.poll) if self.poll else None,
+            "counters": self.counters,
+            "boots": self.boots,
+            "generation": self.generation,
+        }
+
+    def text(self) -> str:
+        """Return the status for a terminal."""
+        labels = " ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
+        roles = ", ".join(f"{role} {version}" for role, version in sorted(self.versions.items()))
+        ends = min(self.expires.items(), key=lambda item: item[1], default=None)
+        state = f"stale: {', '.join(self.stale)} ended" if self.stale else self.state
+        lines = [
+            f"device     {self.device} ({self.hardware_class}) {labels}".rstrip(),
+            f"source     {self.source}",
+            f"state      {state}",
+            f"metadata   {roles or 'none yet'}" + (f"; {ends[0]} ends first, {ends[1]}" if ends else ""),
+            "last poll  "
+            + (f"{self.poll.at} {self.poll.code}: {self.poll.message}" if self.poll else "never"),
+        ]
+        rows = [_HEADINGS, *(_row(model) for model in self.models)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+        table = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        ]
+        return "\n".join([*lines, "", *(line.rstrip() for line in table)])
+
+
+def gather(config: Config, ledger: Ledger, store: Store, now: datetime) -> Status:
+    """Return the status of a device; reads, never writes, and needs no lock."""
+    record = ledger.record
+    time = trusted_now(record, now)
+    stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
+    names = sorted({*record.models, *store.links()})
+    return Status(
+        device=config.device.id,
+        hardware_class=config.device.hardware_class,
+        labels=dict(config.device.labels),
+        source=config.origin.url,
+        state=_device_state(record, stale),
+        models=tuple(_model_status(name, record.model(name), store) for name in names),
+        versions=dict(record.floor),
+        expires=dict(record.expires),
+        stale=stale,
+        poll=record.poll,
+        counters=dict(record.counters),
+        boots=record.boots,
+        generation=ledger.generation,
+    )
+
+
+def _device_state(record: Record, stale: tuple[str, ...]) -> str:
+    if record.quarantined:
+        return "damaged"
+    if stale:
+        return "stale"
+    if record.poll is None:
+        return "new"
+    return "ok" if record.poll.code in ("ok", "not-modified") else "failing"
+
+
+def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:
+    linked = store.linked(name)
+    whole = linked is not None and store.intact(linked)
+    # Applications follow the link, so that is what runs, whatever the record intends.
+    slot = next((s for s in (state.active, state.previous, state.factory) if s and s.digest == linked), None)
+    if whole and slot is None and linked:
+        slot = Slot(linked, store.artifact(linked).version, "unknown")
+    return ModelStatus(
+        name=name,
+        state=_model_state(state, linked, whole),
+        active=linked if whole else None,
+        version=slot.version if slot and whole else None,
+        since=slot.since if slot and whole else None,
+        health=slot.health if slot and whole else None,
+        previous=state.previous.version if state.previous else None,
+        reason=_reason(state),
+        tombstones=state.tombstones,
+    )
+
+
+def _model_state(state: ModelState, linked: str | None, whole: bool) -> str:
+    if linked and not whole:
+        return "damaged"
+    if state.trial:
+        return "trial"
+    code = state.last.code if state.last else ""
+    if code in _GIVEN_UP or code.startswith("health-"):
+        return "rolled-back"
+    if code in ("unassigned", "not-offered"):
+        return code
+    if code and code not in _SETTLED:
+        return "held"
+    return "running" if linked else "absent"
+
+
+def _reason(state: ModelState) -> str | None:
+    if state.last is None or state.last.code in _SETTLED:
+        return None
+    version = f" ({state.last.version})" if state.last.version else ""
+    return f"{state.last.code}{version}: {state.last.message}"
+
+
+def _row(model: ModelStatus) -> tuple[str, ...]:
+    return (
+        model.name,
+        short(model.active) or "-",
+        model.version or "-",
+        model.since or "-",
+        model.previous or "-",
+        model.state,
+        model.reason or "",
+    )

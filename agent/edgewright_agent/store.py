@@ -1,0 +1,199 @@
+"""The content-addressed model store: `store/<manifest digest>/` holds an artifact's files and its manifest.
+
+>>> store = Store(Path("/var/lib/edgewright"), Disk())                       # doctest: +SKIP
+>>> staging = store.stage(artifact)                                          # doctest: +SKIP
+>>> ...; store.install(artifact); store.link("digit-reader", artifact.digest)  # doctest: +SKIP
+
+A new artifact grows in `store/<digest>.staging/` and becomes `store/<digest>/` by one rename inside one
+directory (a rename between two directories would need both synced, and overlayfs may refuse it). An entry
+counts only once the record names it, and only with its `manifest.json`, which is the first file to go when
+an entry is removed. `current/<model>` is derived from the record and repaired at every start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
+from edgewright_agent.contract import is_digest
+from edgewright_agent.errors import StorageError, TrustError
+from edgewright_agent.files import Disk, faults
+
+BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
+RESERVE_INODES = 64
+READ_BYTES = 1024 * 1024
+_STAGING = ".staging"
+
+
+class Store:
+    """The models on one device."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self.root = folder / "store"
+        self.current = folder / "current"
+        self.disk = disk
+
+    def path(self, digest: str) -> Path:
+        """Return where an artifact is, or would be."""
+        if not is_digest(digest):
+            raise ValueError(f"not a digest: {digest!r}")
+        return self.root / digest.removeprefix("sha256:")
+
+    def staging(self, digest: str) -> Path:
+        """Return where an artifact grows."""
+        return self.path(digest).with_name(self.path(digest).name + _STAGING)
+
+    def artifact(self, digest: str) -> Artifact:
+        """Return an installed artifact's description; its manifest is checked against the digest.
+
+        Raises:
+            StorageError: `damaged`.
+        """
+        path = self.path(digest) / MANIFEST_FILE
+        try:
+            artifact = parse(path.read_bytes())
+        except (OSError, TrustError) as error:
+            raise StorageError("damaged", f"{path} is unreadable: {error}") from error
+        if artifact.digest != digest:
+            raise StorageError("damaged", f"{path} has changed since it was installed")
+        return artifact
+
+    def intact(self, digest: str) -> bool:
+        """Whether an entry looks whole: manifest as signed, every file of its declared size. Cheap."""
+        try:
+            layers = self.artifact(digest).layers
+            return all((self.path(digest) / layer.file).stat().st_size == layer.size for layer in layers)
+        except (StorageError, OSError):
+            return False
+
+    def verify(self, digest: str) -> Artifact:
+        """Read every byte of an entry back from the disk and hash it against the signed manifest.
+
+        Raises:
+            StorageError: `damaged`, naming the file.
+        """
+        artifact = self.artifact(digest)
+        for layer in artifact.layers:
+            check_file(self.path(digest) / layer.file, layer)
+        return artifact
+
+    def stage(self, artifact: Artifact) -> Path:
+        """Return a durable staging directory; parts of an earlier try are still in it."""
+        staging = self.staging(artifact.digest)
+        self.disk.make_dir(staging)
+        return staging
+
+    def install(self, artifact: Artifact) -> None:
+        """Turn the complete staging directory into an entry, then read it back.
+
+        Raises:
+            StorageError: `damaged` when the disk gives back other bytes than it was given; nothing is left.
+        """
+        staging, final = self.staging(artifact.digest), self.path(artifact.digest)
+        for entry in staging.iterdir():
+            if entry.name not in {layer.file for layer in artifact.layers}:
+                self.disk.remove_tree(entry)
+        self.disk.write_file(staging / MANIFEST_FILE, artifact.body)
+        self.disk.sync_dir(staging)
+        self.discard(artifact.digest)
+        try:
+            self.disk.rename(staging, final)
+            self.verify(artifact.digest)
+        except StorageError:
+            with contextlib.suppress(StorageError):  # the first fault is the one to report
+                self.disk.remove_tree(staging)
+                self.discard(artifact.digest)
+            raise
+
+    def discard(self, digest: str) -> None:
+        """Remove an entry, if it is there."""
+        self.disk.remove_tree(self.path(digest), first=MANIFEST_FILE)
+
+    def collect(self, keep: Collection[str], staged: Collection[str] = ()) -> int:
+        """Remove entries not in `keep` and staging directories not in `staged`; return how many went."""
+        kept = {self.path(digest).name for digest in keep} | {self.staging(digest).name for digest in staged}
+        garbage = [e for e in sorted(self.root.iterdir()) if e.name not in kept] if self.root.is_dir() else []
+        for entry in garbage:
+            self.disk.remove_tree(entry, first=MANIFEST_FILE)
+        return len(garbage)
+
+    def shortage(self, artifact: Artifact, *, reserve_bytes: int) -> str | None:
+        """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does."""
+        staging = self.staging(artifact.digest)
+        need = len(artifact.body) + BLOCK_BYTES * (len(artifact.layers) + 2) + reserve_bytes
+        for layer in artifact.layers:
+            need += layer.size - min(
+                layer.size, _size(staging / layer.file) or _size(part_of(staging, layer))
+            )
+        free = self.disk.free(_existing(self.root))
+        if free.bytes < need:
+            return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
+        inodes = len(artifact.layers) + 2 + RESERVE_INODES
+        if free.inodes is not None and free.inodes < inodes:
+            return f"needs {inodes} inodes including a reserve of {RESERVE_INODES}, {free.inodes} are free"
+        return None
+
+    def linked(self, model: str) -> str | None:
+        """Return the digest `current/<model>` points at, if any."""
+        try:
+            name = (self.current / model).readlink().name
+        except OSError:
+            return None
+        return f"sha256:{name}" if is_digest(f"sha256:{name}") else None
+
+    def links(self) -> dict[str, str]:
+        """Return every model that has a `current` link, and what it points at."""
+        names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
+        return {name: digest for name in names if (digest := self.linked(name))}
+
+    def link(self, model: str, digest: str | None) -> None:
+        """Make `current/<model>` say what the record says; does nothing when it already does."""
+        link = self.current / model
+        if digest is None:
+            if link.is_symlink():
+                self.disk.remove(link)
+                self.disk.sync_dir(self.current)
+        elif self.linked(model) != digest:
+            self.disk.make_dir(self.current)
+            self.disk.replace_symlink(link, f"../store/{self.path(digest).name}")
+
+
+def part_of(staging: Path, layer: Layer) -> Path:
+    """Return the name of a layer's unfinished download."""
+    return staging / f"{layer.file}.part"
+
+
+def check_file(path: Path, layer: Layer) -> None:
+    """Hash a file as the disk, not the page cache, has it.
+
+    Raises:
+        StorageError: `damaged` or an I/O fault.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with faults(path, "read"), path.open("rb", buffering=0) as file:
+        # Other systems have shipped zero-byte files after "success": ask the medium, not the memory.
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        buffer = memoryview(bytearray(READ_BYTES))
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            size += count
+    if size != layer.size or f"sha256:{digest.hexdigest()}" != layer.digest:
+        raise StorageError("damaged", f"{path} differs from the signed manifest")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path

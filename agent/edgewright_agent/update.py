@@ -1,0 +1,245 @@
+"""The one update transaction: what is desired, verified, fetched, stored, tried, and only then active.
+
+>>> report = Update(config, ledger, store, source, trust).run()   # doctest: +SKIP
+>>> [outcome.code for outcome in report.outcomes]                 # doctest: +SKIP
+['installed']
+
+Every step either leaves the active model untouched or is the one durable record write that replaces it. A
+crash anywhere is met by `recovery` at the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from edgewright_agent import health
+from edgewright_agent.artifact import Artifact, check_purpose, parse
+from edgewright_agent.clock import to_text, utc_now
+from edgewright_agent.config import Config, Device
+from edgewright_agent.contract import digest_of, selector_matches
+from edgewright_agent.download import fetch
+from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
+from edgewright_agent.record import Ledger, Poll, Record, Seen, Trial
+from edgewright_agent.recovery import recover
+from edgewright_agent.report import Report
+from edgewright_agent.store import Store
+from edgewright_agent.transport import Source
+from edgewright_agent.trial import Check, Outcome, Trials
+from edgewright_agent.trust.assignment import Assigned, assigned
+
+
+class Desired(Protocol):
+    """What `trust.tuf.refresh` returns: the verified assignment and what may be installed."""
+
+    @property
+    def versions(self) -> Mapping[str, int]: ...
+    @property
+    def assignment(self) -> Mapping[str, Any]: ...
+    @property
+    def expires(self) -> Mapping[str, str]: ...
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int: ...
+
+
+class Trust(Protocol):
+    """Who decides what may be used; the real one is `trusted.DeviceTrust`."""
+
+    def refresh(self, source: Source, *, floor: Mapping[str, int], now: datetime) -> Desired:
+        """Return the verified desired state; raises `TrustError` or `TransportError`."""
+
+    def verify(self, source: Source, repository: str, digest: str, *, model: str) -> None:
+        """Accept an artifact's origin and gate verdict; raises `TrustError` or `TransportError`."""
+
+
+class Update:
+    """One device's transaction. Everything outside the process comes in through the constructor."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        store: Store,
+        source: Source,
+        trust: Trust,
+        *,
+        check: Check = health.check,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.config, self.ledger, self.store = config, ledger, store
+        self.source, self.trust, self.now = source, trust, now
+        self.trials = Trials(ledger, store, check, config.budget, now)
+
+    def run(self, *, force: bool = False) -> Report:
+        """Poll, and update what has changed. `force` asks for the whole update even if nothing has.
+
+        Raises:
+            StorageError: the record cannot be written or is damaged (`state-damaged`).
+            ConfigError: a trust anchor cannot be read.
+        """
+        fingerprint = self.config.fingerprint()
+        if self.ledger.record.quarantined:
+            self.ledger.commit(self.ledger.record)
+        outcomes: tuple[Outcome, ...] = recover(self.trials)
+        etag = None
+        if not force and not outcomes:
+            margin_s = self.config.poll.interval_s
+            etag = conditional(self.ledger.record, fingerprint, now=self.now(), margin_s=margin_s)
+        try:
+            manifest = ask(self.source, etag)
+            if manifest is None:
+                return self._finish(nothing_new(self.now()), outcomes)
+            desired = self._accept()
+            outcomes = self._update_all(desired, outcomes)
+        except AgentError as error:
+            return self._finish(failed(error, self.now()), outcomes, error.exit_code)
+        seen = Seen(manifest.etag, fingerprint) if manifest.etag else None
+        poll = Poll(to_text(self.now()), "ok", "metadata verified")
+        return self._finish(poll, outcomes, seen=seen)
+
+    def _accept(self) -> Desired:
+        """Refresh the metadata and make the new floor durable before anything acts on it."""
+        record = self.ledger.record
+        now = trusted_now(record, self.now())
+        desired = self.trust.refresh(self.source, floor=record.floor, now=now)
+        self.ledger.commit(
+            replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
+        )
+        return desired
+
+    def _update_all(self, desired: Desired, recovered: Sequence[Outcome]) -> tuple[Outcome, ...]:
+        device = self.config.device
+        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+        self._collect([target.digest for target in targets.values()])
+        done = {outcome.model: outcome for outcome in recovered}
+        for model, target in sorted(targets.items()):
+            try:
+                done[model] = self._update_one(desired, target, done.get(model))
+            except AgentError as error:
+                done[model] = Outcome.of_error(
+                    model, error, digest=target.digest, version=target.model_version
+                )
+        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*done}):
+            done[model] = self._left_alone(desired, model)
+        return tuple(done[model] for model in sorted(done))
+
+    def _left_alone(self, desired: Desired, model: str) -> Outcome:
+        """Return the outcome of a model that has nothing to run here; what is active keeps running."""
+        active = self.ledger.record.model(model).active
+        code, message = "unassigned", "no group assigns it to this device any more"
+        if model in _named(desired.assignment, self.config.device):
+            code = "not-offered"
+            message = f"the assigned version is not made for {self.config.device.hardware_class}"
+        if active is None:
+            return Outcome(model, code, message)
+        return Outcome(
+            model, code, f"{message}; {active.version} keeps running", 0, active.digest, active.version
+        )
+
+    def _update_one(self, desired: Desired, target: Assigned, recovered: Outcome | None) -> Outcome:
+        state = self.ledger.record.model(target.model)
+        digest, version = target.digest, target.model_version
+        if state.trial and state.trial.digest == digest and recovered:
+            return recovered  # it was tried a moment ago and waits for its engine
+        if state.trial:
+            # Latest wins: whatever was on trial is not what this device should run any more.
+            self.ledger.commit(self.ledger.record.with_model(target.model, replace(state, trial=None)))
+        if state.active and state.active.digest == digest:
+            if recovered and recovered.digest == digest:
+                return recovered
+            return Outcome(target.model, "current", f"{version} is active", 0, digest, version)
+        if stone := state.tombstone_of(digest):
+            if recovered and recovered.digest == digest:
+                return recovered
+            message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
+            return Outcome(target.model, "tombstoned", message, 0, digest, version)
+        artifact = self._manifest(desired, target, digest)
+        self.trust.verify(self.source, target.repository, digest, model=target.model)
+        self._obtain(artifact, target)
+        trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
+        self.trials.begin(target.model, trial)
+        return self.trials.run(target.model, fresh=True)
+
+    def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
+        """Fetch the manifest that the `targets` role signed and check that it is meant for this device."""
+        hardware_class = self.config.device.hardware_class
+        length = desired.require_artifact(target.model, hardware_class, digest)
+        found = self.source.manifest(target.repository, digest, limit=length)
+        if found is None or len(found.body) != length:
+            raise TransportError(
+                "digest-mismatch", f"the manifest {digest} has not its signed length of {length}"
+            )
+        if (given := digest_of(found.body)) != digest:  # nothing unsigned is parsed
+            raise TransportError("digest-mismatch", f"the source gives {given} instead of {digest}")
+        artifact = parse(found.body)
+        check_purpose(artifact, model=target.model, hardware_class=hardware_class)
+        if artifact.version != target.model_version:
+            raise TrustError(
+                "bad-metadata",
+                f"the assignment calls {digest} {target.model_version}, it is {artifact.version}",
+            )
+        return artifact
+
+    def _obtain(self, artifact: Artifact, target: Assigned) -> None:
+        """Have the artifact in the store, whole: as it is there already, or downloaded now."""
+        try:
+            self.store.verify(artifact.digest)
+        except StorageError:
+            self._make_room(artifact)
+            staging = self.store.stage(artifact)
+            for layer in artifact.layers:
+                fetch(
+                    self.source,
+                    target.repository,
+                    layer,
+                    staging,
+                    self.store.disk,
+                    reserve_bytes=self.config.reserve_bytes,
+                )
+            self.store.install(artifact)
+
+    def _make_room(self, artifact: Artifact) -> None:
+        reserve_bytes = self.config.reserve_bytes
+        if self.store.shortage(artifact, reserve_bytes=reserve_bytes):
+            self._collect([artifact.digest])
+        if why := self.store.shortage(artifact, reserve_bytes=reserve_bytes):
+            raise StorageError("no-space", f"{artifact.model} {artifact.version} {why}; free some space")
+
+    def _collect(self, staged: Sequence[str]) -> None:
+        """Remove what neither a slot nor a download in progress needs."""
+        slots = [slot for state in self.ledger.record.models.values() for slot in state.slots()]
+        self.store.collect([slot.digest for slot in slots], staged)
+
+    def _finish(
+        self, poll: Poll, outcomes: tuple[Outcome, ...], exit_code: int = 0, *, seen: Seen | None = None
+    ) -> Report:
+        """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
+        codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
+        record = self.ledger.record.counted(polls=1)
+        record = replace(record, poll=poll)
+        if poll.code != "not-modified":
+            record = replace(record, seen=seen if codes == {0} else None)
+        record = _with_verdicts(record, outcomes, self.now())
+        self.ledger.commit(record)
+        if poll.code == "ok":
+            self._collect([o.digest for o in outcomes if o.digest and o.exit_code])
+        return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+
+
+def _named(assignment: Mapping[str, Any], device: Device) -> set[str]:
+    """Return the models that any of the device's groups names, whether or not its class has an artifact."""
+    groups = assignment["groups"]
+    mine = [g for g in groups if selector_matches(g["selector"]["matchLabels"], dict(device.labels))]
+    return {model for group in mine for model in group["models"]}
+
+
+def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:
+    for outcome in outcomes:
+        state = record.model(outcome.model)
+        last = state.last
+        # Keep when a state of affairs began, not when it was last seen.
+        if last is None or (last.code, last.digest) != (outcome.code, outcome.digest):
+            record = record.with_model(outcome.model, replace(state, last=outcome.verdict(now)))
+    return record

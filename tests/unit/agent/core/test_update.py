@@ -1,0 +1,414 @@
+"""The update transaction: what is installed, what is refused, and that what runs keeps running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright_agent.clock import to_text
+from edgewright_agent.contract import ANNOTATION_TITLE
+from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
+from edgewright_agent.runtime import EngineError
+from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
+
+ONE, TWO = make_artifact("1.0.0"), make_artifact("2.0.0")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+def running(bench: Bench) -> Bench:
+    """A device that runs 1.0.0."""
+    bench.publish(ONE)
+    assert bench.codes() == ["installed"]
+    return bench
+
+
+def test_the_first_boot_installs_what_is_assigned(bench: Bench) -> None:
+    bench.publish(ONE)
+    report = bench.once()
+    assert [(o.code, o.version, o.digest) for o in report.outcomes] == [("installed", "1.0.0", ONE.digest)]
+    assert report.exit_code == 0
+    assert bench.running() == "1.0.0"
+
+
+def test_nothing_assigned_is_fine(bench: Bench) -> None:
+    report = bench.once()
+    assert (report.exit_code, report.outcomes) == (0, ())
+
+
+def test_an_update_replaces_the_active_model_and_keeps_the_previous_one(running: Bench) -> None:
+    running.publish(TWO)
+    assert running.codes() == ["installed"]
+    assert running.running() == "2.0.0"
+    state = running.ledger.record.model(MODEL)
+    assert state.previous and state.previous.version == "1.0.0"
+    assert running.store.verify(ONE.digest).version == "1.0.0"
+
+
+def test_a_third_version_lets_the_first_one_go(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    running.publish(make_artifact("3.0.0"))
+    assert running.codes() == ["installed"]
+    assert sorted(p.name for p in (running.state / "store").iterdir()) == sorted(
+        d.removeprefix("sha256:") for d in (make_artifact("3.0.0").digest, TWO.digest)
+    )
+
+
+def test_nothing_new_is_one_conditional_request(running: Bench) -> None:
+    running.shelf.asked.clear()
+    refreshed = len(running.trust.refreshed_at)
+    report = running.once()
+    assert report.poll.code == "not-modified"
+    assert running.shelf.asked == ["manifest tuf timestamp.json"]
+    assert len(running.trust.refreshed_at) == refreshed
+
+
+@pytest.mark.parametrize("why", ["labels", "key", "near expiry", "forced"])
+def test_an_etag_does_not_answer_for_more_than_it_was_given_for(running: Bench, why: str) -> None:
+    if why == "labels":
+        running.document["device"]["labels"] = {"site": "roof"}
+    elif why == "key":
+        (running.folder / "signing.pub").write_text("another key")
+    elif why == "near expiry":
+        running.now = NOW + timedelta(days=7, seconds=-899)
+    assert running.once(force=why == "forced").poll.code == "ok"
+
+
+def test_a_source_that_says_not_modified_for_ever_does_not_freeze_the_device(running: Bench) -> None:
+    running.now = NOW + timedelta(days=8)
+    running.trust.refusal = TrustError("expired-metadata", "timestamp expired")
+    report = running.once()
+    assert (report.poll.code, report.exit_code) == ("expired-metadata", 2)
+    assert running.running() == "1.0.0"
+
+
+def spoil(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    return {"edit": change}
+
+
+def drop_golden(document: dict[str, Any]) -> None:
+    document["layers"] = document["layers"][:2]
+
+
+def add_layers(document: dict[str, Any]) -> None:
+    document["layers"] *= 30
+
+
+def name_twice(document: dict[str, Any]) -> None:
+    document["layers"].append(document["layers"][0])
+
+
+def escape(document: dict[str, Any]) -> None:
+    document["layers"][0]["annotations"][ANNOTATION_TITLE] = "../../etc/passwd"
+
+
+def claim_manifest(document: dict[str, Any]) -> None:
+    document["layers"].append({**document["layers"][0], "annotations": {ANNOTATION_TITLE: "manifest.json"}})
+
+
+def huge(document: dict[str, Any]) -> None:
+    document["layers"][0]["size"] = 1 << 60
+
+
+def negative(document: dict[str, Any]) -> None:
+    document["layers"][0]["size"] = -1
+
+
+def no_digest(document: dict[str, Any]) -> None:
+    document["layers"][0]["digest"] = "md5:0"
+
+
+def other_type(document: dict[str, Any]) -> None:
+    document["artifactType"] = "application/x-evil"
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (make_artifact("2.0.0", hardware_class="jetson"), "wrong-class"),
+        (make_artifact("2.0.0", model="vibration-monitor"), "wrong-model"),
+        *(
+            (make_artifact("2.0.0", edit=edit), "bad-manifest")
+            for edit in (
+                *(drop_golden, add_layers, name_twice, escape, claim_manifest),
+                *(huge, negative, no_digest, other_type),
+            )
+        ),
+    ],
+)
+def test_a_signed_manifest_that_is_not_for_this_device_is_refused_before_any_blob(
+    running: Bench, made: Any, code: str
+) -> None:
+    running.publish(made)
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [o.code for o in report.outcomes] == [code]
+    assert report.exit_code == 2
+    assert running.shelf.blob_requests() == []
+    assert running.running() == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    "code", ["unsigned", "bad-signature", "no-gate-report", "gate-failed", "wrong-class"]
+)
+def test_what_sigstore_refuses_is_not_even_downloaded(running: Bench, code: str) -> None:
+    running.publish(TWO)
+    running.trust.untrusted[TWO.digest] = code
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [(code, 2)]
+    assert running.shelf.blob_requests() == []
+    assert running.running() == "1.0.0"
+    last = running.ledger.record.model(MODEL).last
+    assert last and (last.code, last.digest) == (code, TWO.digest)
+
+
+def test_an_assigned_artifact_that_targets_did_not_sign_is_refused(running: Bench) -> None:
+    running.publish(TWO)
+    running.trust.targets.clear()
+    assert running.codes() == ["not-a-target"]
+    assert running.running() == "1.0.0"
+
+
+def test_a_manifest_of_another_length_or_digest_is_refused(running: Bench) -> None:
+    running.publish(TWO)
+    running.shelf.manifests[MODEL, TWO.digest] = TWO.body[:-1] + b" "
+    assert running.codes() == ["digest-mismatch"]
+    running.shelf.manifests[MODEL, TWO.digest] = TWO.body + b" "
+    assert running.codes() == ["too-large"]
+    assert running.running() == "1.0.0"
+
+
+def test_a_refusal_is_asked_again_at_the_next_poll_and_recovers_when_signatures_arrive(
+    running: Bench,
+) -> None:
+    running.publish(TWO)
+    running.trust.untrusted[TWO.digest] = "unsigned"
+    assert running.codes() == ["unsigned"]
+    running.trust.untrusted.clear()
+    assert running.codes() == ["installed"], (
+        "a timestamp's ETag does not change when a signature arrives later"
+    )
+
+
+@pytest.mark.parametrize("code", ["expired-metadata", "metadata-rollback", "bad-signature"])
+def test_refused_metadata_changes_nothing_but_the_last_poll(running: Bench, code: str) -> None:
+    before = running.ledger.record
+    running.publish(TWO)
+    running.trust.refusal = TrustError(code, "no")
+    report = running.once()
+    after = running.ledger.record
+    assert (report.exit_code, report.poll.code) == (2, code)
+    assert (after.models, after.floor, after.clock_floor) == (before.models, before.floor, before.clock_floor)
+    assert running.running() == "1.0.0"
+
+
+def test_an_unreachable_source_is_an_environment_fault_and_keeps_retry_after(running: Bench) -> None:
+    class Busy(TransportError):
+        retry_after_s = 77.0
+
+    def busy(*_: object, **__: object) -> None:
+        raise Busy("busy", "later")
+
+    running.shelf.manifest = busy  # type: ignore[method-assign, assignment]
+    report = running.once()
+    assert (report.exit_code, report.poll.code, report.poll.retry_after_s) == (3, "busy", 77.0)
+    assert running.running() == "1.0.0"
+
+
+def test_the_floor_is_durable_before_a_manifest_is_asked_for(running: Bench) -> None:
+    running.publish(TWO)
+    floors: list[int] = []
+    original = running.shelf.manifest
+
+    def watched(repository: str, *args: Any, **kwargs: Any) -> Any:
+        if repository == MODEL:
+            floors.append(running.ledger.record.floor["timestamp"])
+        return original(repository, *args, **kwargs)
+
+    running.shelf.manifest = watched  # type: ignore[method-assign]
+    running.once()
+    assert floors == [running.trust.versions["timestamp"]]
+
+
+def test_the_floor_never_sinks(running: Bench) -> None:
+    high = dict(running.ledger.record.floor)
+    running.trust.versions = dict.fromkeys(high, 1)
+    running.once(force=True)
+    assert running.ledger.record.floor == high
+    assert running.trust.floors[-1] == high
+
+
+def test_a_clock_that_goes_back_is_not_believed(running: Bench) -> None:
+    running.now = NOW - timedelta(days=3000)
+    running.once(force=True)
+    assert running.trust.refreshed_at[-1] == NOW
+    assert running.ledger.record.clock_floor == to_text(NOW)
+
+
+def test_a_model_that_answers_wrongly_is_tombstoned_at_once_and_the_old_one_stays(running: Bench) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = HealthError("health-wrong-output", "scores is off by 3")
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("health-wrong-output", 2)]
+    assert running.doctor.seen == ["1.0.0", "2.0.0"]
+    state = running.ledger.record.model(MODEL)
+    assert state.active and state.active.version == "1.0.0"
+    assert [stone.code for stone in state.tombstones] == ["health-wrong-output"]
+    assert running.running() == "1.0.0"
+    assert not running.store.path(TWO.digest).exists()
+
+
+def test_what_was_given_up_is_neither_fetched_nor_tried_again_until_a_person_says_so(running: Bench) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = HealthError("health-wrong-output", "no")
+    running.once()
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("tombstoned", 0)]
+    assert running.shelf.blob_requests() == []
+    assert running.once().poll.code == "not-modified", (
+        "a settled refusal needs no more than a conditional poll"
+    )
+
+
+@pytest.mark.parametrize("code", ["health-crash", "health-timeout", "health-over-budget"])
+def test_crashes_hangs_and_slowness_get_every_attempt_counted_before_it_begins(
+    running: Bench, code: str
+) -> None:
+    running.doctor.state = running.state
+    running.publish(TWO, attempts=3)
+    running.doctor.verdicts["2.0.0"] = HealthError(code, "no")
+    assert running.codes() == [code]
+    assert running.doctor.attempts_left == [2, 1, 0]
+    assert running.running() == "1.0.0"
+
+
+def test_the_first_model_ever_that_fails_leaves_nothing_running(bench: Bench) -> None:
+    bench.publish(ONE)
+    bench.doctor.verdicts["1.0.0"] = HealthError("health-wrong-output", "no")
+    assert bench.codes() == ["health-wrong-output"]
+    assert bench.running() is None
+    assert bench.store.links() == {}
+
+
+@pytest.mark.parametrize("code", ["runtime-missing", "runtime-version"])
+def test_a_missing_engine_is_not_held_against_the_model(running: Bench, code: str) -> None:
+    running.publish(TWO, attempts=1)
+    running.doctor.verdicts["2.0.0"] = EngineError(code, "no engine")
+    for _ in range(3):
+        report = running.once()
+        assert [(o.code, o.exit_code) for o in report.outcomes] == [(code, 3)]
+    state = running.ledger.record.model(MODEL)
+    assert state.trial and state.trial.attempts_left == 1
+    assert state.tombstones == ()
+    running.doctor.verdicts.clear()
+    running.shelf.asked.clear()
+    assert running.codes() == ["installed"]
+    assert running.shelf.blob_requests() == []
+
+
+def test_a_newer_assignment_replaces_a_trial_that_waits(running: Bench) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = EngineError("runtime-version", "too old")
+    running.once()
+    running.publish(make_artifact("3.0.0"))
+    assert running.codes() == ["installed"]
+    assert running.running() == "3.0.0"
+
+
+def test_one_models_failure_does_not_stop_the_others(bench: Bench) -> None:
+    bad = make_artifact("1.0.0", model="a-broken-one")
+    bench.publish(bad, model="a-broken-one")
+    bench.publish(ONE)
+    bench.trust.untrusted[bad.digest] = "unsigned"
+    report = bench.once()
+    assert [(o.model, o.code) for o in report.outcomes] == [
+        ("a-broken-one", "unsigned"),
+        (MODEL, "installed"),
+    ]
+    assert report.exit_code == 2
+    assert bench.running() == "1.0.0"
+
+
+def test_a_withdrawn_model_keeps_running(running: Bench) -> None:
+    running.assign([])
+    assert running.codes() == ["unassigned"]
+    assert running.running() == "1.0.0"
+
+
+def test_a_version_without_an_artifact_for_this_class_changes_nothing(running: Bench) -> None:
+    groups = running.trust.assignment["groups"]
+    groups[0]["models"][MODEL] = {"repository": MODEL, "modelVersion": "2.0.0", "artifacts": {}}
+    running.assign(groups)
+    assert running.codes() == ["not-offered"]
+    assert running.running() == "1.0.0"
+
+
+def test_going_back_to_the_previous_version_needs_no_download(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    running.shelf.asked.clear()
+    running.publish(ONE)
+    assert running.codes() == ["installed"]
+    assert running.shelf.blob_requests() == []
+    assert running.running() == "1.0.0"
+
+
+def test_no_space_refuses_before_a_byte_is_fetched_and_recovers_when_there_is(running: Bench) -> None:
+    running.publish(TWO)
+    running.document["reserveBytes"] = 1 << 60
+    asked_before = running.shelf.blob_requests()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("no-space", 3)]
+    assert running.shelf.blob_requests() == asked_before
+    assert not running.store.staging(TWO.digest).exists()
+    assert running.running() == "1.0.0"
+    running.document["reserveBytes"] = 0
+    assert running.codes() == ["installed"]
+
+
+def test_an_active_model_damaged_on_disk_is_replaced_by_the_previous_one_and_fetched_again(
+    running: Bench,
+) -> None:
+    running.publish(TWO)
+    running.once()
+    (running.store.path(TWO.digest) / "model.onnx").write_bytes(b"")
+    running.shelf.down = True
+    report = running.once()
+    assert [o.code for o in report.outcomes] == ["damaged"]
+    assert running.running() == "1.0.0"
+    running.shelf.down = False
+    assert running.codes() == ["installed"]
+    assert running.running() == "2.0.0"
+
+
+def test_a_link_that_was_lost_or_bent_is_derived_again(running: Bench) -> None:
+    link = running.state / "current" / MODEL
+    link.unlink()
+    running.once()
+    assert running.running() == "1.0.0"
+    link.unlink()
+    link.symlink_to("../store/" + "0" * 64)
+    running.once()
+    assert running.running() == "1.0.0"
+
+
+def test_with_both_record_slots_damaged_nothing_is_installed_and_everything_runs(running: Bench) -> None:
+    running.publish(TWO)
+    for slot in ("state.0", "state.1"):
+        (running.state / slot).write_bytes(b"\xff" * 65536)
+    with pytest.raises(StorageError) as refused:
+        running.once()
+    assert refused.value.code == "state-damaged"
+    assert running.running() == "1.0.0"
+    assert not running.store.path(TWO.digest).exists()
