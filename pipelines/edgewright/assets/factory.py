@@ -4,8 +4,7 @@ The body of every asset is the same: work out the action, take its result from t
 person wants to see. A blind "materialize all" is therefore all cache hits.
 """
 
-from __future__ import annotations
-
+# Dagster reads the annotation of `context` at definition time, so this module must not postpone annotations.
 import hashlib
 import time
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import dagster as dg
 
 from edgewright.assets.automation import when_inputs_change
 from edgewright.assets.metadata import describe, references
-from edgewright.bench.report import CHECKS
 from edgewright.errors import EdgewrightError
 from edgewright.plan.action import perform, prepare
 from edgewright.plan.cache import Cache, Record
@@ -23,6 +21,7 @@ from edgewright.plan.history import History, explain
 from edgewright.plan.lane import StepId, classes_of
 from edgewright.plan.resolve import before, gate_report, resolve
 from edgewright.plan.stage import STAGES, upstream
+from edgewright.spec.limits import CHECKS
 from edgewright.spec.load import Workspace
 from edgewright_agent.contract import canonical_json
 
@@ -33,8 +32,8 @@ class Watch(Protocol):
     def begin(self, step: StepId) -> None:
         """A step starts."""
 
-    def done(self, step: StepId, record: Record, cause: str, cpu_seconds: float) -> None:
-        """A step has its result; no CPU seconds: it came from the cache."""
+    def done(self, step: StepId, record: Record, cause: str, seconds: float) -> None:
+        """A step has its result; no seconds: it came from the cache."""
 
     def failed(self, step: StepId, error: EdgewrightError) -> None:
         """A step could not be done."""
@@ -97,7 +96,7 @@ def make_asset(
 
 
 def bring(workspace: Workspace, cache: Cache, step: StepId, tell: Any) -> tuple[Record, str, float]:
-    """Return the record of a step, its cause and the CPU seconds it took; from the cache when the key is known.
+    """Return the record of a step, its cause and the seconds it took; from the cache when the key is known.
 
     Raises:
         EdgewrightError: an earlier step is missing, or the stage itself failed.
@@ -117,10 +116,10 @@ def bring(workspace: Workspace, cache: Cache, step: StepId, tell: Any) -> tuple[
         return found, "unchanged: taken from the cache", 0.0
     last = history.parts(step, cache)
     cause = explain(workspace, action, last) if last else "first build"
-    began = time.process_time()
+    began = time.perf_counter()
     record = perform(workspace, action, cache, tell)
     history.remember({step: record})
-    return record, cause, time.process_time() - began
+    return record, cause, time.perf_counter() - began
 
 
 def _check_results(key: dg.AssetKey, report: dict[str, Any] | None) -> Iterator[dg.AssetCheckResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,9 @@ from edgewright.plan.lane import StepId
 from edgewright.spec.load import Workspace
 
 
-def describe(cache: Cache, record: Record, cause: str, cpu_seconds: float) -> dict[str, Any]:
+def describe(cache: Cache, record: Record, cause: str, seconds: float) -> dict[str, Any]:
     """Return the metadata of one materialization."""
-    metadata: dict[str, Any] = {"cause": cause, "action_key": record.key, "cpu_seconds": round(cpu_seconds, 3)}
+    metadata: dict[str, Any] = {"cause": cause, "action_key": record.key, "seconds": round(seconds, 3)}
     metadata |= {name: _value(value) for name, value in record.facts.items()}
     metadata["files"] = dg.MetadataValue.md(
         "\n".join(f"- `{name}` `{digest}`" for name, digest in sorted(record.files.items()))
@@ -32,14 +33,16 @@ def references(workspace: Workspace, step: StepId) -> Mapping[str, Any]:
     files = [f"models/{step.model}/model.yaml"]
     if step.hardware_class:
         files.insert(0, f"hardware/{step.hardware_class}.yaml")
-    return {
-        "dagster/code_references": dg.CodeReferencesMetadataValue(
-            code_references=[
-                dg.LocalFileCodeReference(file_path=str(workspace.root / file), line_number=1, label=file)
-                for file in files
-            ]
-        )
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # the feature is pinned with Dagster's version
+        return {
+            "dagster/code_references": dg.CodeReferencesMetadataValue(
+                code_references=[
+                    dg.LocalFileCodeReference(file_path=str(workspace.root / file), line_number=1, label=file)
+                    for file in files
+                ]
+            )
+        }
 
 
 def _value(value: Any) -> Any:

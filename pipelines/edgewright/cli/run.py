@@ -2,19 +2,89 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgewright.cli.options import root_option
-from edgewright.errors import BuildError, EdgewrightError
-from edgewright.plan.cache import Record, open_cache
-from edgewright.plan.history import History
-from edgewright.plan.lane import StepId
-from edgewright.plan.render import HEADINGS, as_json, conclusion, rows, table
-from edgewright.plan.resolve import Plan, resolve
-from edgewright.spec.load import load_fleet
+from edgewright.plan.settled import Settled
+
+if TYPE_CHECKING:
+    from edgewright.errors import EdgewrightError
+    from edgewright.plan.cache import Cache, Record
+    from edgewright.plan.lane import StepId
+    from edgewright.plan.resolve import Plan
+    from edgewright.spec.load import Workspace
+
+
+@click.command()
+@root_option
+@click.option("--json", "as_json_", is_flag=True, help="Print the resulting plan as JSON; no progress.")
+def command(root: Path, as_json_: bool) -> None:
+    """Build, gate, sign and publish what changed.
+
+    A lane that misses a limit is blocked; the others go on. Exit code 2 when any lane is blocked.
+    """
+    settled = None if as_json_ else Settled.find(root)
+    if settled is None:
+        settled = _run(root, as_json_)
+    click.echo(settled.text)
+    if settled.exit_code:
+        raise SystemExit(settled.exit_code)
+
+
+def _run(root: Path, as_json_: bool) -> Settled:
+    # imported here: a run with nothing to do never needs them
+    from edgewright.errors import BuildError
+    from edgewright.plan.cache import open_cache
+    from edgewright.plan.history import History
+    from edgewright.plan.resolve import resolve
+    from edgewright.spec.load import load_fleet
+
+    workspace = load_fleet(root)
+    cache, history = open_cache(workspace.root), History(workspace.root)
+    plan = resolve(workspace, cache, history=history)
+    if plan.to_run:
+        from edgewright.assets.run import run_steps
+
+        watch = _Lines(len(plan.to_run), as_json_)
+        succeeded = run_steps(workspace, [step.id for step in plan.to_run], watch)
+        plan = resolve(workspace, cache, history=history)
+        history.remember(plan.records)
+        if watch.failures:
+            click.echo(_text(workspace, plan, as_json_))
+            raise watch.failures[0][1]
+        if plan.to_run:
+            told = "success" if succeeded else "failure"
+            raise BuildError(f"Dagster reported {told} but results are missing", hint="edgewright plan")
+    history.remember(plan.records)
+    blocked = any(step.state == "blocked" for step in plan.steps)
+    settled = Settled(_text(workspace, plan, as_json_), 2 if blocked else 0)
+    if not as_json_:
+        settled.keep(root, [workspace.fleet.signing.public_key], _results(cache, plan))
+    return settled
+
+
+def _results(cache: Cache, plan: Plan) -> list[Path]:
+    return [
+        path
+        for record in plan.records.values()
+        for path in (cache.entry(record.key), *map(cache.path, record.files.values()))
+    ]
+
+
+def _text(workspace: Workspace, plan: Plan, as_json_: bool) -> str:
+    import json
+
+    from edgewright.plan.render import HEADINGS, as_json, conclusion, rows, table
+
+    if as_json_:
+        return json.dumps(as_json(plan), indent=2)
+    shown = [row for row in rows(workspace, plan) if row[2] != "up to date"]
+    lines = [table(HEADINGS, shown)] if shown else []
+    lines.append(conclusion(plan) + ("" if plan.to_run else " Next: edgewright release"))
+    return "\n".join(lines)
 
 
 class _Lines:
@@ -27,54 +97,17 @@ class _Lines:
     def begin(self, step: StepId) -> None:
         self._count += 1
 
-    def done(self, step: StepId, record: Record, cause: str, cpu_seconds: float) -> None:
-        self._say(step, f"{cpu_seconds:6.1f} s CPU  {cause}" if cpu_seconds else "    shared  same action as another lane")
+    def done(self, step: StepId, record: Record, cause: str, seconds: float) -> None:
+        from edgewright.plan.render import headline
+
+        took = f"{seconds:6.1f} s" if seconds else "  shared"
+        self._say(step, f"{took}  {headline(step, record)}")
 
     def failed(self, step: StepId, error: EdgewrightError) -> None:
         self.failures.append((step, error))
-        self._say(step, click.style(f"    failed  {error}", fg="red"))
+        self._say(step, click.style("  failed", fg="red"))
 
     def _say(self, step: StepId, text: str) -> None:
         if not self._quiet:
-            place = f"{step.model} · {step.stage}" + (f" · {step.hardware_class}" if step.hardware_class else "")
-            click.echo(f"[{self._count:3}/{self._total}] {place:58} {text}")
-
-
-@click.command()
-@root_option
-@click.option("--json", "as_json_", is_flag=True, help="Print the resulting plan as JSON; no progress.")
-def command(root: Path, as_json_: bool) -> None:
-    """Build, gate, sign and publish what changed.
-
-    A lane that misses a limit is blocked; the others go on. Exit code 2 when any lane is blocked.
-    """
-    workspace = load_fleet(root)
-    cache, history = open_cache(workspace.root), History(workspace.root)
-    plan = resolve(workspace, cache, history=history)
-    failures: list[tuple[StepId, EdgewrightError]] = []
-    if plan.to_run:
-        from edgewright.assets.run import run_steps  # Dagster costs a second of CPU: only when there is work
-
-        watch = _Lines(len(plan.to_run), as_json_)
-        succeeded = run_steps(workspace, [step.id for step in plan.to_run], watch)
-        failures = watch.failures
-        plan = resolve(workspace, cache, history=history)
-        if plan.to_run and succeeded and not failures:
-            raise BuildError("Dagster reported success but results are missing", hint="edgewright plan")
-    history.remember(plan.records)
-    _report(workspace_rows=rows(workspace, plan), plan=plan, as_json_=as_json_)
-    if failures:
-        raise failures[0][1]
-    if any(step.state == "blocked" for step in plan.steps):
-        raise SystemExit(2)
-
-
-def _report(workspace_rows: list[tuple[str, str, str, str]], plan: Plan, as_json_: bool) -> None:
-    if as_json_:
-        click.echo(json.dumps(as_json(plan), indent=2))
-        return
-    shown = [row for row in workspace_rows if row[2] != "up to date"]
-    if shown:
-        click.echo(table(HEADINGS, shown))
-    next_step = "" if plan.to_run else " Next: edgewright release"
-    click.echo(f"{conclusion(plan)}{next_step}")
+            place = " · ".join(part for part in (step.model, step.stage, step.hardware_class) if part)
+            click.echo(f"[{self._count:{len(str(self._total))}}/{self._total}] {place:57} {text}")

@@ -49,11 +49,15 @@ class Cache:
     def record(self, key: str) -> Record | None:
         """Return what the action gave, or None when it has not run or one of its files is gone."""
         try:
-            entry = json.loads((self.folder / "actions" / f"{key}.json").read_bytes())
+            entry = json.loads(self.entry(key).read_bytes())
             record = Record(key, entry["parts"], entry["files"], entry["facts"])
         except (FileNotFoundError, ValueError, KeyError):
             return None
         return record if all(self.path(digest).exists() for digest in record.files.values()) else None
+
+    def entry(self, key: str) -> Path:
+        """Return where the record of an action is (or would be)."""
+        return self.folder / "actions" / f"{key}.json"
 
     def path(self, digest: str) -> Path:
         """Return where the bytes with `digest` are (or would be)."""
@@ -88,7 +92,7 @@ class Cache:
         try:
             files = {name: self._adopt(path) for name, path in sorted(outputs.items())}
             entry = {"files": files, "facts": facts, "parts": parts}
-            self._write(self.folder / "actions" / f"{key}.json", canonical_json(entry))
+            self._write(self.entry(key), canonical_json(entry))
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the cache in {self.folder}: {error.strerror or error}",

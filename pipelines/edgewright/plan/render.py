@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from edgewright.plan.lane import Lane, lanes
+from edgewright.plan.cache import Record
+from edgewright.plan.figures import shown
+from edgewright.plan.lane import StepId, lanes
 from edgewright.plan.resolve import Plan, Step
 from edgewright.spec.load import Workspace
 
@@ -83,12 +85,31 @@ def as_json(plan: Plan) -> dict[str, Any]:
                 "state": step.state,
                 "cause": step.cause,
                 "actionKey": step.record.key if step.record else None,
+                "facts": step.record.facts if step.record else None,
             }
             for step in plan.steps
         ],
     }
 
 
-def lane_of(step: Step) -> Lane | None:
-    """Return the lane a step belongs to, or None for a step of the model as a whole."""
-    return Lane(step.id.model, step.id.hardware_class) if step.id.hardware_class else None
+def headline(step: StepId, record: Record) -> str:
+    """Return the one figure of a finished step that a person looks for."""
+    facts = record.facts
+    match step.stage:
+        case "checkpoint":
+            return f"{facts['parameters']:,} parameters, {facts['source']}"
+        case "exported":
+            return f"fp32 {shown(facts['size_bytes'], 'bytes')}"
+        case "optimized":
+            return f"{facts['precision']} {shown(facts['size_bytes'], 'bytes')}"
+        case "evaluated":
+            return f"accuracy {facts['accuracy']:.4f}, fp32 {facts['accuracy_fp32']:.4f}"
+        case "benchmarked":
+            return f"p95 {shown(facts['p95_ms'], 'ms')}, load {shown(facts['load_ms'], 'ms')} ({facts['calibration']})"
+        case "gated":
+            failed = ", ".join(facts["failed"])
+            return f"blocked: {failed}" if failed else "every limit met"
+        case "index":
+            return f"{', '.join(facts['tags'])}"
+        case _:
+            return str(facts["digest"])[:19]

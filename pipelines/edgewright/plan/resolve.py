@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgewright.plan.action import Action, prepare
 from edgewright.plan.cache import Cache, Record
+from edgewright.plan.figures import shown
 from edgewright.plan.history import History, explain
 from edgewright.plan.lane import Lane, StepId, classes_of, lanes
 from edgewright.plan.stage import LANE_STAGES, upstream
@@ -151,7 +152,7 @@ def gate_reason(workspace: Workspace, cache: Cache, records: dict[StepId, Record
         return ""
     failed = [check for check in report["checks"] if check["verdict"] != "pass"]
     return "; ".join(
-        f"{check['name']} {show(check['measured'], check['unit'])} misses {show(check['limit'], check['unit'])}"
+        f"{check['name']} {shown(check['measured'], check['unit'])} misses {shown(check['limit'], check['unit'])}"
         f" ({line_of(workspace, check['source'])})"
         for check in failed
     )
@@ -165,12 +166,3 @@ def line_of(workspace: Workspace, source: str) -> str:
     file, _, path = source.partition("#")
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
     return workspace.line(file, keys) or source
-
-
-def show(value: float | None, unit: str) -> str:
-    """Return a figure as people read it: bytes in MiB or kB, milliseconds, ratios with four digits."""
-    if value is None:
-        return "not measured"
-    if unit == "bytes":
-        return f"{value / 2**20:.1f} MiB" if value >= 2**20 else f"{value / 1000:.1f} kB"
-    return f"{value:.3g} ms" if unit == "ms" else f"{value:.4f}"

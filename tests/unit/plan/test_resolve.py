@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgewright.plan.cache import Cache
+from edgewright.plan.history import History
+from edgewright.plan.lane import Lane, StepId, lanes
+from edgewright.plan.published import published_lanes
+from edgewright.plan.resolve import before, resolve
+from edgewright.plan.stage import LANE_STAGES
+from edgewright.spec.load import load_fleet
+
+from .filled import fill
+
+PI = "raspberry-pi-4"
+
+
+@pytest.fixture
+def fleet(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    keys = workspace / ".edgewright" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "signing.pub").write_text("public key")
+    monkeypatch.setenv("EDGEWRIGHT_CACHE", str(workspace / "cache"))
+    return workspace
+
+
+def filled(fleet: Path, failing: frozenset[str] = frozenset()) -> Cache:
+    cache = Cache(fleet / "cache")
+    fill(load_fleet(fleet), cache, fleet / "scratch", failing)
+    return cache
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def line_with(file: Path, word: str) -> tuple[int, str]:
+    return next((n, text) for n, text in enumerate(file.read_text().splitlines(), 1) if word in text)
+
+
+def test_every_model_meets_every_class(fleet: Path) -> None:
+    workspace = load_fleet(fleet)
+    assert list(lanes(workspace)) == [
+        Lane(model, name) for model in sorted(workspace.models) for name in sorted(workspace.hardware)
+    ]
+
+
+def test_an_empty_cache_means_everything_runs(fleet: Path) -> None:
+    plan = resolve(load_fleet(fleet), Cache(fleet / "cache"))
+    assert plan.to_run == plan.steps
+    assert plan.steps[0].cause == "first build"
+
+
+def test_a_full_cache_means_nothing_runs(fleet: Path) -> None:
+    assert resolve(load_fleet(fleet), filled(fleet)).to_run == ()
+
+
+def test_one_edited_hardware_file_runs_only_its_own_lanes_and_the_indexes(fleet: Path) -> None:
+    cache = filled(fleet)
+    file = fleet / "hardware" / f"{PI}.yaml"
+    _, line = line_with(file, "threads:")
+    edit(file, line, line.split(":")[0] + ": 1")
+    steps = {step.id for step in resolve(load_fleet(fleet), cache).to_run}
+    assert {step.hardware_class for step in steps if step.stage != "index"} == {PI}
+    assert {step.stage for step in steps if step.hardware_class} == set(LANE_STAGES) - {"exported"}
+
+
+def test_a_changed_limit_judges_again_without_measuring_again(fleet: Path) -> None:
+    cache = filled(fleet)
+    file = fleet / "hardware" / f"{PI}.yaml"
+    _, line = line_with(file, "artifactSize:")
+    edit(file, line, line.split(":")[0] + ": 31MB")
+    steps = {step.id.stage for step in resolve(load_fleet(fleet), cache).to_run}
+    assert steps == {"gated", "signed", "published", "index"}
+
+
+def test_a_comment_changes_nothing(fleet: Path) -> None:
+    cache = filled(fleet)
+    for file in [*fleet.glob("hardware/*.yaml"), *fleet.glob("models/*/model.yaml"), fleet / "fleet.yaml"]:
+        file.write_text("# a remark\n" + file.read_text())
+    assert resolve(load_fleet(fleet), cache).to_run == ()
+
+
+def test_the_cause_names_the_yaml_line_and_both_values(fleet: Path) -> None:
+    workspace = load_fleet(fleet)
+    cache = filled(fleet)
+    history = History(fleet)
+    history.remember(resolve(workspace, cache).records)
+    file = fleet / "hardware" / f"{PI}.yaml"
+    number, line = line_with(file, "threads:")
+    edit(file, line, line.split(":")[0] + ": 1")
+    plan = resolve(load_fleet(fleet), cache, history=History(fleet))
+    cause = plan.step(StepId("optimized", "digit-reader", PI)).cause
+    assert cause.startswith(f"hardware/{PI}.yaml:{number} runtime.threads: ")
+    assert cause.endswith(" → 1")
+
+
+def test_a_failed_gate_blocks_its_lane_and_the_index_goes_on_without_it(fleet: Path) -> None:
+    cache = filled(fleet, failing=frozenset({PI}))
+    plan = resolve(load_fleet(fleet), cache)
+    number, _ = line_with(fleet / "hardware" / f"{PI}.yaml", "p95:")
+    step = plan.step(StepId("signed", "digit-reader", PI))
+    assert step.state == "blocked"
+    assert step.cause == f"latency-p95 50 ms misses 40 ms (hardware/{PI}.yaml:{number})"
+    assert plan.step(StepId("published", "digit-reader", PI)).state == "blocked"
+    assert plan.step(StepId("index", "digit-reader")).state == "cached"
+    assert plan.to_run == ()
+
+
+def test_a_model_whose_every_lane_is_blocked_has_no_index(fleet: Path) -> None:
+    workspace = load_fleet(fleet)
+    plan = resolve(workspace, filled(fleet, failing=frozenset(workspace.hardware)))
+    assert plan.step(StepId("index", "digit-reader")).state == "blocked"
+
+
+def test_only_lanes_that_passed_are_offered_to_a_release(fleet: Path) -> None:
+    filled(fleet, failing=frozenset({PI}))
+    found = published_lanes(load_fleet(fleet))["digit-reader"]
+    assert PI not in found
+    assert "medical-cart-cpu" in found
+
+
+def test_before_lists_every_step_that_is_needed_and_no_other(fleet: Path) -> None:
+    steps = before(load_fleet(fleet), StepId("evaluated", "digit-reader", PI))
+    assert [str(step) for step in steps] == [
+        "digit-reader/checkpoint",
+        f"digit-reader/exported/{PI}",
+        f"digit-reader/optimized/{PI}",
+    ]
