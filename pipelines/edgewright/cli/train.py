@@ -1,0 +1,72 @@
+"""`edgewright train`: new weights for a model, and what they are worth."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from edgewright.cli.options import root_option
+from edgewright.errors import SpecError
+
+WEIGHTS = "weights.safetensors"
+
+
+@click.command()
+@root_option
+@click.argument("model")
+@click.option("--seed", type=int, help="Another seed than the model's own.")
+@click.option("--write", is_flag=True, help="Put the new digest into model.yaml.")
+def command(root: Path, model: str, seed: int | None, write: bool) -> None:
+    """Train MODEL and print what it is worth on held-out samples.
+
+    A model with a checkpoint gets a new weights file; its digest belongs into model.yaml, where --write puts
+    it. A model with a `train` section is trained by the pipeline itself: here it is only tried, and nothing
+    is written.
+    """
+    # The document alone, not the whole fleet: a missing or wrong checkpoint is why one is here.
+    from edgewright.spec.document import load_document
+    from edgewright.spec.model import Model
+    from edgewright.spec.problem import InvalidSpec
+
+    folder = root / "models" / model
+    file = folder / "model.yaml"
+    if not file.is_file():
+        known = sorted(path.parent.name for path in root.glob("models/*/model.yaml"))
+        raise SpecError(f"there is no model {model!r}", hint=f"models here: {', '.join(known) or 'none'}")
+    loaded = load_document(Model, file, f"models/{model}/model.yaml", model)
+    if loaded.problems:
+        raise InvalidSpec(list(loaded.problems))
+
+    from edgewright.build.training import train
+
+    spec = loaded.document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    training = train(folder, spec, seed=seed)
+    click.echo(f"parameters  {training.parameters:,}")
+    click.echo(f"trained in  {training.seconds:.1f} s, one thread")
+    click.echo(f"accuracy    {training.accuracy:.4f} on {training.samples} held-out samples (fp32, torch)")
+    for label, recall in training.recall.items():
+        click.echo(f"  {label:<20} {'no samples' if recall is None else f'{recall:.4f}'}")
+    click.echo(f"sha256      {training.sha256}")
+    if loaded.document.checkpoint is None:
+        click.echo(f"\n{model} is trained by the pipeline; nothing was written.")
+        return
+    target = folder / (loaded.document.checkpoint.path or WEIGHTS)
+    target.write_bytes(training.weights)
+    click.echo(f"\nwrote {target.relative_to(root)}")
+    line = loaded.source.at(("checkpoint", "sha256")).line
+    if write:
+        _replace_digest(file, line, training.sha256)
+        click.echo(f"wrote its digest to models/{model}/model.yaml:{line}")
+    else:
+        click.echo(f'models/{model}/model.yaml:{line} should say:\n  sha256: "{training.sha256}"')
+    if loaded.document.checkpoint.uri is not None:
+        click.echo(f"upload the file to {loaded.document.checkpoint.uri} before the next run")
+
+
+def _replace_digest(file: Path, line: int, sha256: str) -> None:
+    """Replace the digest on one line (from 1) and nothing else: comments and layout are the author's."""
+    lines = file.read_bytes().split(b"\n")
+    lines[line - 1] = re.sub(rb"[0-9a-f]{64}", sha256.encode(), lines[line - 1], count=1)
+    file.write_bytes(b"\n".join(lines))
