@@ -7,6 +7,6 @@
 40.0
 
 Every mistake in every file is reported at once, as `file:line:col` with what would be right
-(`edgewright.spec.problem.InvalidSpec`). The pydantic models are the single source of validation, JSON Schemas and
-`edgewright explain`.
+(`edgewright.spec.problem.InvalidSpec`). The pydantic models are the single source of validation, JSON Schemas
+and `edgewright explain`.
 """

@@ -52,6 +52,8 @@ def diagnose(
     by_path: dict[Path, list[dict[str, Any]]] = {}
     for detail in error.errors(include_url=False):
         item: dict[str, Any] = {**detail}
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # pydantic counts only the items that are right; the others have their own problems
         path, item["branch"] = _written_path(item["loc"], item["type"], source)
         if not any(path[: len(doubt)] == doubt for doubt in doubtful):
             by_path.setdefault(path, []).append(item)
@@ -69,7 +71,7 @@ def diagnose(
         problems.append(source.problem(f"missing key {path[-1]!r}", path[:-1], value=False))
     for path, found in by_path.items():
         if found[0]["type"] not in ("extra_forbidden", "missing"):
-            message, hint = _message(found, is_sensitive(path[-1]) if path else False)
+            message, hint = _message(found, any(is_sensitive(step) for step in path))
             problems.append(source.problem(message, path, suggestion=hint))
     return problems
 
@@ -125,8 +127,10 @@ def _message(found: list[dict[str, Any]], sensitive: bool) -> tuple[str, str]:
         choices = _choices(context)
         if len(choices) == 1:
             return f"must be {choices[0]}, not {_shown(value, sensitive)}", ""
-        message = f"{_shown(value, sensitive)} is not one of {', '.join(choices)}"
-        return message, did_you_mean(value, choices) if isinstance(value, str) else ""
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        if hint and len(choices) > 8:
+            return f"{_shown(value, sensitive)} is not known here", hint
+        return f"{_shown(value, sensitive)} is not one of {', '.join(choices)}", hint
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
         return f"must be {words} {context[key]}, not {_shown(value, sensitive)}", ""
@@ -188,6 +192,6 @@ def _cast(kind: str, value: Any, sensitive: bool) -> str:
         return f"write {word} without quotes"
     if kind == "float_type" and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,4})?%", word):
         return f"write {float(word[:-1]) / 100:g}"
-    if kind in ("tuple_type", "list_type"):
+    if kind in ("tuple_type", "list_type") and re.fullmatch(r"[\w./-]+", word):
         return f"write [{redact_text(word)}]"
     return ""

@@ -150,7 +150,7 @@ class Connectivity(Spec):
 VersionRange = Annotated[
     str,
     Text(
-        "a version range such as >=1.20,<2 (PEP 440)",
+        "a version range (PEP 440)",
         r"\s*(===?|~=|!=|[<>]=?)\s*[0-9A-Za-z.*+!-]+\s*(,\s*(===?|~=|!=|[<>]=?)\s*[0-9A-Za-z.*+!-]+\s*)*",
         (">=1.20,<2", "~=1.31"),
         max_length=200,

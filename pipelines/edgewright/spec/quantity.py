@@ -137,8 +137,10 @@ class Quantity:
         """Describe the text a person writes, with the message an editor shows for a wrong one."""
         return {
             "type": "string",
+            "title": self.noun.removeprefix("a "),
             "pattern": self.pattern,
             "examples": list(self.examples),
+            "x-units": list(self.units),
             "patternErrorMessage": f"must be {self.noun}: a number and one of {', '.join(self.units)}",
         }
 

@@ -14,7 +14,8 @@ import re
 from collections.abc import Sequence
 
 _SENSITIVE = (
-    r"[\w.-]*(?:pass(?:w|phrase|code)|secret|token|credential|user_?name|private_?key|api_?key)[\w.-]*"
+    r"[\w.-]*(?:pass(?![a-z])|passw|passphrase|passcode|pwd|secret|token|credential|user_?name|private_?key|api_?key)"
+    r"[\w.-]*"
 )
 _KEY = re.compile(rf"""["']?\b{_SENSITIVE}["']?\s*:""", re.IGNORECASE)
 _SENSITIVE_KEY = re.compile(_SENSITIVE, re.IGNORECASE)
@@ -22,7 +23,7 @@ _REFERENCE = re.compile(r"""\s*["']?(?:env:[A-Za-z_]\w*|file:[^\s,}"']+)["']?\s*
 _USERINFO = re.compile(r"""(?<=://)[^\s"'@]+@""")
 # Forms that are secrets wherever they stand: PEM bodies and the tokens of common services.
 _TOKEN = re.compile(
-    r"-----BEGIN.*|\b(?:ghp|gho|ghs|ghu|glpat|github_pat|dckr_pat|xox[abp])[_-][\w-]{8,}|\bAKIA[0-9A-Z]{12,}"
+    r"-----BEGIN.*|(?i:\b(?:token|password|secret|key|sig)=)[^\s&\"']+|\b(?:ghp|gho|ghs|ghu|glpat|github_pat|dckr_pat|xox[abp])[_-][\w-]{8,}|\bAKIA[0-9A-Z]{12,}"
     r"|\beyJ[\w-]{8,}\.[\w.-]+|(?<![\w+/])(?![0-9a-f]{64}\b)[A-Za-z0-9+/]{60,}={0,2}$"
 )
 _BLOCK = re.compile(r":\s*(?:[|>][-+0-9]*)?\s*(?:#.*)?$")
@@ -52,9 +53,10 @@ def redact_line(line: str, before: Sequence[str] = ()) -> str:
     indent = len(line) - len(line.lstrip())
     for above in reversed(before[-200:]):
         if above.strip() and len(above) - len(above.lstrip()) < indent:
-            nested = _KEY.search(above)
-            # `credentials:` opens a mapping whose own keys are judged one by one; a block scalar has none.
-            if nested and _BLOCK.search(above) and ":" not in line:
+            opened = _KEY.search(above)
+            # Below `credentials:` each key is judged by itself; below `password:` everything is secret.
+            own_keys = opened is not None and "credential" in opened.group().lower() and ":" in line
+            if opened and _BLOCK.search(above) and not own_keys:
                 return line[:indent] + "…"
             break
     return redact_text(line)

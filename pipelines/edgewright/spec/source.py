@@ -77,12 +77,15 @@ class Source:
         """Return a problem at a place."""
         from edgewright.spec.redact import redact_line, redact_text  # only mistakes pay for its patterns
 
-        excerpt = None
+        excerpt, width = None, mark.width
         if 0 < mark.line <= len(self._lines):
-            before = self._lines[: mark.line - 1]
-            excerpt = _visible(redact_line(self._lines[mark.line - 1], before))
+            line = self._lines[mark.line - 1]
+            excerpt = _visible(redact_line(line, self._lines[: mark.line - 1]))
+            width = (
+                width if len(excerpt) == len(line) else 1
+            )  # the length of a secret is its own business, too
         return Problem(
-            self.file, mark.line, mark.col, redact_text(message), redact_text(suggestion), excerpt, mark.width
+            self.file, mark.line, mark.col, redact_text(message), redact_text(suggestion), excerpt, width
         )
 
     @cached_property

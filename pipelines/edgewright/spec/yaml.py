@@ -59,8 +59,8 @@ _ADVICE = (
     ),
     ("did not find expected '-' indicator", "a list item was expected here", "align it with the '-' above"),
     ("block sequence entries are not allowed", "a list cannot start here", "put '-' on a line of its own"),
-    ("did not find expected ',' or '}'", "a { mapping } that is not closed", "add the missing ',' or '}'"),
-    ("did not find expected ',' or ']'", "a [ list ] that is not closed", "add the missing ',' or ']'"),
+    ("expected ',' or '}'", "a { mapping } that is not closed", "add the missing ',' or '}'"),
+    ("expected ',' or ']'", "a [ list ] that is not closed", "add the missing ',' or ']'"),
     ("unexpected end of stream", "text in quotes that never ends", "add the closing quote"),
     ("unknown escape character", "a backslash that means nothing here", "use single quotes"),
     ("did not find expected alphabetic", "'&' or '*' starts a name in YAML", "put the text in quotes"),
@@ -191,7 +191,10 @@ class _Composer:
                 self._open.pop()
             case yaml.AliasEvent():
                 mark = _mark(event)
-                self._complain(mark, f"alias '*{event.anchor}' is not allowed", "write the value out")
+                name = self._quoted(f"*{event.anchor}")
+                self._complain(mark, f"alias {name}is not allowed", "write the value out")
+                if self._wants_key():
+                    raise _Refused
                 self.doubtful.add(self._place(None, mark))
             case yaml.DocumentStartEvent():
                 self._documents += 1
@@ -203,9 +206,19 @@ class _Composer:
 
     def _decorations(self, event: Any) -> None:
         if event.anchor is not None:
-            self._complain(_mark(event), f"anchor '&{event.anchor}' is not allowed", "write the value out")
+            name = self._quoted(f"&{event.anchor}")
+            self._complain(_mark(event), f"anchor {name}is not allowed", "write the value out")
         if event.tag is not None:
-            self._complain(_mark(event), f"tag {event.tag!r} is not allowed", "remove it")
+            self._complain(_mark(event), f"tag {self._quoted(event.tag)}is not allowed", "remove it")
+
+    def _sensitive(self) -> bool:
+        """Whether what comes next may be a secret, even if it looks like an alias, a tag or a number."""
+        from edgewright.spec.redact import is_sensitive
+
+        return any(is_sensitive(step) for top in self._open for step in (*top.path, top.key))
+
+    def _quoted(self, name: str) -> str:
+        return "" if self._sensitive() else f"'{name[:60]}' "
 
     def _start(self, event: Any, container: list[Any] | dict[str, Any]) -> None:
         mark = _mark(event)
@@ -234,10 +247,9 @@ class _Composer:
         try:
             self._place(scalar(value), mark)
         except AmbiguousScalar as error:
-            from edgewright.spec.redact import is_sensitive
-
-            sensitive = self._open and is_sensitive(self._open[-1].key)
-            message, suggestion = (str(error), error.suggestion) if not sensitive else ("must be text", "")
+            message, suggestion = str(error), error.suggestion
+            if self._sensitive():
+                message, suggestion = "must be text in quotes", ""
             self._complain(mark, message, suggestion)
             self.doubtful.add(self._place(value, mark))
 
