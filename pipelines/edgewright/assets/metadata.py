@@ -24,7 +24,9 @@ def describe(cache: Cache, record: Record, cause: str, seconds: float) -> dict[s
     for name, digest in record.files.items():
         if name.endswith(".png"):
             image = base64.b64encode(cache.verified(digest).read_bytes()).decode()
-            metadata[name.removesuffix(".png")] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{image})")
+            metadata[name.removesuffix(".png")] = dg.MetadataValue.md(
+                f"![{name}](data:image/png;base64,{image})"
+            )
     return metadata
 
 

@@ -14,25 +14,15 @@ from edgewright.plan.lane import StepId
 from edgewright.spec.load import Workspace
 
 
-def run_steps(workspace: Workspace, steps: Sequence[StepId], watch: Watch) -> bool:
-    """Materialize `steps`; whether all of them succeeded.
-
-    The index of a model comes in a run of its own: within one run Dagster skips everything below a blocked lane, but a
-    version is the index over the lanes that passed.
-    """
+def run_steps(workspace: Workspace, steps: Sequence[StepId], watch: Watch) -> None:
+    """Materialize `steps` in one Dagster run; `watch` is told of each result and failure."""
     prepare_home(workspace.root)
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    assets = build_assets(workspace, watch)
-    succeeded = True
     with dg.DagsterInstance.get() as instance:
-        for phase in ([s for s in steps if s.stage != "index"], [s for s in steps if s.stage == "index"]):
-            if phase:
-                result = dg.materialize(
-                    assets,
-                    selection=dg.AssetSelection.assets(*map(key_of, phase)),
-                    instance=instance,
-                    raise_on_error=False,
-                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                )
-                succeeded = succeeded and result.success
-    return succeeded
+        dg.materialize(
+            build_assets(workspace, watch),
+            selection=dg.AssetSelection.assets(*map(key_of, steps)),
+            instance=instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )

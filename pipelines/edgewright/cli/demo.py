@@ -73,15 +73,17 @@ class Stage:
             raise EnvironmentFault(f"`{words[0]}` is not installed", hint="make demo installs everything")
         output: list[str] = []
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(  # noqa: S603 - the demo's own commands
-            [program, *words[1:]],
-            cwd=self.fleet,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
+        with (
+            subprocess.Popen(  # noqa: S603 - the demo's own commands
+                [program, *words[1:]],
+                cwd=self.fleet,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            ) as process
+        ):
             for text in process.stdout or ():
                 output.append(text)
                 if show:
@@ -120,7 +122,9 @@ def command(root: Path, keep: bool) -> None:
         stage = Stage(folder, address)
         _copy_fleet(root, stage)
         _tell(stage)
-    click.echo(f"\nThe whole story took {time.monotonic() - began:.0f} s. Everything is in {folder.relative_to(root)}/.")
+    click.echo(
+        f"\nThe whole story took {time.monotonic() - began:.0f} s. Everything is in {folder.relative_to(root)}/."
+    )
     click.echo("Next: make ui (this fleet in Dagster) · edgewright plan · README.md")
     if not keep:
         shutil.rmtree(folder)
@@ -200,7 +204,9 @@ def _registry(root: Path, folder: Path) -> Iterator[str]:
     os.environ["PATH"] = f"{tools}:{os.environ.get('PATH', '')}"
     program = shutil.which("docker-registry")
     if program is None:
-        raise EnvironmentFault("docker-registry is not installed", hint="scripts/real-parts fetches it (make demo does)")
+        raise EnvironmentFault(
+            "docker-registry is not installed", hint="scripts/real-parts fetches it (make demo does)"
+        )
     (folder / "registry").mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -267,7 +273,9 @@ def _budget(stage: Stage, device: str) -> None:
     used = status["models"]["digit-reader"]["health"]["peakMemoryBytes"]
     config["budget"] = {"peakMemoryBytes": used + used // 4}
     path.write_text(json.dumps(config, indent=2))
-    click.echo(f"     budget.peakMemoryBytes = {config['budget']['peakMemoryBytes']:,} in {_short(stage, path)}")
+    click.echo(
+        f"     budget.peakMemoryBytes = {config['budget']['peakMemoryBytes']:,} in {_short(stage, path)}"
+    )
 
 
 def _check_with_other_tools(stage: Stage) -> None:
@@ -304,8 +312,17 @@ def _summary(stage: Stage) -> None:
         status = json.loads(_agent(stage, device, "status --json", show=False))
         for model, entry in sorted(status["models"].items()):
             rows.append(
-                (device, hardware_class, model, entry["version"], entry["active"][7:19], entry["reason"] or entry["state"])
+                (
+                    device,
+                    hardware_class,
+                    model,
+                    entry["version"],
+                    entry["active"][7:19],
+                    entry["reason"] or entry["state"],
+                )
             )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        click.echo("   " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "   " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -13,6 +13,7 @@ from edgewright.plan.settled import Settled
 if TYPE_CHECKING:
     from edgewright.errors import EdgewrightError
     from edgewright.plan.cache import Cache, Record
+    from edgewright.plan.history import History
     from edgewright.plan.lane import StepId
     from edgewright.plan.resolve import Plan
     from edgewright.spec.load import Workspace
@@ -46,24 +47,40 @@ def _run(root: Path, as_json_: bool) -> Settled:
     cache, history = open_cache(workspace.root), History(workspace.root)
     plan = resolve(workspace, cache, history=history)
     if plan.to_run:
-        from edgewright.assets.run import run_steps
-
         watch = _Lines(len(plan.to_run), as_json_)
-        succeeded = run_steps(workspace, [step.id for step in plan.to_run], watch)
-        plan = resolve(workspace, cache, history=history)
-        history.remember(plan.records)
+        plan = _materialize(workspace, cache, history, plan, watch)
         if watch.failures:
             click.echo(_text(workspace, plan, as_json_))
             raise watch.failures[0][1]
         if plan.to_run:
-            told = "success" if succeeded else "failure"
-            raise BuildError(f"Dagster reported {told} but results are missing", hint="edgewright plan")
+            raise BuildError(f"{plan.to_run[0].id} has no result", hint="edgewright ui shows the run's log")
     history.remember(plan.records)
     blocked = any(step.state == "blocked" for step in plan.steps)
     settled = Settled(_text(workspace, plan, as_json_), 2 if blocked else 0)
     if not as_json_:
         settled.keep(root, [workspace.fleet.signing.public_key], _results(cache, plan))
     return settled
+
+
+def _materialize(workspace: Workspace, cache: Cache, history: History, plan: Plan, watch: _Lines) -> Plan:
+    """Run the lanes, then the indexes; return the plan that is left.
+
+    An index comes in a run of its own: within one run Dagster skips everything below a blocked lane, but a version is
+    the index over the lanes that passed.
+    """
+    from edgewright.assets.run import run_steps
+    from edgewright.plan.resolve import resolve
+
+    lanes = [step.id for step in plan.to_run if step.id.stage != "index"]
+    if lanes:
+        run_steps(workspace, lanes, watch)
+        plan = resolve(workspace, cache, history=history)
+        history.remember(plan.records)
+    ready = [step.id for step in plan.to_run if step.id.stage == "index" and step.after is None]
+    if ready:
+        run_steps(workspace, ready, watch)
+        plan = resolve(workspace, cache, history=history)
+    return plan
 
 
 def _results(cache: Cache, plan: Plan) -> list[Path]:

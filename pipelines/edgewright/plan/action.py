@@ -78,15 +78,17 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
     spec: dict[str, Any] = dict(action.parts["spec"])
     if step.stage == "index":
         spec["lanes"] = sorted(
-            {name.partition(":")[2].partition("/")[0] for name in action.inputs if name.startswith("published:")}
+            {
+                name.partition(":")[2].partition("/")[0]
+                for name in action.inputs
+                if name.startswith("published:")
+            }
         )
         if not spec["lanes"]:
             raise BuildError(f"{step.model}: every lane is blocked, so there is no version to publish")
     with cache.scratch() as scratch:
         out = Path(scratch)
         inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
-        result = run(
-            Job(workspace.root, step.model, step.hardware_class, spec, inputs, out, progress)
-        )
+        result = run(Job(workspace.root, step.model, step.hardware_class, spec, inputs, out, progress))
         outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         return cache.store(action.key, action.parts, outputs, dict(result.facts))

@@ -24,7 +24,10 @@ def shown(value: float | None, unit: str) -> str:
 
 
 def _bytes(value: float) -> str:
-    for size, name in _BINARY:  # limits are often written in binary units: give them back as they were written
+    for (
+        size,
+        name,
+    ) in _BINARY:  # limits are often written in binary units: give them back as they were written
         if value >= size and value % size == 0:
             return f"{value / size:.0f} {name}"
     for size, name in _DECIMAL:

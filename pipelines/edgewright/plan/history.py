@@ -66,7 +66,9 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
         causes.append("measured on another machine")
     causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
     shown = "; ".join(causes[:3])
-    return shown + (f"; and {len(causes) - 3} more" if len(causes) > 3 else "") if causes else "result is gone"
+    return (
+        shown + (f"; and {len(causes) - 3} more" if len(causes) > 3 else "") if causes else "result is gone"
+    )
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:

@@ -45,7 +45,9 @@ def table(head: Row, body: list[Row]) -> str:
     """Return aligned columns; the last one is free to be long."""
     widths = [max(len(row[column]) for row in [head, *body]) for column in range(3)]
     return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]).rstrip()
+        "  ".join(
+            [*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]
+        ).rstrip()
         for row in [head, *body]
     )
 
@@ -64,7 +66,14 @@ def conclusion(plan: Plan) -> str:
 
 def markdown(workspace: Workspace, plan: Plan) -> str:
     """Return the plan as a pull-request comment."""
-    lines = ["### Edgewright plan", "", conclusion(plan), "", "| model | class | to do | why |", "|---|---|---|---|"]
+    lines = [
+        "### Edgewright plan",
+        "",
+        conclusion(plan),
+        "",
+        "| model | class | to do | why |",
+        "|---|---|---|---|",
+    ]
     lines += [
         f"| {model} | {name} | {todo} | {why} |"
         for model, name, todo, why in rows(workspace, plan)

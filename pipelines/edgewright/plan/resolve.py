@@ -32,12 +32,14 @@ class Step:
             something it reads changes).
         cause: Why, in words for a person; empty when cached.
         record: The result at hand, when cached.
+        after: The step that must run first, when one does; what this one reads is not known yet.
     """
 
     id: StepId
     state: State
     cause: str = ""
     record: Record | None = None
+    after: StepId | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _resolve_step(
         return Step(step_id, "blocked", held.cause)
     waits = next((step for step in needs if step.state == "run"), None)
     if waits is not None:
-        return Step(step_id, "run", f"after {waits.id.stage}")
+        return Step(step_id, "run", f"after {waits.id.stage}", after=waits.id)
     records = {step.id: step.record for step in known.values() if step.record is not None}
     if step_id.stage == "signed" and (reason := gate_reason(workspace, cache, records, step_id)):
         return Step(step_id, "blocked", reason)

@@ -34,7 +34,8 @@ class Settled:
         try:
             note = json.loads((root / _NOTE).read_bytes())
             holds = note["fingerprint"] == fingerprint(root, note["reads"]) and all(
-                os.path.exists(path) for path in note["results"]  # noqa: PTH110 - several hundred of them
+                os.path.exists(path)
+                for path in note["results"]  # noqa: PTH110 - several hundred of them
             )
             return cls(note["text"], note["exitCode"]) if holds else None
         except (OSError, ValueError, KeyError):
@@ -66,7 +67,12 @@ class Settled:
 def fingerprint(root: Path, reads: Iterable[str]) -> str:
     """Return a digest over everything a plan depends on: specs, code beside them, keys, tools, this program, this machine."""
     digest = hashlib.sha256()
-    for path in (*_spec_files(root), *(root / name for name in reads), *_program_files(), Path("/proc/cpuinfo")):
+    for path in (
+        *_spec_files(root),
+        *(root / name for name in reads),
+        *_program_files(),
+        Path("/proc/cpuinfo"),
+    ):
         digest.update(f"\0{path}\0".encode())
         digest.update(_content(path))
     # the names of installed distributions carry their versions
