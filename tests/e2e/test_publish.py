@@ -103,3 +103,137 @@ def test_a_registry_that_is_down_fails_at_once_with_advice(lane: LaneFiles, regi
     with pytest.raises(NetworkError, match="connection refused") as caught:
         lane.publish()
     assert "start the registry" in str(caught.value.hint)
+
+
+def test_a_registry_that_asks_for_a_password_gets_it(
+    tmp_path: Path, registry_with_basic_auth: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = logged_in(tmp_path, registry_with_basic_auth, monkeypatch)
+    lane.all()
+    run_index(lane)
+
+
+def test_a_registry_behind_a_token_server_takes_pushes(
+    tmp_path: Path, registry_with_token_auth: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = logged_in(tmp_path, registry_with_token_auth, monkeypatch)
+    lane.all()
+    run_index(lane)
+
+
+@pytest.mark.parametrize("kind", ["registry_with_basic_auth", "registry_with_token_auth"])
+def test_a_wrong_password_is_one_clear_sentence(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = logged_in(tmp_path, request.getfixturevalue(kind), monkeypatch)
+    monkeypatch.setenv("REGISTRY_PASSWORD", "wrong")
+    with pytest.raises(NetworkError, match="log-in") as caught:
+        lane.all()
+    assert "registry.credentials" in str(caught.value.hint)
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_user_who_may_only_read_cannot_push(
+    tmp_path: Path, registry_with_token_auth: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = logged_in(tmp_path, registry_with_token_auth, monkeypatch)
+    monkeypatch.setenv("REGISTRY_USER", "device")
+    monkeypatch.setenv("REGISTRY_PASSWORD", "reads-only")
+    with pytest.raises(NetworkError, match="refuses the log-in"):
+        lane.all()
+
+
+def test_a_private_certificate_authority_is_named_in_the_yaml(tmp_path: Path, tls_registry: Registry) -> None:
+    lane = LaneFiles(tmp_path / "fleet", {"url": f"{tls_registry.url}/acme"})
+    with pytest.raises(NetworkError, match="certificate") as caught:
+        lane.all()
+    assert "registry.caFile" in str(caught.value.hint)
+    lane.registry["caFile"] = str(tls_registry.ca_file)
+    lane.publish()
+
+
+def test_publishing_again_changes_nothing(lane: LaneFiles, registry: Registry) -> None:
+    first = lane.all().facts
+    index = run_index(lane).facts
+    uploads = registry.log.read_text().count("POST /v2/")
+    assert uploads > 0
+    assert lane.publish().facts == {**first, "sent_bytes": 0}
+    assert run_index(lane).facts == index
+    assert registry.log.read_text().count("POST /v2/") == uploads
+
+
+def test_a_second_signature_is_listed_beside_the_first(lane: LaneFiles, cosign: Tool) -> None:
+    from unit.publish.lane import write_key
+
+    first = published(lane)[0]
+    (lane.root / "keys").rename(lane.root / "old-keys")
+    write_key(lane.root / "keys")
+    lane.sign()
+    lane.publish()
+    for folder in ("old-keys", "keys"):
+        checked = cosign("verify", "--key", lane.root / folder / "signing.pub", *OFFLINE, first)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_what_cosign_signs_afterwards_is_kept(
+    lane: LaneFiles, cosign: Tool, cosign_offline: list[str | Path], oras: Tool
+) -> None:
+    manifest, _ = published(lane)
+    assert cosign("generate-key-pair").returncode == 0
+    signed = cosign("sign", "-y", *cosign_offline, "--key", "cosign.key", "--allow-http-registry", manifest)
+    assert signed.returncode == 0, signed.stderr
+    lane.publish()
+    for key in (cosign.home / "cosign.pub", lane.root / "keys/signing.pub"):
+        checked = cosign("verify", "--key", key, *OFFLINE, manifest)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_many_signers_at_once_lose_nothing_once_each_has_looked_again(lane: LaneFiles) -> None:
+    """The fallback tag has no lock: simultaneous writers may lose entries, publishing again restores them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from edgewright.publish import oci, referrer
+    from edgewright.publish.registry import open_registry
+    from edgewright.publish.statement import sign_statement, statement
+    from edgewright.trust.signing_key import load_signing_key
+
+    lane.all()
+    key = load_signing_key(lane.signing, lane.root)
+    bundles = [
+        sign_statement(statement("x", lane.digest, f"https://example/{number}", {}), key)
+        for number in range(6)
+    ]
+    subject = oci.manifest_descriptor(lane.manifest)
+
+    def attach(bundle: bytes) -> str:
+        registry = open_registry(lane.registry, lane.root)(lane.model)
+        return referrer.attach(registry, subject=subject, bundle=bundle)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(attach, bundles))
+    digests = {attach(bundle) for bundle in bundles}
+    registry = open_registry(lane.registry, lane.root)(lane.model)
+    entries = [entry["digest"] for entry in referrer.listed(registry, lane.digest)]
+    assert digests <= set(entries)
+    assert len(entries) == len(set(entries))
+
+
+def test_a_bundle_too_many_signers_dropped_is_entered_again_by_publishing(lane: LaneFiles) -> None:
+    from edgewright.publish import oci
+    from edgewright.publish.referrer import listed
+    from edgewright.publish.registry import open_registry
+    from edgewright_agent.contract import OCI_INDEX, fallback_tag
+
+    lane.all()
+    registry = open_registry(lane.registry, lane.root)(lane.model)
+    registry.put_manifest(fallback_tag(lane.digest), oci.index([]), OCI_INDEX)
+    lane.publish()
+    assert len(listed(registry, lane.digest)) == 2
+
+
+def logged_in(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> LaneFiles:
+    """Return a lane whose registry takes user name and password from the environment."""
+    monkeypatch.setenv("REGISTRY_USER", str(registry.username))
+    monkeypatch.setenv("REGISTRY_PASSWORD", str(registry.password))
+    credentials = {"username": "env:REGISTRY_USER", "password": "env:REGISTRY_PASSWORD"}
+    return LaneFiles(tmp_path / "fleet", {"url": f"{registry.url}/acme", "credentials": credentials})

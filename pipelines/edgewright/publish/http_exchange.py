@@ -1,6 +1,6 @@
 """One HTTP exchange with a registry, made patient: retries, redirects, log-in, time-outs, plain errors.
 
->>> exchange = Exchange()
+>>> exchange = Exchange("https://registry.example")
 >>> exchange.send("GET", "https://registry.example/v2/", scope="acme/digit-reader").status  # doctest: +SKIP
 200
 """
@@ -31,6 +31,8 @@ from edgewright.publish.http_auth import (
 )
 
 TRANSIENT = frozenset({429, 502, 503, 504})
+# docker-registry 2.8 answers 500 to a read of a tag that somebody else is just moving.
+READING = frozenset({"GET", "HEAD"})
 ATTEMPTS = 5
 BACKOFF_S = 0.25  # doubled after every attempt: at most 4 s in all without Retry-After
 MAX_RETRY_AFTER_S = 30.0
@@ -78,19 +80,21 @@ class Exchange:
     """A session with one registry; log-ins are remembered per repository.
 
     Attributes:
+        registry_url: Address of the registry; log-ins are answered there and nowhere else.
         credentials: User name and password; sent to the registry itself (Basic) or to the realm it names
             (Bearer).
         ca_file: Certificate authority of a private registry, PEM.
         sleep: Waits between attempts; a test hands in its own.
     """
 
+    registry_url: str
     credentials: Credentials | None = None
     ca_file: Path | None = None
     timeout_s: tuple[float, float] = TIMEOUT_S
     attempts: int = ATTEMPTS
     sleep: Callable[[float], None] = time.sleep
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
-    _authorization: dict[tuple[tuple[str, str, int], str], str] = field(default_factory=dict, repr=False)
+    _authorization: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._session.auth = _NoAuth()
@@ -138,24 +142,24 @@ class Exchange:
             Transient: try again later (use `retrying`).
             NetworkError: refused connection, unknown host, bad certificate, refused log-in.
         """
-        home = origin(url)
+        home = origin(self.registry_url)
         logged_in = False
         for _ in range(MAX_REDIRECTS + 2):
+            if home[0] == "https" and origin(url)[0] != "https":
+                raise NetworkError(f"{self.registry_url} leads to {url}, which is not encrypted; refused")
+            # Only the registry itself sees its log-in; storage servers it leads to do not.
+            at_home = origin(url) == home
             sent = dict(headers or {})
-            # Only the registry itself sees its log-in; storage servers it redirects to do not.
-            if origin(url) == home and (header := self._authorization.get((home, scope))):
-                sent["Authorization"] = header
+            if at_home and scope in self._authorization:
+                sent["Authorization"] = self._authorization[scope]
             answer = self._once(method, url, sent, content, limit)
-            if answer.status == 401 and origin(url) == home and not logged_in:
+            if answer.status == 401 and at_home and not logged_in:
                 challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
-                self._authorization[(home, scope)] = self._log_in(challenge, url, scope)
+                self._authorization[scope] = self._log_in(challenge, url, scope)
                 logged_in = True
             elif answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
-                target = urljoin(url, answer.headers["Location"])
-                if home[0] == "https" and origin(target)[0] != "https":
-                    raise NetworkError(f"{url} redirects to {target}, which is not encrypted; refused")
-                url = target
-            elif answer.status in TRANSIENT:
+                url = urljoin(url, answer.headers["Location"])
+            elif answer.status in TRANSIENT or (answer.status == 500 and method in READING):
                 raise Transient(explain(answer), _retry_after_s(answer.headers))
             else:
                 return answer

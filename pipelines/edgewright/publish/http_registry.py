@@ -1,6 +1,6 @@
 """A registry over HTTP(S): the push side of the OCI distribution specification 1.1.
 
->>> registry = HttpRegistry("http://localhost:5000/acme", "digit-reader", Exchange())
+>>> registry = HttpRegistry("digit-reader", Exchange("http://localhost:5000/acme"))
 >>> registry.address("1.0.0")
 'localhost:5000/acme/digit-reader:1.0.0'
 """
@@ -27,16 +27,15 @@ class HttpRegistry:
     """One repository of a registry.
 
     Args:
-        url: `https://host[:port]/prefix`.
-        repository: Name below the prefix.
-        exchange: The session; shared between repositories of one registry.
+        repository: Name below the prefix in the registry's address.
+        exchange: The session with that registry; shared between its repositories.
 
     Raises:
         SpecError: prefix and name do not make a legal repository name.
     """
 
-    def __init__(self, url: str, repository: str, exchange: Exchange) -> None:
-        parts = urlsplit(url)
+    def __init__(self, repository: str, exchange: Exchange) -> None:
+        parts = urlsplit(exchange.registry_url)
         self._path = "/".join(part for part in (parts.path.strip("/"), repository) if part)
         if not _REPOSITORY.fullmatch(self._path):
             raise SpecError(f"registry.url: {self._path!r} is not a legal repository name (lower case only)")

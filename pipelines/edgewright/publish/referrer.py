@@ -23,7 +23,7 @@ from edgewright_agent.contract import (
     fallback_tag,
 )
 
-_ATTEMPTS = 5
+_ATTEMPTS = 10
 
 
 def referrer_manifest(subject: oci.Descriptor, bundle: bytes) -> bytes:

@@ -102,5 +102,5 @@ def open_registry(spec: Mapping[str, Any], root: Path) -> OpenRepository:
             read_line(given["password"], root, what="the registry's password"),
         )
     ca_file = root / spec["caFile"] if spec.get("caFile") else None
-    exchange = Exchange(credentials=credentials, ca_file=ca_file)
-    return lambda repository: HttpRegistry(url, repository, exchange)
+    exchange = Exchange(url, credentials=credentials, ca_file=ca_file)
+    return lambda repository: HttpRegistry(repository, exchange)
