@@ -3,7 +3,8 @@
 >>> group = Group.model_validate({"name": "all", "models": ({"model": "digit-reader"},)})
 >>> candidates = {("digit-reader", "pi-4"): [Candidate("sha256:…", 900, "1.0.0", "digit-reader", 1)]}
 >>> documents, held_back = assign([group], wanted={"digit-reader": ["pi-4"]}, candidates=candidates,
-...                               published={("digit-reader", "pi-4")}, policies={})
+...                               published={("digit-reader", "pi-4")}, policies={},
+...                               versions={"digit-reader": "1.0.0"})
 >>> documents[0]["models"]["digit-reader"]["artifacts"]["pi-4"]["digest"]
 'sha256:…'
 """
@@ -14,9 +15,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgewright.errors import GateError
+from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
 from edgewright.spec.hardware import HardwareClass
+
+MAX_HEALTH_TIMEOUT_S = 3600.0
+"""Devices refuse an assignment that asks for more."""
 
 LaneKey = tuple[str, str]
 """Model and hardware class."""
@@ -84,6 +88,7 @@ def assign(
     candidates: Mapping[LaneKey, Sequence[Candidate]],
     published: Set[LaneKey],
     policies: Mapping[str, Mapping[str, Any]],
+    versions: Mapping[str, str],
 ) -> tuple[list[dict[str, Any]], list[HeldBack]]:
     """Return the `groups` of an assignment document, and the classes that are held back.
 
@@ -96,6 +101,7 @@ def assign(
         candidates: What may be chosen, per lane.
         published: Lanes whose current build is published.
         policies: `updatePolicy` and `rollbackPolicy` per class.
+        versions: Version of each model in the specs; named where no class has an artifact yet.
 
     Raises:
         GateError: a pin names a version that was never released for any class.
@@ -125,14 +131,18 @@ def assign(
                 for name in classes
                 if (fact := _held_back(group.name, slot, name, chosen[name], (slot.model, name) in published))
             ]
-            models[slot.model] = _model(slot, found, policies)
+            models[slot.model] = _model(slot, found, policies, versions[slot.model])
         selector = {"matchLabels": dict(sorted(group.selector.match_labels.items()))}
         documents.append({"name": group.name, "selector": selector, "models": models})
     return documents, held
 
 
 def policies_of(hardware: HardwareClass) -> dict[str, Any]:
-    """Return what a hardware sheet says about updates, with units in the names, for devices to follow."""
+    """Return what a hardware sheet says about updates, with units in the names, for devices to follow.
+
+    Raises:
+        SpecError: a trial would take longer than any device lets it.
+    """
     update = hardware.update_policy
     policy: dict[str, Any] = {
         "poll": {
@@ -145,6 +155,10 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
     if update.bandwidth is not None:
         policy["bandwidthBitsPerS"] = _plain(update.bandwidth)
     rollback = hardware.rollback_policy
+    if not 0 < rollback.health_timeout <= MAX_HEALTH_TIMEOUT_S:
+        raise SpecError(
+            f"rollbackPolicy.healthTimeout is {rollback.health_timeout:g} s; devices take up to an hour"
+        )
     return {
         "updatePolicy": policy,
         "rollbackPolicy": {"attempts": rollback.attempts, "healthTimeoutS": _plain(rollback.health_timeout)},
@@ -179,10 +193,10 @@ def _held_back(
 
 
 def _model(
-    slot: Slot, found: Mapping[str, Candidate], policies: Mapping[str, Mapping[str, Any]]
+    slot: Slot, found: Mapping[str, Candidate], policies: Mapping[str, Mapping[str, Any]], version: str
 ) -> dict[str, Any]:
     # Classes may be held back on an older version; the headline is the newest that anybody gets.
-    newest = max((candidate.model_version for candidate in found.values()), key=_semantic, default=slot.pin)
+    newest = max((candidate.model_version for candidate in found.values()), key=_semantic, default=version)
     repositories = {candidate.repository for candidate in found.values()}
     return {
         "repository": min(repositories, default=slot.model),

@@ -135,6 +135,7 @@ def release(
             candidates=after,
             published={(model, name) for model, classes in published.items() for name in classes},
             policies={name: policies_of(hardware) for name, hardware in workspace.hardware.items()},
+            versions={name: model.model_version for name, model in workspace.models.items()},
         )
         assignment = _next_assignment(old, fleet.name, groups)
         kept = catalogs.prune(after, set(digests(groups).values()))

@@ -136,7 +136,7 @@ def test_what_is_published_looks_like_a_registry(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that takes 64 KiB: a file system of that size, or where none can be mounted a limit per file."""
+    """A folder that takes 64 KiB: a file system of that size, or else a limit per file."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -116,7 +116,9 @@ class SmallFleet:
                 "trust": self.trust,
             }
         )
-        models: dict[str, Any] = {name: SimpleNamespace(classes=None) for name in self.models}
+        models: dict[str, Any] = {
+            name: SimpleNamespace(classes=None, model_version="1.0.0") for name in self.models
+        }
         return Workspace(self.root, fleet, {name: hardware() for name in self.classes}, models, {})
 
     def open(self, repository: str) -> Registry:

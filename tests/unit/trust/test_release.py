@@ -10,7 +10,8 @@ from tuf.api.exceptions import ExpiredMetadataError
 
 from edgewright.errors import BuildError, GateError, TrustError
 from edgewright.trust.assignment import PublishedLane
-from edgewright_agent.contract import artifact_target
+from edgewright_agent.contract import artifact_target, canonical_json
+from edgewright_agent.trust.assignment import parse_assignment
 from unit.trust.fleet import DAY, Device, SmallFleet
 
 PI = "raspberry-pi-4"
@@ -208,6 +209,18 @@ def test_a_changed_group_is_a_new_release_even_if_no_artifact_moves(fleet: Small
     fleet.groups = ({**fleet.groups[0], "selector": {"matchLabels": {"site": "lab"}}},)
     outcome = fleet.release()
     assert (outcome.release, outcome.is_new, outcome.changes) == ("r2", True, ())
+
+
+def test_devices_accept_an_assignment_in_which_a_model_has_no_artifact_yet(
+    fleet: SmallFleet, tmp_path: Path
+) -> None:
+    fleet.models = ("digit-reader", "vibration-monitor")
+    fleet.groups = ({"name": "all", "models": ({"model": "digit-reader"}, {"model": "vibration-monitor"})},)
+    fleet.release()
+    document = Device(fleet, tmp_path / "device").assignment()
+    assert parse_assignment(canonical_json(document))["groups"][0]["models"]["vibration-monitor"] == {
+        "repository": "vibration-monitor", "modelVersion": "1.0.0", "artifacts": {},
+    }  # fmt: skip
 
 
 def test_an_artifact_of_another_class_is_not_promised(fleet: SmallFleet) -> None:
