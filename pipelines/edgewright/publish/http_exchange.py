@@ -38,7 +38,7 @@ BACKOFF_S = 0.25  # doubled after every attempt: at most 4 s in all without Retr
 MAX_RETRY_AFTER_S = 30.0
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 512 * 1024
-TIMEOUT_S = (10.0, 60.0)  # connect, between two reads
+TIMEOUT_S = (10.0, 120.0)  # connect, between two reads (a registry hashes a large upload before it answers)
 
 T = TypeVar("T")
 
