@@ -64,9 +64,13 @@ class Journey:
         """Run the pipeline's command line in the fleet's folder."""
         return self._run("edgewright", words, environment)
 
-    def agent(self, device: str, verb: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def agent(
+        self, device: str, verb: str, *words: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the agent's command line for one device."""
-        return self._run("edgewright-agent", (verb, "--config", str(self.config(device)), *words), environment)
+        return self._run(
+            "edgewright-agent", (verb, "--config", str(self.config(device)), *words), environment
+        )
 
     def config(self, device: str) -> Path:
         """Return a device's configuration file."""
@@ -128,8 +132,11 @@ class Journey:
         done = self.edgewright("release")
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def _run(self, program: str, words: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("EDGEWRIGHT_", "DAGSTER_"))}
+    def _run(
+        self, program: str, words: tuple[str, ...], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        ours = ("EDGEWRIGHT_", "DAGSTER_")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         return subprocess.run(
             [str(PROGRAMS / program), *words],
             cwd=self.fleet,

@@ -249,8 +249,9 @@ def _enroll(stage: Stage, device: str, hardware_class: str, labels: Mapping[str,
     root_metadata = sorted((stage.fleet / ".edgewright" / "tuf").glob("*.root.json"))[0]
     stage.say(f"{device} is a {hardware_class}")
     stage.type(
-        f"edgewright-agent init --device-id {device} --class {hardware_class} {pairs} --source {stage.registry}/edgewright"
-        f" --root {_short(stage, root_metadata)} --key .edgewright/keys/signing.pub"
+        f"edgewright-agent init --device-id {device} --class {hardware_class} {pairs}"
+        f" --source {stage.registry}/edgewright --root {_short(stage, root_metadata)}"
+        f" --key .edgewright/keys/signing.pub"
         f" --state {_short(stage, home / 'state')} --out {_short(stage, home / 'agent.json')}"
     )
 

@@ -17,13 +17,12 @@ WEIGHTS = "weights.safetensors"
 @root_option
 @click.argument("model")
 @click.option("--seed", type=int, help="Another seed than the model's own.")
-@click.option("--write", is_flag=True, help="Put the new digest into model.yaml.")
+@click.option("--write", is_flag=True, help="Replace the weights file and its digest in model.yaml.")
 def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     """Train MODEL and print what it is worth on held-out samples.
 
-    A model with a checkpoint gets a new weights file; its digest belongs into model.yaml, where --write puts
-    it. A model with a `train` section is trained by the pipeline itself: here it is only tried, and nothing
-    is written.
+    With --write, a model with a checkpoint gets the new weights file, and model.yaml its digest. A model with
+    a `train` section is trained by the pipeline itself: here it is only tried, and nothing is written.
     """
     # The document alone, not the whole fleet: a missing or wrong checkpoint is why one is here.
     from edgewright.spec.document import load_document
@@ -53,14 +52,13 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
         click.echo(f"\n{model} is trained by the pipeline; nothing was written.")
         return
     target = folder / (loaded.document.checkpoint.path or WEIGHTS)
-    target.write_bytes(training.weights)
-    click.echo(f"\nwrote {target.relative_to(root)}")
     line = loaded.source.at(("checkpoint", "sha256")).line
-    if write:
-        _replace_digest(file, line, training.sha256)
-        click.echo(f"wrote its digest to models/{model}/model.yaml:{line}")
-    else:
-        click.echo(f'models/{model}/model.yaml:{line} should say:\n  sha256: "{training.sha256}"')
+    if not write:
+        click.echo(f"\nnothing was written; `edgewright train {model} --write` replaces the weights and their digest")
+        return
+    target.write_bytes(training.weights)
+    _replace_digest(file, line, training.sha256)
+    click.echo(f"\nwrote {target.relative_to(root)} and its digest in models/{model}/model.yaml:{line}")
     if loaded.document.checkpoint.uri is not None:
         click.echo(f"upload the file to {loaded.document.checkpoint.uri} before the next run")
 

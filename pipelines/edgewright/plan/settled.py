@@ -1,8 +1,8 @@
 """The answer of the last run, kept for as long as not one byte it was based on has changed.
 
-Reading and checking the YAML costs about 0.3 CPU-seconds, most of it to load the checker. A run that ended with nothing
-left to do notes a fingerprint of everything it looked at; the next one compares that first. The note is never the truth:
-any difference, or a missing result in the cache, leads to a real plan.
+Reading and checking the YAML costs about 0.3 CPU-seconds, most of it to load the checker. A run that ended with
+nothing left to do notes a fingerprint of everything it looked at; the next one compares that first. The note is never
+the truth: any difference, or a missing result in the cache, leads to a real plan.
 
 >>> settled = Settled.find(root)                   # doctest: +SKIP
 >>> print(settled.text) if settled else plan_it()  # doctest: +SKIP
@@ -34,8 +34,7 @@ class Settled:
         try:
             note = json.loads((root / _NOTE).read_bytes())
             holds = note["fingerprint"] == fingerprint(root, note["reads"]) and all(
-                os.path.exists(path)
-                for path in note["results"]  # noqa: PTH110 - several hundred of them
+                Path(path).exists() for path in note["results"]
             )
             return cls(note["text"], note["exitCode"]) if holds else None
         except (OSError, ValueError, KeyError):
@@ -65,7 +64,11 @@ class Settled:
 
 
 def fingerprint(root: Path, reads: Iterable[str]) -> str:
-    """Return a digest over everything a plan depends on: specs, code beside them, keys, tools, this program, this machine."""
+    """Return a digest over everything a plan depends on.
+
+    That is the specs, the code and weights beside them, the named files, the installed tools, this program and
+    this machine's processor.
+    """
     digest = hashlib.sha256()
     for path in (
         *_spec_files(root),

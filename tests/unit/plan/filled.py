@@ -8,18 +8,20 @@ from pathlib import Path
 from edgewright.plan.action import prepare
 from edgewright.plan.cache import Cache
 from edgewright.plan.lane import StepId
-from edgewright.plan.resolve import order, resolve
+from edgewright.plan.resolve import before, order, resolve
 from edgewright.spec.load import Workspace
 
 
-def fill(workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()) -> list[StepId]:
+def fill(
+    workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()
+) -> list[StepId]:
     """Give every step that must run a stand-in result; lanes of `failing` classes fail their gate.
 
     Returns the steps that were made.
     """
     made = []
     for step in order(workspace):
-        current = resolve(workspace, cache)
+        current = resolve(workspace, cache, steps=[*before(workspace, step), step])
         if current.step(step).state != "run":
             continue
         action = prepare(workspace, step, current.records)

@@ -62,7 +62,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_record(tmp_path: Path) -> 
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
         "Cache(root / 'cache').store('k' * 64, {}, {'f': root / 'f'}, {})\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert "EnvironmentFault: cannot write the cache" in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "cache" / "actions").iterdir())
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
