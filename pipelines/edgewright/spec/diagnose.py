@@ -1,8 +1,13 @@
 """Turns what pydantic found wrong into problems a person can act on: what, where, what would be right.
 
->>> data, source, _, _ = parse("hardware/pi.yaml", b"version: 1\\nmemroy: 4GiB\\n")
->>> [problem.message for problem in diagnose(error, HardwareClass, source)][0]
-"unknown key 'memroy'"
+>>> parsed = parse("hardware/pi.yaml", b"memroy: 4GiB")
+>>> try:
+...     HardwareClass.model_validate(parsed.data)
+... except ValidationError as error:
+...     print(diagnose(error, HardwareClass, parsed.source)[0].render())
+hardware/pi.yaml:1:1: unknown key 'memroy'; did you mean 'memory'?
+     1 | memroy: 4GiB
+       | ^^^^^^
 """
 
 from __future__ import annotations

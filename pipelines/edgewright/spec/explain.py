@@ -80,7 +80,10 @@ class Explanation:
                 lines.append(f"  {key.name:<{name_width}}  {key.short:<{kind_width}}  {first}".rstrip())
         if self.facts:
             lines.append("")
-            lines += [f"  {word:<11}  {text}" for word, text in self.facts.items()]
+            for word, text in self.facts.items():
+                lines += textwrap.wrap(
+                    text, width, initial_indent=f"  {word:<11}  ", subsequent_indent=" " * 15
+                )
         return "\n".join(lines)
 
 

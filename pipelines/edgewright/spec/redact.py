@@ -48,8 +48,11 @@ def redact_line(line: str, before: Sequence[str] = ()) -> str:
     """
     for key in _KEY.finditer(line):
         rest = line[key.end() :]
-        if rest.strip() and not rest.lstrip().startswith("#") and not _REFERENCE.match(rest):
-            return redact_text(line[: key.end()]) + (" …" if rest[:1].isspace() else "…")
+        if not rest.strip() or rest.lstrip().startswith("#") or _REFERENCE.match(rest):
+            continue
+        if "credential" in key.group().lower() and rest.lstrip().startswith("{"):
+            continue  # each key in the braces is judged by itself
+        return redact_text(line[: key.end()]) + (" …" if rest[:1].isspace() else "…")
     indent = len(line) - len(line.lstrip())
     for above in reversed(before[-200:]):
         if above.strip() and len(above) - len(above.lstrip()) < indent:

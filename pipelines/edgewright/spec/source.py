@@ -1,6 +1,6 @@
 """Where in a file each key and value stands, so that every message and every link can name its line.
 
->>> source = Source("hardware/pi.yaml", "cpu:\n  cores: 4\n", {("cpu", "cores"): Mark(2, 3, 5)}, {})
+>>> source = Source("hardware/pi.yaml", "cpu:\\n  cores: 4\\n", {("cpu", "cores"): Mark(2, 3, 5)}, {})
 >>> source.line(("cpu", "cores"))
 'hardware/pi.yaml:2'
 """

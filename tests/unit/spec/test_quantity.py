@@ -76,7 +76,11 @@ def test_a_number_with_its_unit_becomes_the_base_unit(quantity: Quantity, text: 
         (BYTES, "4G", "4G is not a size: write 4GB or 4GiB"),
         (BYTES, "4KB", "4KB is not a size: write 4kB"),
         (BITS_PER_SECOND, "10Mbps", "10Mbps is not a bit rate: write 10Mbit/s"),
-        (BYTES, "4 bananas", "unknown unit 'bananas' of a size; units are B, kB, KiB, MB, MiB, GB, GiB, TB, TiB"),
+        (
+            BYTES,
+            "4 bananas",
+            "unknown unit 'bananas' of a size; units are B, kB, KiB, MB, MiB, GB, GiB, TB, TiB",
+        ),
         (MILLISECONDS, "-5ms", "a duration has no sign: write 5ms"),
         (MILLISECONDS, "0ms", "must be more than nothing, such as 30ms"),
         (PERCENT, "120%", "must be at most 100%"),

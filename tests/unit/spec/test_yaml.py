@@ -8,7 +8,7 @@ import yaml as pyyaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright.spec import yaml
+from edgewright.spec import compose, yaml
 from edgewright.spec.problem import Problem
 from edgewright.spec.source import Mark
 from edgewright.spec.yaml import parse
@@ -29,7 +29,7 @@ def value_of(text: str) -> object:
 @pytest.fixture(params=["libyaml", "pure Python"], autouse=True)
 def loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "pure Python":
-        monkeypatch.setattr(yaml, "_LOADER", pyyaml.SafeLoader)
+        monkeypatch.setattr(compose, "_LOADER", pyyaml.SafeLoader)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_scalars_mean_what_yaml_1_2_says(text: str, value: object) -> None:
         ),
         (
             b"ok: 1\nbad: \xff\n",
-            "x.yaml:2:6: byte 0xff is not UTF-8; save the file as UTF-8\n     2 | bad: \ufffd\n       |      ^",
+            "x.yaml:2:6: byte 0xff is not UTF-8; save the file as UTF-8\n"
+            "     2 | bad: \ufffd\n       |      ^",
         ),
         (
             b"a: b: c\n",
@@ -118,7 +119,10 @@ def test_a_mistake_is_shown_where_it_is(content: bytes, rendered: str) -> None:
         (b"a: &x 1\n", "anchor '&x' is not allowed"),
         (b"a: *x\n", "alias '*x' is not allowed"),
         (b"*x : 1\n", "alias '*x' is not allowed"),
-        (b"a: !!python/object:os.system x\n", "tag 'tag:yaml.org,2002:python/object:os.system' is not allowed"),
+        (
+            b"a: !!python/object:os.system x\n",
+            "tag 'tag:yaml.org,2002:python/object:os.system' is not allowed",
+        ),
         (b"%YAML 1.1\n---\na: 1\n", "a '%' directive is not allowed"),
         (b"? [a]\n: b\n", "a key must be plain text"),
         (b"1: x\n", "keys are text and 1 is not"),
@@ -181,9 +185,7 @@ def test_no_bytes_give_anything_but_data_or_problems(content: bytes) -> None:
         assert problem.render()
 
 
-YAMLISH = st.text(
-    alphabet="ab:-?#&*!|>%@`'\"{}[],.~<0123e \n\t\r\\\u00e9\u2028\ufeff\U0001f600", max_size=60
-)
+YAMLISH = st.text(alphabet="ab:-?#&*!|>%@`'\"{}[],.~<0123e \n\t\r\\\u00e9\u2028\ufeff\U0001f600", max_size=60)
 
 
 @given(YAMLISH)
@@ -202,7 +204,9 @@ def test_no_yaml_like_text_gives_anything_but_data_or_problems(text: str) -> Non
         | st.integers(-(10**15), 10**15)
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdef", min_size=1), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text("abcdef", min_size=1), inner, max_size=4)
+        ),
         max_leaves=12,
     ).filter(lambda data: isinstance(data, list | dict) and data)
 )
