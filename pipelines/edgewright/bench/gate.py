@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewright.bench.plot import headroom_png
-from edgewright.bench.report import Check, Direction, GateReport, shown
+from edgewright.bench.report import Check, Direction, GateReport
 from edgewright.errors import BuildError
+from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME, digest_of
 

@@ -14,7 +14,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edgewright.bench.report import Check, GateReport, shown
+from edgewright.bench.report import Check, GateReport
+from edgewright.plan.figures import shown
 
 PASS, FAIL, TRACK, INK, QUIET = "#0072B2", "#D55E00", "#EEF1F4", "#1F2933", "#66727F"  # Okabe and Ito (2008)
 SHOWN_MAX = 1.5  # a bar this long means "at least this much": worse than that is bad whatever its length

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgewright.errors import BuildError
+from edgewright.plan.figures import shown
 from edgewright_agent.contract import canonical_json, is_digest
 
 VERSION = 1
@@ -184,25 +185,6 @@ def table(report: GateReport) -> list[tuple[str, ...]]:
         )
         for check in report.checks
     ]
-
-
-def shown(value: float | None, unit: str) -> str:
-    """Return a figure as people read it.
-
-    >>> shown(34_100, "bytes"), shown(0.0423, "ms"), shown(0.99, "ratio"), shown(None, "ms")
-    ('33.3 KiB', '0.0423 ms', '99.00 %', 'not measured')
-    """
-    if value is None or not math.isfinite(value):
-        return "not measured"
-    if unit == "bytes":
-        for size, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-            if abs(value) >= size:
-                return f"{value / size:.1f} {name}"
-        return f"{value:.0f} B"
-    if unit == "ratio":
-        return f"{value:.2%}".replace("%", " %")
-    digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{digits} {unit}"
 
 
 def finite(value: Any) -> Any:

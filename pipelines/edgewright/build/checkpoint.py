@@ -67,11 +67,14 @@ def restore(code: ModelCode, network: Mapping[str, Any], weights: bytes) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from edgewright.build.torch_mode import repeatable
+
     try:
         tensors = load(weights)
     except SafetensorError as error:
         raise BuildError(f"the checkpoint is not a safetensors file: {error}") from error
-    module = make_network(code, network)
+    with repeatable(seed=0):
+        module = make_network(code, network)
     expected = module.state_dict()
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} is not in the network" for name in tensors if name not in expected]

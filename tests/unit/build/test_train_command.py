@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgewright.cli.train import command
+from edgewright.errors import SpecError
+from edgewright.spec.problem import InvalidSpec
+from unit.build.tiny import Repository
+
+MODEL = """\
+version: 1
+modelVersion: 1.0.0
+description: Tiny.
+license: Apache-2.0
+network:
+  factory: network:build
+  arguments: {width: 8}
+checkpoint:
+  path: weights.safetensors # kept beside this file
+  sha256: "%s" # of that file
+signature:
+  inputs: [{name: point, dtype: float32, shape: [batch, 4]}]
+  outputs: [{name: logits, dtype: float32, shape: [batch, 3]}]
+labels: [red, green, blue]
+data: {calibration: data:calibration, validation: data:validation}
+metric: {name: accuracy, floor: 0.5, maxDrop: 0.1}
+"""
+
+
+@pytest.fixture
+def model(repository: Repository) -> Path:
+    (repository.root / "fleet.yaml").write_text("version: 1\n")
+    train = repository.folder / "train.py"
+    train.write_text(train.read_text().replace("seed, steps", "seed, steps=60"))
+    path = repository.folder / "model.yaml"
+    path.write_text(MODEL % ("0" * 64))
+    return path
+
+
+def ran(repository: Repository, *args: str) -> str:
+    result = CliRunner().invoke(
+        command, ["--root", str(repository.root), *args], catch_exceptions=False, standalone_mode=False
+    )
+    return result.output
+
+
+def test_train_writes_weights_and_says_what_they_are_worth(repository: Repository, model: Path) -> None:
+    output = ran(repository, "tiny")
+    digest = hashlib.sha256((repository.folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert "on 90 held-out samples" in output
+    assert f'models/tiny/model.yaml:10 should say:\n  sha256: "{digest}"' in output
+    assert model.read_text() == MODEL % ("0" * 64)
+
+
+def test_with_write_the_digest_and_nothing_else_changes_in_the_yaml(
+    repository: Repository, model: Path
+) -> None:
+    ran(repository, "tiny", "--write")
+    digest = hashlib.sha256((repository.folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert model.read_text() == MODEL % digest
+
+
+def test_training_again_gives_the_same_file(repository: Repository, model: Path) -> None:
+    ran(repository, "tiny")
+    first = (repository.folder / "weights.safetensors").read_bytes()
+    ran(repository, "tiny")
+    assert (repository.folder / "weights.safetensors").read_bytes() == first
+
+
+def test_a_model_the_pipeline_trains_is_only_tried(repository: Repository, model: Path) -> None:
+    head, tail = (MODEL % "").split("checkpoint:")[0], (MODEL % "").split("that file\n")[1]
+    model.write_text(f"{head}train: {{entry: train:fit, arguments: {{steps: 5}}}}\n{tail}")
+    assert "nothing was written" in ran(repository, "tiny")
+    assert not (repository.folder / "weights.safetensors").exists()
+
+
+def test_an_unknown_model_is_answered_with_those_there_are(repository: Repository, model: Path) -> None:
+    with pytest.raises(SpecError, match="there is no model 'tinny'") as caught:
+        ran(repository, "tinny")
+    assert caught.value.hint == "models here: tiny"
+
+
+def test_a_broken_yaml_is_shown_with_its_place(repository: Repository, model: Path) -> None:
+    model.write_text((MODEL % ("0" * 64)).replace("license:", "licence:"))
+    with pytest.raises(InvalidSpec, match=r"models/tiny/model\.yaml:4:1"):
+        ran(repository, "tiny")

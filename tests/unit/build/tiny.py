@@ -1,0 +1,116 @@
+"""A model small enough to train, export, quantize and evaluate in a test: three clouds of points in four dimensions.
+
+>>> repository = Repository(tmp_path)
+>>> repository.run("checkpoint")["weights.safetensors"]
+PosixPath('…')
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewright.plan.job import Job, Result
+
+SIGNATURE = {
+    "inputs": [{"name": "point", "dtype": "float32", "shape": ["batch", 4]}],
+    "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 3]}],
+}
+NETWORK = {"factory": "network:build", "arguments": {"width": 8}}
+RUNTIME = {
+    "engine": "onnxruntime",
+    "versions": ">=1.20,<2",
+    "providers": ["CPUExecutionProvider"],
+    "threads": 1,
+    "arena": True,
+    "graphOptimization": "extended",
+}
+SPEC: dict[str, Any] = {
+    "network": NETWORK,
+    "train": {"entry": "train:fit", "seed": 3, "arguments": {"steps": 60}},
+    "signature": SIGNATURE,
+    "recipes": ["static-int8"],
+    "precisions": ["int8", "fp32"],
+    "arch": "arm64",
+    "isa": ["neon"],
+    "runtime": RUNTIME,
+    "data": {"calibration": "data:calibration", "validation": "data:validation"},
+    "metric": {"name": "accuracy"},
+    "golden": {"samples": 6, "atol": 0.01, "rtol": 0.01},
+    "labels": ["red", "green", "blue"],
+}
+STAGES = {
+    "checkpoint": "edgewright.build.checkpoint",
+    "exported": "edgewright.build.export",
+    "optimized": "edgewright.build.optimize",
+    "evaluated": "edgewright.build.evaluate",
+}
+CODE = {
+    "network.py": """
+from torch import nn
+
+def build(width):
+    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))
+""",
+    "data.py": """
+import numpy as np
+
+CENTRES = np.array([[2, 0, 0, 1], [0, 2, 0, -1], [0, 0, 2, 0]], np.float32)
+
+def _made(count, seed):
+    dice = np.random.default_rng(seed)
+    targets = np.arange(count) % 3
+    points = CENTRES[targets] + 0.4 * dice.standard_normal((count, 4))
+    return {"point": points.astype(np.float32)}, targets
+
+def training():
+    return _made(240, 1)
+
+def calibration():
+    return _made(60, 2)
+
+def validation():
+    return _made(90, 3)
+""",
+    "train.py": """
+import torch
+from data import training
+
+def fit(network, seed, steps):
+    inputs, targets = training()
+    points, targets = torch.from_numpy(inputs["point"]), torch.from_numpy(targets)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    for _ in range(steps):
+        loss = torch.nn.functional.cross_entropy(network(points), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+""",
+}
+
+
+class Repository:
+    """A repository with one model, `tiny`, and the results of its stages so far."""
+
+    def __init__(self, root: Path, code: Mapping[str, str] = CODE) -> None:
+        self.root = root
+        self.folder = root / "models" / "tiny"
+        self.folder.mkdir(parents=True)
+        for name, text in code.items():
+            (self.folder / name).write_text(text)
+        self.files: dict[str, Path] = {}
+        self.result = Result()
+        self._runs = 0
+
+    def run(self, stage: str, **spec: Any) -> dict[str, Path]:
+        """Run a stage with `SPEC`, changed by `spec`; return its files by name."""
+        self._runs += 1
+        out = self.root / f"out-{self._runs}-{stage}"
+        out.mkdir()
+        job = Job(self.root, "tiny", "some-class", {**SPEC, **spec}, self.files, out)
+        self.result = importlib.import_module(STAGES[stage]).run(job)
+        made = {path.name: path for path in sorted(out.iterdir())}
+        self.files = {**self.files, **{f"{stage}/{name}": path for name, path in made.items()}}
+        return made
