@@ -12,6 +12,7 @@ because no bundle of ours has it.
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from typing import Any, BinaryIO, cast
 
@@ -26,12 +27,11 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"\x28\xb5":
 
 
 def open_bundle(path: str, *, max_members: int = _MAX_MEMBERS) -> LayoutSource:
-    """Open a bundle file and index its members.
+    """Open a bundle file; it need not be there before the first read, which indexes it.
 
-    Raises:
-        TransportError: `not-found`, `denied`, `network` (the medium fails), `bad-response` (not an
-            uncompressed tar of plain files and directories, each name once), `truncated`, `too-large`
-            (more than `max_members`).
+    Beside what `Source` documents, every read raises `TransportError` with `bad-response` when the file is not
+    an uncompressed tar of plain files and directories, each name once, and `too-large` when it has more than
+    `max_members`.
     """
     return LayoutSource(TarFiles(path, max_members=max_members))
 
@@ -40,30 +40,37 @@ class TarFiles:
     """The regular files of an uncompressed tar, by name; see `open_bundle`."""
 
     def __init__(self, path: str, *, max_members: int = _MAX_MEMBERS) -> None:
-        self._path = path
-        try:
-            self._file: BinaryIO = open(path, "rb")  # noqa: PTH123, SIM115  kept open, closed by close()
-        except OSError as error:
-            raise failure(error, f"bundle {path}") from error
-        try:
-            self._members = _index(self._file, path, max_members)
-        except BaseException:
-            self._file.close()
-            raise
+        self._path, self._max_members = path, max_members
+        self._opened: tuple[BinaryIO, dict[str, tuple[int, int]]] | None = None
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         """See `layout.Files.read`."""
-        if name not in self._members:
+        file, members = self._opened = self._opened or self._open()
+        if name not in members:
             raise TransportError("not-found", f"{name} is not in bundle {self._path}")
-        start, length = self._members[name]
+        start, length = members[name]
         try:
-            return read_at(self._file.fileno(), start + offset, min(size, max(length - offset, 0)))
+            return read_at(file.fileno(), start + offset, min(size, max(length - offset, 0)))
         except OSError as error:
             raise failure(error, f"{name} in bundle {self._path}") from error
 
     def close(self) -> None:
-        """Close the bundle file."""
-        self._file.close()
+        """Close the bundle file; the next read opens it again."""
+        if self._opened is not None:
+            self._opened[0].close()
+            self._opened = None
+
+    def _open(self) -> tuple[BinaryIO, dict[str, tuple[int, int]]]:
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise failure(error, f"bundle {self._path}") from error
+        file = os.fdopen(descriptor, "rb")
+        try:
+            return file, _index(file, self._path, self._max_members)
+        except BaseException:
+            file.close()
+            raise
 
 
 class _Headers:
@@ -87,9 +94,11 @@ class _Headers:
 def _index(file: BinaryIO, path: str, max_members: int) -> dict[str, tuple[int, int]]:
     """Return name → (position, size) of every regular file."""
     try:
-        total = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise TransportError("bad-response", f"bundle {path} is not a regular file")
         _check_uncompressed(file, path)
-        return _members(file, path, total, max_members)
+        return _members(file, path, status.st_size, max_members)
     except OSError as error:
         raise failure(error, f"bundle {path}") from error
     except RecursionError:

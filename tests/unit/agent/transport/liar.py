@@ -1,0 +1,97 @@
+"""A web server that answers with whatever bytes a test wants, to every connection in turn.
+
+>>> with Liar() as liar:                                     # doctest: +SKIP
+...     liar.says("/v2/a/manifests/1", answer(200, b"{}"))
+...     open_source(liar.url).manifest("a", "1")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+
+Script = Callable[[dict[str, str]], Iterable[bytes]]
+
+
+def answer(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> bytes:
+    """Return one HTTP response; `length` overrides Content-Length, -1 leaves it out."""
+    lines = [f"HTTP/1.1 {status} X"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    if length != -1:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+class Liar:
+    """Answers GET requests by path with scripted bytes; remembers every request's headers."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.connections = 0
+        self._scripts: dict[str, tuple[Script, bool]] = {}
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._closing = False
+        self._open: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def says(self, path: str, script: bytes | Script, *, keep: bool = False) -> None:
+        """Answer requests for `path` (query included) with these bytes; end the connection unless `keep`."""
+        self._scripts[path] = (script if callable(script) else lambda _headers: [script], keep)
+
+    def __enter__(self) -> Liar:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        with contextlib.suppress(OSError):
+            socket.create_connection(self._socket.getsockname()).close()  # wakes accept()
+        self._thread.join()
+        self._socket.close()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            if self._closing:
+                connection.close()
+                return
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
+            for path, headers in _requests(reader.readline):
+                self.requests.append((path, headers))
+                script, keep = self._scripts.get(path, (lambda _headers: [answer(404)], True))
+                for piece in script(headers):
+                    connection.sendall(piece)
+                if not keep:
+                    connection.shutdown(socket.SHUT_WR)
+                    return
+
+
+def _requests(readline: Callable[[], bytes]) -> Iterator[tuple[str, dict[str, str]]]:
+    while request := readline().decode():
+        headers = {}
+        while (line := readline().decode().strip()) != "":
+            name, _, value = line.partition(":")
+            headers[name.strip()] = value.strip()
+        yield request.split(" ")[1], headers
