@@ -39,7 +39,8 @@ def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot
     stone = Tombstone(bad.digest, bad.version, "manual-rollback", "rolled back by hand", at)
     verdict = Verdict(stone.code, f"{bad.version} was rolled back by hand", at, bad.digest, bad.version)
     state = replace(state.entomb(stone), active=active, previous=None, trial=None, last=verdict)
-    ledger.commit(ledger.record.with_model(model, state).counted(rollbacks=1))
+    # Without the ETag the next poll is a whole one, which also collects what is not needed any more.
+    ledger.commit(replace(ledger.record.with_model(model, state).counted(rollbacks=1), seen=None))
     store.link(model, active.digest)
     return active
 

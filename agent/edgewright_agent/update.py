@@ -93,6 +93,8 @@ class Update:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = self._accept()
             outcomes = self._update_all(desired, outcomes)
+            # Before the ETag is kept: "not modified" would never come back for what is left lying here.
+            self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         seen = Seen(manifest.etag, fingerprint) if manifest.etag else None
@@ -223,8 +225,6 @@ class Update:
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())
         self.ledger.commit(record)
-        if poll.code == "ok":
-            self._collect([o.digest for o in outcomes if o.digest and o.exit_code])
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
 
 

@@ -1,4 +1,4 @@
-"""A device on a bench: real files, a source and a trust that live in memory, a health check that is told what to say.
+"""A device on a bench: real files, source and trust in memory, a health check that is told what to say.
 
 >>> bench = Bench(tmp_path)                                                  # doctest: +SKIP
 >>> bench.publish(bench.artifact("1.0.0"))                                   # doctest: +SKIP
@@ -201,7 +201,7 @@ class Signed:
 
 @dataclass
 class Doctor:
-    """A health check that says what it is told, and remembers what it was asked and what the record said then."""
+    """A health check that says what it is told, and remembers what the record said when it was asked."""
 
     verdicts: dict[str, Exception] = field(default_factory=dict)
     """Model bytes' version → what goes wrong with it."""
@@ -220,24 +220,33 @@ class Doctor:
         return HEALTHY
 
 
+class PowerCut(BaseException):
+    """The end of a process, for tests that go on in the same one; no handler of the agent catches it."""
+
+
 class DyingCalls(Calls):
-    """Kills its own process at the n-th operation; a write dies half done."""
+    """Ends at the n-th operation, before it happens; a write is half done by then. 0 never ends, only counts."""
 
-    def __init__(self, dies_at: int) -> None:
-        self.left = dies_at
+    def __init__(self, dies_at: int = 0, *, die: Callable[[], None] | None = None) -> None:
+        self.count, self._dies_at = 0, dies_at
+        self._die = die or self._cut
 
-    def _count(self) -> bool:
-        self.left -= 1
-        return self.left == 0
+    @staticmethod
+    def _cut() -> None:
+        raise PowerCut
+
+    def _last(self) -> bool:
+        self.count += 1
+        return self.count == self._dies_at
 
     def _step(self) -> None:
-        if self._count():
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self._last():
+            self._die()
 
     def write(self, path: Path, fd: int, data: bytes, offset: int) -> None:
-        if self._count():
+        if self._last():
             super().write(path, fd, data[: len(data) // 2], offset)
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die()
         super().write(path, fd, data, offset)
 
     def mkdir(self, path: Path) -> None:
@@ -275,6 +284,11 @@ class DyingCalls(Calls):
     def rmdir(self, path: Path) -> None:
         self._step()
         super().rmdir(path)
+
+
+def kill_this_process() -> None:
+    """End as a power cut ends a process: nothing runs any more, no `finally` either."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Bench:

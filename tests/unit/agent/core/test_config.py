@@ -1,0 +1,133 @@
+"""The configuration: strict, complete in its complaints, and portable with its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright_agent.config import Budget, load, parse
+from edgewright_agent.errors import ConfigError
+
+MINIMAL: dict[str, Any] = {
+    "version": 1,
+    "device": {"id": "pi-7", "class": "raspberry-pi-4"},
+    "source": {"url": "https://registry.example/acme"},
+    "trust": {"root": "root.json", "keys": ["a.pub", "b.pub"]},
+}
+
+
+def complaint(document: object) -> str:
+    with pytest.raises(ConfigError) as refused:
+        parse(document, base=Path("/etc/edgewright"))
+    assert refused.value.code == "bad-config"
+    assert refused.value.exit_code == 1
+    return str(refused.value)
+
+
+def test_the_smallest_configuration_has_sensible_defaults() -> None:
+    config = parse(MINIMAL, base=Path("/etc/edgewright"))
+    assert str(config.state) == "/var/lib/edgewright"
+    assert (config.poll.interval_s, config.poll.jitter, config.poll.max_backoff_s) == (900, 0.2, 21600)
+    assert config.reserve_bytes == 64 * 2**20
+    assert config.budget == Budget()
+    assert config.device.labels == {}
+
+
+def test_a_full_configuration_is_read_whole() -> None:
+    config = parse(
+        {
+            **MINIMAL,
+            "device": {"id": "pi-7", "class": "raspberry-pi-4", "labels": {"site": "lab"}},
+            "source": {
+                "url": "https://r.example",
+                "usernameFile": "user",
+                "passwordFile": "/run/secrets/password",
+                "caFile": "ca.pem",
+            },
+            "state": "state",
+            "poll": {"intervalS": 60, "jitter": 0, "maxBackoffS": 120},
+            "reserveBytes": 0,
+            "budget": {"loadMs": 10, "latencyMs": 1.5, "peakMemoryBytes": 1000},
+        },
+        base=Path("/etc/edgewright"),
+    )
+    assert config.state == Path("/etc/edgewright/state")
+    assert config.origin.username_file == Path("/etc/edgewright/user")
+    assert config.origin.password_file == Path("/run/secrets/password")
+    assert config.budget == Budget(10, 1.5, 1000)
+    assert config.poll.interval_s == 60
+
+
+def test_every_problem_is_named_at_once() -> None:
+    text = complaint(
+        {
+            "version": 2,
+            "device": {"id": "", "class": "Raspberry Pi", "labels": {"a": 1}, "colour": "red"},
+            "source": {},
+            "trust": {"root": 7, "keys": []},
+            "poll": {"intervalS": True, "jitter": 2},
+            "budget": {"latencyMs": "fast"},
+            "sate": "/x",
+        }
+    )
+    for what in (
+        "version must be 1",
+        "device.id",
+        "device.class 'Raspberry Pi' must be lower-case",
+        "device.labels must map strings to strings",
+        "device.colour is unknown (known: class, id, labels)",
+        "source.url is missing",
+        "trust.root must be a non-empty string",
+        "trust.keys",
+        "poll.intervalS",
+        "poll.jitter must be a number from 0 to 1",
+        "budget.latencyMs",
+        "sate is unknown",
+    ):
+        assert what in text
+
+
+@pytest.mark.parametrize("document", [None, [], "x", {}])
+def test_what_is_no_configuration_at_all_is_told(document: object) -> None:
+    assert complaint(document)
+
+
+def test_relative_sources_and_files_move_with_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text(json.dumps({**MINIMAL, "source": {"url": "oci:registry"}}))
+    config = load(tmp_path / "agent.json")
+    assert config.origin.url == f"oci:{tmp_path}/registry"
+    assert config.trust.root == tmp_path / "root.json"
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*agent\.json: No such file"):
+        load(tmp_path / "agent.json")
+    (tmp_path / "agent.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not JSON"):
+        load(tmp_path / "agent.json")
+
+
+def test_the_fingerprint_changes_with_whatever_decides_what_to_run(tmp_path: Path) -> None:
+    for name in ("root.json", "a.pub", "b.pub"):
+        (tmp_path / name).write_text(name)
+    prints = {parse(MINIMAL, base=tmp_path).fingerprint()}
+    for change in (
+        {"device": {"id": "pi-8", "class": "raspberry-pi-4"}},
+        {"device": {"id": "pi-7", "class": "jetson"}},
+        {"device": {"id": "pi-7", "class": "raspberry-pi-4", "labels": {"a": "b"}}},
+        {"source": {"url": "https://elsewhere.example"}},
+        {"trust": {"root": "root.json", "keys": ["a.pub"]}},
+    ):
+        prints.add(parse({**MINIMAL, **change}, base=tmp_path).fingerprint())
+    (tmp_path / "root.json").write_text("another")
+    prints.add(parse(MINIMAL, base=tmp_path).fingerprint())
+    assert len(prints) == 7
+    assert parse({**MINIMAL, "reserveBytes": 5}, base=tmp_path).fingerprint() in prints
+
+
+def test_a_missing_trust_anchor_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trust\.root: cannot read"):
+        parse(MINIMAL, base=tmp_path).fingerprint()

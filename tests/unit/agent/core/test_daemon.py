@@ -1,0 +1,216 @@
+"""The idle loop: how long it waits, what it does per poll, and how it stops. Real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright_agent.clock import to_text
+from edgewright_agent.config import Polling
+from edgewright_agent.daemon import wait_s
+from edgewright_agent.errors import StorageError
+from edgewright_agent.lock import exclusive
+from edgewright_agent.poll import conditional
+from edgewright_agent.record import ModelState, Record, Seen, Trial
+from unit.agent.core.idle import settled
+from unit.agent.core.workbench import NOW, Bench
+
+POLLING = Polling(interval_s=900, jitter=0.2, max_backoff_s=21600)
+RECORD = Record(seen=Seen("e", "f"), expires={"timestamp": to_text(NOW + timedelta(days=7))})
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_a_wait_is_never_shorter_than_the_interval_nor_longer_than_the_bound_and_its_jitter(
+    failures: int, share: float
+) -> None:
+    wait = wait_s(POLLING, failures, retry_after_s=None, share=share)
+    assert 900 <= wait <= 21600 * 1.2
+
+
+def test_failures_double_the_wait_and_a_success_ends_that() -> None:
+    waits = [wait_s(POLLING, n, retry_after_s=None, share=0) for n in range(7)]
+    assert waits == [900, 900, 1800, 3600, 7200, 14400, 21600]
+
+
+def test_what_the_registry_asks_for_is_honoured() -> None:
+    assert wait_s(POLLING, 1, retry_after_s=5000, share=0) == 5000
+    assert wait_s(POLLING, 1, retry_after_s=5, share=0) == 900
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (replace(RECORD, seen=None), "there was no successful update"),
+        (replace(RECORD, seen=Seen("e", "other")), "the configuration has changed"),
+        (replace(RECORD, expires={}), "nothing is known about the metadata"),
+        (
+            replace(RECORD, expires={"root": to_text(NOW + timedelta(seconds=899))}),
+            "it ends before the next poll",
+        ),
+        (replace(RECORD, clock_floor=to_text(NOW + timedelta(days=8))), "the clock has gone back"),
+        (
+            RECORD.with_model("m", ModelState(trial=Trial("sha256:" + "a" * 64, "1", 1, to_text(NOW), 60))),
+            "a trial is left over",
+        ),
+    ],
+)
+def test_a_conditional_poll_is_not_enough_when(record: Record, why: str) -> None:
+    assert conditional(RECORD, "f", now=NOW, margin_s=900) == "e"
+    assert conditional(record, "f", now=NOW, margin_s=900) is None, why
+
+
+def test_two_agents_never_work_on_one_state(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "state" / "lock"):
+        with pytest.raises(StorageError) as refused, exclusive(tmp_path / "state" / "lock"):
+            pass
+        assert refused.value.code == "busy"
+    with exclusive(tmp_path / "state" / "lock"):
+        pass
+
+
+class Running:
+    """A real `edgewright-agent run` whose child is a script that writes down that it ran."""
+
+    def __init__(self, bench: Bench, url: str, exit_code: int = 0, nap: str = "pass") -> None:
+        self.bench = bench
+        bench.document["source"]["url"] = url
+        self.config = bench.folder / "agent.json"
+        self.config.write_text(json.dumps(bench.document))
+        program = (
+            "import sys; from pathlib import Path; from edgewright_agent.daemon import Daemon\n"
+            f"child = (sys.executable, '-c', {f'import time; {nap}; raise SystemExit({exit_code})'!r})\n"
+            "raise SystemExit(Daemon(Path(sys.argv[1]), command=child).run())"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, str(self.config)], stderr=subprocess.PIPE, text=True
+        )
+
+    def until(self, event: str) -> dict[str, Any]:
+        """Read its log up to an event."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["event"] == event:
+                return entry
+        raise AssertionError(f"it ended without {event!r}")
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        self.process.kill()
+        assert self.process.stderr
+        self.process.stderr.close()
+        return self.process.wait()
+
+
+@pytest.fixture
+def daemons() -> Iterator[list[Running]]:
+    """Daemons to be ended whatever happens."""
+    started: list[Running] = []
+    yield started
+    for running in started:
+        running.end()
+
+
+def test_it_polls_on_sighup_with_one_conditional_request_and_stops_on_sigterm(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    assert asked == [], "the first poll is the child's, which also recovers"
+    for number in (1, 2):
+        running.signal(signal.SIGHUP)
+        running.until("not-modified")
+        running.until("sleep")
+        assert asked == ['"known"'] * number
+    record = bench.ledger.record
+    assert (record.counters["polls"], record.poll and record.poll.code) == (2, "not-modified")
+    running.signal(signal.SIGTERM)
+    running.until("stop")
+    assert running.process.wait() == 0
+
+
+def test_news_start_the_updating_child(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url, etag='"old"')
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    running.signal(signal.SIGHUP)
+    assert running.until("update")["exit_code"] == 0
+    assert asked == ['"old"']
+
+
+def test_an_unreachable_registry_is_recorded_and_backed_off_from(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench = Bench(tmp_path)
+    url = "http://127.0.0.1:9/acme"
+    settled(bench, url)
+    daemons.append(running := Running(bench, url))
+    assert running.until("sleep")["failures"] == 0
+    for failures in (1, 2):
+        running.signal(signal.SIGHUP)
+        assert running.until("failed")["code"] == "network"
+        assert running.until("sleep")["failures"] == failures
+    poll = bench.ledger.record.poll
+    assert poll
+    assert poll.code == "network"
+
+
+def test_a_stop_during_an_update_ends_the_child_too(tmp_path: Path, daemons: list[Running]) -> None:
+    bench = Bench(tmp_path)
+    mark = tmp_path / "child-runs"
+    nap = f"open({str(mark)!r}, 'w').close(); time.sleep(600)"
+    os.mkfifo(mark)
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", nap=nap))
+    mark.open().close()  # returns once the child has opened its end
+    running.signal(signal.SIGTERM)
+    assert running.until("update")["exit_code"] == -signal.SIGTERM
+    running.until("stop")
+    assert running.process.wait() == 0
+
+
+def test_a_broken_configuration_does_not_stop_a_running_daemon(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench = Bench(tmp_path)
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme"))
+    running.until("sleep")
+    running.config.write_text("{")
+    running.signal(signal.SIGHUP)
+    assert running.until("failed")["code"] == "bad-config"
+    running.until("sleep")
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: list[Running]) -> None:
+    bench = Bench(tmp_path)
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme"))
+    running.until("sleep")
+    second = subprocess.run(
+        [sys.executable, "-m", "edgewright_agent", "run", "--config", str(running.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 3
+    assert "busy" in second.stderr

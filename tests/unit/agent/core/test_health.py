@@ -1,0 +1,163 @@
+"""The health check: a real engine in a real child process, and children that misbehave in every way."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewright_agent.config import Budget
+from edgewright_agent.errors import HealthError
+from edgewright_agent.health import Evidence, check
+from edgewright_agent.runtime import EngineError
+from unit.agent.core import onnx_artifact
+from unit.agent.core.onnx_artifact import PIXELS, WEIGHTS
+
+GENEROUS = Budget(load_ms=60_000, latency_ms=60_000, peak_memory_bytes=1 << 32)
+
+
+def verdict(folder: Path, *, budget: Budget = GENEROUS) -> HealthError:
+    with pytest.raises(HealthError) as failed:
+        check(folder, timeout_s=60, budget=budget)
+    return failed.value
+
+
+def misbehaving(program: str, *, timeout_s: float = 60) -> HealthError:
+    """The verdict on a child that runs this program instead of the health check."""
+    with pytest.raises(HealthError) as failed:
+        check(Path("/"), timeout_s=timeout_s, budget=Budget(), command=(sys.executable, "-c", program))
+    return failed.value
+
+
+def test_a_sound_model_gives_its_figures(tmp_path: Path) -> None:
+    evidence = check(onnx_artifact.write(tmp_path / "m"), timeout_s=60, budget=GENEROUS)
+    assert isinstance(evidence, Evidence)
+    assert evidence.providers == ("CPUExecutionProvider",), "what is not available here is left out"
+    assert evidence.samples == len(PIXELS)
+    assert evidence.load_ms > 0
+    assert evidence.inference_ms > 0
+    assert evidence.peak_memory_bytes >= 0
+    assert evidence.engine.startswith("onnxruntime 1.")
+
+
+def test_another_models_outputs_are_wrong(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m", outputs=onnx_artifact.scores(PIXELS, -WEIGHTS))
+    error = verdict(folder)
+    assert error.code == "health-wrong-output"
+    assert "scores is off by up to" in str(error)
+
+
+def test_an_output_within_tolerance_that_names_another_winner_is_wrong(tmp_path: Path) -> None:
+    outputs = onnx_artifact.scores(PIXELS)
+    outputs[0] = np.roll(outputs[0], 1)
+    error = verdict(onnx_artifact.write(tmp_path / "m", outputs=outputs, tolerance=10.0))
+    assert error.code == "health-wrong-output"
+    assert "winner for 1 samples" in str(error)
+
+
+def test_outputs_that_are_not_finite_are_wrong(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m", weights=np.full((4, 3), np.nan, np.float32))
+    assert (error := verdict(folder)).code == "health-wrong-output"
+    assert "not finite" in str(error)
+
+
+def test_another_shape_is_wrong(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m", outputs=np.zeros((8, 2), np.float32))
+    assert verdict(folder).code == "health-wrong-output"
+
+
+def test_a_model_that_is_no_model_crashes(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    (folder / "model.onnx").write_bytes(b"not a protobuf")
+    assert (error := verdict(folder)).code == "health-crash"
+    assert "rejects the model" in str(error)
+
+
+@pytest.mark.parametrize("file", ["runtime.json", "golden.json"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
+def test_unreadable_files_of_a_signed_artifact_are_the_models_fault(
+    tmp_path: Path, file: str, content: bytes
+) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    (folder / file).write_bytes(content)
+    assert verdict(folder).code == "health-crash"
+
+
+def test_an_engine_out_of_range_is_not_the_models_fault(tmp_path: Path) -> None:
+    error = verdict(onnx_artifact.write(tmp_path / "m", versions=">=1.0,<1.1"))
+    assert isinstance(error, EngineError)
+    assert (error.code, error.exit_code) == ("runtime-version", 3)
+
+
+def test_no_provider_of_the_model_is_here(tmp_path: Path) -> None:
+    error = verdict(onnx_artifact.write(tmp_path / "m", providers=["TensorrtExecutionProvider"]))
+    assert isinstance(error, EngineError)
+
+
+def test_an_engine_that_is_not_installed_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from edgewright_agent.health import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    with pytest.raises(EngineError) as failed:
+        check(folder, timeout_s=60, budget=Budget(), command=(sys.executable, "-c", program))
+    assert failed.value.code == "runtime-missing"
+    assert "edgewright-agent[runtime]" in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("budget", "what"),
+    [
+        (Budget(load_ms=0), "load time"),
+        (Budget(latency_ms=0), "latency"),
+        (Budget(peak_memory_bytes=0), "peak memory"),
+    ],
+)
+def test_a_model_over_its_budget_is_told_with_both_figures(tmp_path: Path, budget: Budget, what: str) -> None:
+    error = verdict(onnx_artifact.write(tmp_path / "m"), budget=budget)
+    assert error.code == "health-over-budget"
+    assert str(error).startswith(f"{what} is ")
+
+
+def test_a_crash_is_told_with_its_signal() -> None:
+    error = misbehaving("import os; os.abort()")
+    assert (error.code, "SIGABRT" in str(error)) == ("health-crash", True)
+
+
+def test_an_exit_is_told_with_its_code_and_last_words() -> None:
+    error = misbehaving("import sys; print('out of cheese', file=sys.stderr); sys.exit(7)")
+    assert error.code == "health-crash"
+    assert "ended with 7: out of cheese" in str(error)
+
+
+def test_a_hang_ends_at_the_deadline_and_takes_its_children_along(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = (
+        "import subprocess, sys, pathlib, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    assert misbehaving(program, timeout_s=2).code == "health-timeout"
+    if pid_file.exists():
+        stat = Path(f"/proc/{pid_file.read_text()}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX"
+
+
+def test_endless_output_is_neither_kept_nor_waited_for() -> None:
+    program = "while True: print('x' * 65536)"
+    assert misbehaving(program, timeout_s=1).code == "health-timeout"
+
+
+def test_too_much_output_is_no_answer() -> None:
+    assert misbehaving("print('[' + '1,' * 100000 + '1]')").code == "health-crash"
+
+
+def test_the_check_leaks_no_descriptors(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        misbehaving("raise SystemExit(1)")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,206 @@
+"""The durable record: two slots, of which one may be torn at any time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgewright_agent.errors import StorageError
+from edgewright_agent.files import Calls, Disk
+from edgewright_agent.record import (
+    MAX_TOMBSTONES,
+    Ledger,
+    ModelState,
+    Poll,
+    Record,
+    Seen,
+    Slot,
+    Tombstone,
+    Trial,
+    Verdict,
+    from_bytes,
+    to_bytes,
+)
+from edgewright_agent.slots import MAX_PAYLOAD_BYTES, SLOT_BYTES, Slots, decode, encode
+
+DIGEST = "sha256:" + "a" * 64
+AT = "2030-01-01T00:00:00Z"
+
+
+def counted(ledger: Ledger, times: int) -> None:
+    for _ in range(times):
+        ledger.commit(ledger.record.counted(polls=1))
+
+
+def polls(folder: Path) -> int:
+    return Ledger(folder, Disk()).record.counters.get("polls", 0)
+
+
+def test_a_record_survives_the_disk_whole(tmp_path: Path) -> None:
+    state = ModelState(
+        active=Slot(DIGEST, "1.0.0", AT, {"loadMs": 1.5}),
+        trial=Trial(DIGEST, "1.1.0", 2, AT, 60.0),
+        tombstones=(Tombstone(DIGEST, "0.9.0", "health-crash", "died", AT),),
+        last=Verdict("unsigned", "no", AT, DIGEST, "1.1.0"),
+    )
+    record = Record(
+        models={"digit-reader": state},
+        floor={"root": 1, "timestamp": 9},
+        expires={"root": AT},
+        seen=Seen('"etag"', "f"),
+        poll=Poll(AT, "busy", "later", 7.0),
+        counters={"polls": 3},
+        boots=2,
+        boot_id="b",
+        clock_floor=AT,
+    )
+    Ledger(tmp_path, Disk()).commit(record)
+    assert Ledger(tmp_path, Disk()).record == record
+
+
+@given(st.binary(max_size=5000), st.integers(1, 2**60))
+def test_a_slot_gives_back_what_it_was_given(payload: bytes, generation: int) -> None:
+    assert decode(encode(generation, payload)) == (generation, payload)
+
+
+@given(st.data(), st.binary(min_size=1, max_size=3000))
+def test_any_damage_to_a_slot_is_seen(data: st.DataObject, payload: bytes) -> None:
+    slot = bytearray(encode(5, payload))
+    used = 20 + 32 + len(payload)
+    at = data.draw(st.integers(0, used - 1))
+    slot[at] ^= data.draw(st.integers(1, 255))
+    assert decode(bytes(slot)) is None
+
+
+@given(st.binary(max_size=3000), st.binary(max_size=3000), st.integers(0, 4096))
+def test_a_slot_torn_anywhere_between_old_and_new_is_either_of_them_or_nothing(
+    old: bytes, new: bytes, written: int
+) -> None:
+    before, after = encode(4, old), encode(6, new)
+    torn = after[:written] + before[written:]
+    assert decode(torn) in (None, (4, old), (6, new))
+
+
+def test_a_slot_takes_no_more_than_it_holds() -> None:
+    assert len(encode(1, b"x" * MAX_PAYLOAD_BYTES)) == SLOT_BYTES
+    with pytest.raises(StorageError, match="record needs"):
+        encode(1, b"x" * (MAX_PAYLOAD_BYTES + 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(commits=st.integers(2, 5), written=st.integers(0, SLOT_BYTES), reordered=st.booleans())
+def test_a_torn_write_costs_only_itself(commits: int, written: int, reordered: bool) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ledger = Ledger(folder, Disk())
+        counted(ledger, commits)
+        path = folder / f"state.{(ledger.generation + 1) % 2}"
+        old = path.read_bytes()
+        after = to_bytes(ledger.record.counted(polls=1))
+        new = encode(ledger.generation + 1, after).ljust(SLOT_BYTES, b"\0")
+        torn = old[:written] + new[written:] if reordered else new[:written] + old[written:]
+        path.write_bytes(torn)
+        assert polls(folder) in (commits, commits + 1)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * SLOT_BYTES, b"\xff" * SLOT_BYTES, None])
+@pytest.mark.parametrize("slot", ["newest", "older"])
+def test_one_damaged_slot_of_any_kind_is_survived_and_mended(
+    tmp_path: Path, damage: bytes | None, slot: str
+) -> None:
+    ledger = Ledger(tmp_path, Disk())
+    counted(ledger, 4)
+    path = tmp_path / f"state.{(ledger.generation + (slot == 'older')) % 2}"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    again = Ledger(tmp_path, Disk())
+    assert again.record.counters["polls"] == (4 if slot == "older" else 3)
+    counted(again, 2)
+    assert {p.stat().st_size for p in tmp_path.glob("state.?")} == {SLOT_BYTES}
+    assert polls(tmp_path) == again.record.counters["polls"]
+
+
+def test_both_slots_damaged_is_a_quarantine_that_only_reanchoring_ends(tmp_path: Path) -> None:
+    counted(Ledger(tmp_path, Disk()), 3)
+    for name in ("state.0", "state.1"):
+        (tmp_path / name).write_bytes(b"junk")
+    ledger = Ledger(tmp_path, Disk())
+    assert ledger.record.quarantined
+    with pytest.raises(StorageError) as refused:
+        ledger.commit(ledger.record.counted(polls=1))
+    assert refused.value.code == "state-damaged"
+    ledger.reanchor(Record(counters={"reanchors": 1}))
+    assert Ledger(tmp_path, Disk()).record == Record(counters={"reanchors": 1})
+    assert (tmp_path / "state.0.damaged").read_bytes() == b"junk"
+
+
+@pytest.mark.parametrize("trace", ["store", "current", "tuf"])
+def test_lost_slots_beside_a_life_lived_are_damage_not_a_first_boot(tmp_path: Path, trace: str) -> None:
+    assert not Ledger(tmp_path, Disk()).record.quarantined
+    (tmp_path / trace / "something").mkdir(parents=True)
+    assert Ledger(tmp_path, Disk()).record.quarantined
+
+
+def test_a_record_of_another_format_is_not_touched(tmp_path: Path) -> None:
+    Slots(tmp_path, Disk()).write(1, b'{"version":2}')
+    with pytest.raises(StorageError) as refused:
+        Ledger(tmp_path, Disk())
+    assert refused.value.code == "state-version"
+
+
+def test_slots_are_allocated_once_and_then_overwritten_in_place(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, Disk())
+    counted(ledger, 2)
+    inodes = [(tmp_path / name).stat().st_ino for name in ("state.0", "state.1")]
+    counted(ledger, 5)
+    assert [(tmp_path / name).stat().st_ino for name in ("state.0", "state.1")] == inodes
+
+
+def test_a_failed_sync_throws_the_slot_away_and_keeps_the_generation_before(tmp_path: Path) -> None:
+    class Failing(Calls):
+        def sync_data(self, path: Path, fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    counted(Ledger(tmp_path, Disk()), 4)
+    ledger = Ledger(tmp_path, Disk(Failing()))
+    with pytest.raises(StorageError) as failed:
+        counted(ledger, 1)
+    assert failed.value.code == "io-error"
+    assert ledger.record.counters["polls"] == 4
+    assert not (tmp_path / f"state.{(ledger.generation + 1) % 2}").exists(), (
+        "its pages may look clean and be lost"
+    )
+    counted(Ledger(tmp_path, Disk()), 1)
+    assert polls(tmp_path) == 5
+
+
+def test_an_unchanged_record_is_not_written(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, Disk())
+    counted(ledger, 1)
+    ledger.commit(replace(ledger.record))
+    assert ledger.generation == 1
+
+
+@given(st.dictionaries(st.sampled_from(["root", "timestamp"]), st.integers(1, 99)), st.integers(1, 50))
+def test_the_floor_only_rises(versions: dict[str, int], start: int) -> None:
+    record = Record(floor={"root": start, "timestamp": start}).raised(versions)
+    assert all(record.floor[role] == max(start, versions.get(role, 0)) for role in ("root", "timestamp"))
+
+
+def test_tombstones_are_bounded_newest_kept_and_the_fullest_record_fits_its_slot() -> None:
+    record = Record()
+    for model in range(15):
+        state = ModelState(active=Slot(DIGEST, "1.0.0", AT), previous=Slot(DIGEST, "0.9.0", AT))
+        for number in range(MAX_TOMBSTONES + 3):
+            digest = f"sha256:{number:064x}"
+            state = state.entomb(Tombstone(digest, "1.0.0", "health-wrong-output", "x" * 5000, AT))
+        assert [int(s.digest[7:], 16) for s in state.tombstones] == list(range(3, MAX_TOMBSTONES + 3))
+        record = record.with_model(f"a-model-with-a-long-name-{model}", state)
+    assert len(to_bytes(record)) < MAX_PAYLOAD_BYTES
+    assert from_bytes(to_bytes(record)) == record
