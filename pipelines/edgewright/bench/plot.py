@@ -72,7 +72,7 @@ def _draw(axes: Any, row: int, check: Check) -> None:
         zorder=2,
     )
     relation = {("max", False): "≤", ("max", True): ">", ("min", False): "≥", ("min", True): "<"}
-    sign = relation[check.direction, failed] if check.seen else ", limit"
+    sign = relation[check.direction, failed] if check.seen else "· limit"
     figures = f"{shown(check.measured, check.unit)} {sign} {shown(check.limit, check.unit)}"
     headroom = "fails" if failed else f"{check.headroom:.0%} left".replace("%", " %")
     axes.text(SHOWN_MAX + 0.05, row, figures, va="center", fontsize=10, color=INK)

@@ -56,19 +56,31 @@ class ModelCode:
             BuildError: there is no such module or function, or importing it raised; names the file and line.
         """
         module_name, _, function_name = entry.partition(":")
-        if self._source(module_name) is None:
-            raise BuildError(
-                f"{entry}: there is no {module_name.replace('.', '/')}.py in {self.folder}",
-                hint=f"modules here: {', '.join(self._modules()) or 'none'}",
-            )
-        try:
-            module = self._load(module_name)
-        except Exception as error:
-            raise self._blame(entry, error) from error
+        module = self.module(module_name, wanted_by=entry)
         function = getattr(module, function_name, None)
         if not callable(function):
             raise BuildError(f"{entry}: {module.__file__} has no function {function_name!r}")
         return function  # type: ignore[no-any-return]
+
+    def module(self, name: str, *, wanted_by: str | None = None) -> ModuleType:
+        """Return a module of the folder.
+
+        Args:
+            name: Its name, without `.py`.
+            wanted_by: The entry that asks for it, for messages.
+
+        Raises:
+            BuildError: there is no such module, or importing it raised; names the file and line.
+        """
+        if self._source(name) is None:
+            raise BuildError(
+                f"{wanted_by or name}: there is no {name.replace('.', '/')}.py in {self.folder}",
+                hint=f"modules here: {', '.join(self._modules()) or 'none'}",
+            )
+        try:
+            return self._load(name)
+        except Exception as error:
+            raise self._blame(wanted_by or name, error) from error
 
     def _modules(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*.py"))

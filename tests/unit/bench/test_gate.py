@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright.bench.plot import headroom_png
+from edgewright.bench.report import Check, GateReport
+from edgewright.errors import BuildError
+from edgewright_agent.contract import digest_of
+from unit.bench.lane import BENCHMARK, EVALUATION, LIMITS, Lane
+
+GATE = "edgewright.bench.gate"
+CHECKS = (
+    "artifact-size",
+    "load-time",
+    "latency-p95",
+    "latency-p99",
+    "peak-memory",
+    "accuracy-floor",
+    "accuracy-drop",
+)
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Lane:
+    return Lane(tmp_path)
+
+
+def gated(lane: Lane, **spec: Any) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(lane.run(GATE, **spec)["gate-report.json"].read_bytes())
+    return report
+
+
+def failed(report: dict[str, Any]) -> list[str]:
+    return [check["name"] for check in report["checks"] if check["verdict"] != "pass"]
+
+
+def test_a_lane_within_all_limits_passes_and_the_report_names_the_artifact(lane: Lane) -> None:
+    report = gated(lane)
+    assert report["verdict"] == "pass"
+    assert tuple(check["name"] for check in report["checks"]) == CHECKS
+    assert report["artifact"] == digest_of(lane.inputs["packaged/manifest.json"].read_bytes())
+    assert (report["model"], report["hardwareClass"], report["modelVersion"]) == (
+        "tiny",
+        "some-class",
+        "1.2.3",
+    )
+    assert report["calibration"] == "none, this host"
+    assert report["figures"]["evaluation"]["value"] == EVALUATION["value"]
+    assert report["figures"]["benchmark"]["p95Ms"] == BENCHMARK["p95Ms"]
+
+
+def test_a_check_says_which_yaml_set_its_limit(lane: Lane) -> None:
+    by_name = {check["name"]: check for check in gated(lane)["checks"]}
+    assert by_name["latency-p95"]["source"] == "hardware/some-class.yaml#limits.latency.p95"
+
+
+@pytest.mark.parametrize(
+    ("name", "benchmark", "evaluation", "size_bytes"),
+    [
+        ("artifact-size", {}, {}, 1001),
+        ("load-time", {"loadMs": 10.01}, {}, 500),
+        ("latency-p95", {"p95Ms": 2.01}, {}, 500),
+        ("latency-p99", {"p99Ms": 4.01}, {}, 500),
+        ("peak-memory", {"peakMemoryBytes": 8_000_001}, {}, 500),
+        ("accuracy-floor", {}, {"value": 0.899}, 500),
+        ("accuracy-drop", {}, {"drop": 0.0101}, 500),
+    ],
+)
+def test_each_limit_alone_blocks_and_the_stage_still_completes(
+    lane: Lane, name: str, benchmark: dict[str, Any], evaluation: dict[str, Any], size_bytes: int
+) -> None:
+    lane.package(size_bytes)
+    lane.benchmark(**benchmark)
+    lane.evaluate(**evaluation)
+    report = gated(lane)
+    assert (report["verdict"], failed(report)) == ("fail", [name])
+    assert lane.result.facts["failed"] == [name]
+
+
+def test_everything_exactly_at_its_limit_passes(lane: Lane) -> None:
+    lane.package(1000)
+    lane.benchmark(loadMs=10.0, p95Ms=2.0, p99Ms=4.0, peakMemoryBytes=8_000_000)
+    lane.evaluate(value=0.9, drop=0.01)
+    report = gated(lane)
+    assert report["verdict"] == "pass"
+    assert {check["headroom"] for check in report["checks"]} == {0.0}
+
+
+@pytest.mark.parametrize("figure", [None, float("nan"), float("inf"), "fast", True])
+def test_a_figure_that_is_no_number_blocks(lane: Lane, figure: Any) -> None:
+    lane.benchmark(p95Ms=figure)
+    lane.evaluate(value=figure)
+    assert failed(gated(lane)) == ["latency-p95", "accuracy-floor"]
+
+
+def test_a_narrower_limit_of_the_model_is_what_counts(lane: Lane) -> None:
+    assert failed(gated(lane, limits={**LIMITS, "latency": {"p95": 0.5, "p99": 4.0}})) == ["latency-p95"]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("evaluation", r"the evaluation is about a model\.onnx"),
+        ("benchmark", r"the benchmark is about a model\.onnx"),
+        ("runtime", r"the benchmark is about a runtime\.json"),
+    ],
+)
+def test_figures_about_another_file_than_the_artifact_s_stop_the_stage(
+    lane: Lane, what: str, message: str
+) -> None:
+    other = "sha256:" + "0" * 64
+    if what == "evaluation":
+        lane.evaluate(model=other)
+    else:
+        lane.benchmark(**{"model" if what == "benchmark" else what: other})
+    with pytest.raises(BuildError, match=message):
+        lane.run(GATE)
+    lane.package()
+    assert gated(lane)["verdict"] == "pass"
+
+
+def test_figures_that_name_no_file_stop_the_stage(lane: Lane) -> None:
+    lane.evaluate(model=None)
+    with pytest.raises(BuildError, match="digest None"):
+        lane.run(GATE)
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def test_the_picture_is_a_png_of_the_same_size_and_bytes_every_time(lane: Lane) -> None:
+    first, second = (lane.run(GATE)["headroom.png"].read_bytes() for _ in range(2))
+    assert first == second
+    assert size_of(first)[0] == 1080
+    lane.benchmark(p95Ms=None, p99Ms=1e9)
+    assert size_of(lane.run(GATE)["headroom.png"].read_bytes()) == size_of(first)
+
+
+def test_the_picture_has_room_for_the_longest_names_and_for_what_was_not_measured() -> None:
+    name = "a" * 63
+    checks = (
+        Check("load-time", None, 1.0, "ms", "max", ""),
+        Check("accuracy-drop", -1, 0.0, "ratio", "max", ""),
+    )
+    report = GateReport(name, name, "10.20.30", "sha256:" + "0" * 64, "none, this host", checks)
+    assert size_of(headroom_png(report))[0] == 1080
