@@ -56,15 +56,15 @@ def load_fleet(root: FilePath) -> Workspace:
 
 def _load_all(kind: type[D], files: dict[str, FilePath], root: FilePath) -> dict[str, Loaded[D]]:
     return {
-        name: load_document(kind, file, file.relative_to(root).as_posix(), name)
+        name: load_document(kind, file, _display(file.relative_to(root).as_posix()), name)
         for name, file in sorted(files.items())
     }
 
 
 def _hardware_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePath]:
     files: dict[str, FilePath] = {}
-    for file in _entries(root / "hardware"):
-        shown = f"hardware/{file.name}"
+    for file in _entries(root, "hardware", problems):
+        shown = _display(f"hardware/{file.name}")
         if file.suffix == ".yml":
             problems.append(Problem(shown, 1, 1, "spec files end in .yaml", f"rename it to {file.stem}.yaml"))
         elif file.suffix == ".yaml":
@@ -75,25 +75,35 @@ def _hardware_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePa
 
 def _model_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePath]:
     files: dict[str, FilePath] = {}
-    for folder in _entries(root / "models"):
+    for folder in _entries(root, "models", problems):
         if (folder / "model.yml").exists():
-            shown = f"models/{folder.name}/model.yml"
+            shown = _display(f"models/{folder.name}/model.yml")
             problems.append(Problem(shown, 1, 1, "spec files end in .yaml", "rename it to model.yaml"))
         if (folder / "model.yaml").exists():
-            _check_name(folder.name, f"models/{folder.name}/model.yaml", problems)
+            _check_name(folder.name, _display(f"models/{folder.name}/model.yaml"), problems)
             files[folder.name] = folder / "model.yaml"
     return files
 
 
-def _entries(folder: FilePath) -> list[FilePath]:
+def _entries(root: FilePath, folder: str, problems: list[Problem]) -> list[FilePath]:
     """Files and folders that are not hidden; a folder that is missing is an empty one."""
-    if not folder.is_dir():
+    try:
+        found = sorted((root / folder).iterdir())
+    except FileNotFoundError:
         return []
-    return sorted(item for item in folder.iterdir() if not item.name.startswith((".", "_")))
+    except OSError as error:
+        problems.append(Problem(folder, 1, 1, f"this folder cannot be read: {error.strerror}"))
+        return []
+    return [item for item in found if not item.name.startswith((".", "_"))]
+
+
+def _display(path: str) -> str:
+    """Return a path fit for a terminal: names on disk may hold any byte."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in path)
 
 
 def _check_name(name: str, shown: str, problems: list[Problem]) -> None:
     if not NAME.accepts(name):
         fixed = NAME.fix(name) if NAME.fix else ""
         hint = f"rename it to {fixed}" if NAME.accepts(fixed) else ""
-        problems.append(Problem(shown, 1, 1, f"'{name}' must be {NAME.what}", hint))
+        problems.append(Problem(shown, 1, 1, f"'{_display(name)}' must be {NAME.what}", hint))

@@ -361,6 +361,22 @@ def test_an_error_in_one_file_does_not_hide_its_name_from_others(repository: Rep
     assert only(repository) == f"{BOARD}:1:4: a [ list ] that is not closed; add the missing ',' or ']'"
 
 
+def test_a_name_on_disk_cannot_reach_the_terminal_raw(repository: Repository) -> None:
+    (repository.root / "hardware" / "a\x1b[31m\udcff.yaml").write_text(SHEET)
+    for problem in problems_of(repository):
+        assert problem.startswith("hardware/a\ufffd[31m\ufffd.yaml:1:1: 'a\ufffd[31m\ufffd' must be a name")
+        assert problem.encode()
+
+
+def test_a_folder_that_is_a_file_is_a_problem(repository: Repository) -> None:
+    (repository.root / "models" / "second").mkdir()
+    for file in (repository.root / "hardware").iterdir():
+        file.unlink()
+    (repository.root / "hardware").rmdir()
+    (repository.root / "hardware").write_text("")
+    assert only(repository) == "hardware:1:1: this folder cannot be read: Not a directory"
+
+
 def test_hidden_and_private_folders_are_no_models(repository: Repository) -> None:
     for folder in ("models/__pycache__", "models/.cache"):
         repository.write(f"{folder}/model.yaml", "nonsense: [")
