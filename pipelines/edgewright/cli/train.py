@@ -54,7 +54,9 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     target = folder / (loaded.document.checkpoint.path or WEIGHTS)
     line = loaded.source.at(("checkpoint", "sha256")).line
     if not write:
-        click.echo(f"\nnothing was written; `edgewright train {model} --write` replaces the weights and their digest")
+        click.echo(
+            f"\nnothing was written; `edgewright train {model} --write` replaces the weights and their digest"
+        )
         return
     target.write_bytes(training.weights)
     _replace_digest(file, line, training.sha256)
