@@ -12,12 +12,11 @@ because no bundle of ours has it.
 from __future__ import annotations
 
 import os
-import stat
 import tarfile
 from typing import Any, BinaryIO, cast
 
 from edgewright_agent.errors import TransportError
-from edgewright_agent.transport.layout import LayoutSource, failure, read_at
+from edgewright_agent.transport.layout import LayoutSource, failure, read_at, require_file
 
 _MAX_MEMBERS = 20_000
 # tarfile reads extended headers (long names, pax) whole: without a bound one header could fill the memory.
@@ -62,9 +61,15 @@ class TarFiles:
 
     def _open(self) -> tuple[BinaryIO, dict[str, tuple[int, int]]]:
         try:
+            # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise failure(error, f"bundle {self._path}") from error
+        try:
+            require_file(descriptor, f"bundle {self._path}")
+        except TransportError:
+            os.close(descriptor)
+            raise
         file = os.fdopen(descriptor, "rb")
         try:
             return file, _index(file, self._path, self._max_members)
@@ -94,11 +99,8 @@ class _Headers:
 def _index(file: BinaryIO, path: str, max_members: int) -> dict[str, tuple[int, int]]:
     """Return name → (position, size) of every regular file."""
     try:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise TransportError("bad-response", f"bundle {path} is not a regular file")
         _check_uncompressed(file, path)
-        return _members(file, path, status.st_size, max_members)
+        return _members(file, path, os.fstat(file.fileno()).st_size, max_members)
     except OSError as error:
         raise failure(error, f"bundle {path}") from error
     except RecursionError:

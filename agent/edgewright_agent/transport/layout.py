@@ -152,10 +152,11 @@ class DirectoryFiles:
                 held = _swap(held, step, os.O_DIRECTORY)
             # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
             held = _swap(held, steps[-1], os.O_NONBLOCK)
-            with os.fdopen(held, "rb", buffering=0) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise TransportError("bad-response", f"{name} in {self._root} is not a regular file")
-                return read_at(file.fileno(), offset, size)
+            try:
+                require_file(held, f"{name} in {self._root}")
+                return read_at(held, offset, size)
+            finally:
+                os.close(held)
         except OSError as error:
             raise failure(error, f"{name} in {self._root}") from error
 
@@ -166,6 +167,16 @@ class DirectoryFiles:
 def open_layout(directory: str) -> LayoutSource:
     """Open a directory of OCI layouts; it need not be there before the first read."""
     return LayoutSource(DirectoryFiles(directory))
+
+
+def require_file(descriptor: int, what: str) -> None:
+    """Refuse an open descriptor that is no regular file.
+
+    Raises:
+        TransportError: `bad-response`.
+    """
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise TransportError("bad-response", f"{what} is not a regular file")
 
 
 def read_at(descriptor: int, offset: int, size: int) -> bytes:
