@@ -22,6 +22,11 @@ class EdgewrightError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def render(self, *, color: bool = False) -> str:
+        """Return the text a terminal shows."""
+        prefix = "\x1b[1;31merror:\x1b[0m" if color else "error:"
+        return f"{prefix} {self}" + (f"\n  → {self.hint}" if self.hint else "")
+
 
 class SpecError(EdgewrightError):
     """The YAML under review is wrong (exit code 1)."""

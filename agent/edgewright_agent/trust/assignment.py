@@ -105,7 +105,7 @@ def _assigned(model: str, group: str, release: Mapping[str, Any], artifact: Mapp
         model=model,
         group=group,
         repository=release["repository"],
-        model_version=release["modelVersion"],
+        model_version=artifact["modelVersion"],
         digest=artifact["digest"],
         size=artifact["size"],
         attempts=policy.get("attempts", 3),
@@ -136,6 +136,7 @@ def _check_release(release: Mapping[str, Any], where: str) -> None:
         artifact = _object(entry, inside)
         if not is_digest(artifact.get("digest")):
             raise _wrong(f"{inside}.digest", "a sha256 digest", artifact.get("digest"))
+        _text(artifact.get("modelVersion"), f"{inside}.modelVersion")
         _integer(artifact.get("size"), f"{inside}.size", low=1, high=MAX_MANIFEST_BYTES)
         _object(artifact.get("updatePolicy", {}), f"{inside}.updatePolicy")
         policy = _object(artifact.get("rollbackPolicy", {}), f"{inside}.rollbackPolicy")

@@ -60,9 +60,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except EdgewrightError as error:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
-        if error.hint:
-            click.echo(f"  → {error.hint}", err=True)
+        click.echo(error.render(color=sys.stderr.isatty()), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

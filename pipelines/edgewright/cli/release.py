@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.options import root_option
+from edgewright.plan.cache import open_cache
 from edgewright.plan.render import Row, table
+from edgewright.plan.resolve import resolve
 from edgewright.spec.load import load_fleet
 
 if TYPE_CHECKING:
@@ -23,17 +25,19 @@ if TYPE_CHECKING:
 def command(root: Path, refresh: bool, as_json: bool) -> None:
     """Sign who should run what, and publish it; devices follow at their next poll."""
     workspace = load_fleet(root)
-    from edgewright.plan.published import published_lanes
+    from edgewright.plan.published import blocked_lanes, published_lanes
     from edgewright.trust.assignment import PublishedLane
     from edgewright.trust.release import release
 
+    plan = resolve(workspace, open_cache(workspace.root))
     published = {
         model: {name: PublishedLane.from_json(lane) for name, lane in classes.items()}
-        for model, classes in published_lanes(workspace).items()
+        for model, classes in published_lanes(workspace, plan).items()
     }
     outcome = release(
         workspace,
         published,
+        blocked=blocked_lanes(plan),
         refresh=refresh,
         progress=lambda line: click.echo(line, err=True),
     )

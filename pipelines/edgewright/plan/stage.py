@@ -155,7 +155,8 @@ def _both(workspace: Workspace, step: StepId) -> tuple[Any, Any]:
 
 
 _RUN = ("numpy", "onnxruntime")
-_TRAIN = ("numpy", "safetensors", "scikit-learn", "torch")
+_DATA = ("scikit-learn",)  # what the data modules of this repository's models read their samples with
+_TRAIN = ("numpy", "safetensors", "torch", *_DATA)
 
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
@@ -170,11 +171,11 @@ STAGES: Mapping[str, Stage] = {
         ),
         Stage(
             "optimized", "edgewright.build.optimize:run", 1, _optimized,
-            needs=("exported",), tools=("onnx", *_RUN), code=True,
+            needs=("exported",), tools=("onnx", *_RUN, *_DATA), code=True,
         ),
         Stage(
             "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
-            needs=("exported", "optimized"), tools=_RUN, code=True,
+            needs=("exported", "optimized"), tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
             "benchmarked", "edgewright.bench.measure:run", 1, _benchmarked,

@@ -89,6 +89,7 @@ def assign(
     published: Set[LaneKey],
     policies: Mapping[str, Mapping[str, Any]],
     versions: Mapping[str, str],
+    blocked: Mapping[LaneKey, str],
 ) -> tuple[list[dict[str, Any]], list[HeldBack]]:
     """Return the `groups` of an assignment document, and the classes that are held back.
 
@@ -102,6 +103,7 @@ def assign(
         published: Lanes whose current build is published.
         policies: `updatePolicy` and `rollbackPolicy` per class.
         versions: Version of each model in the specs; named where no class has an artifact yet.
+        blocked: Why a gate holds a lane back.
 
     Raises:
         GateError: a pin names a version that was never released for any class.
@@ -129,7 +131,8 @@ def assign(
             held += [
                 fact
                 for name in classes
-                if (fact := _held_back(group.name, slot, name, chosen[name], (slot.model, name) in published))
+                if (slot.model, name) not in published or chosen[name] is None
+                if (fact := _held_back(group.name, slot, name, chosen[name], blocked))
             ]
             models[slot.model] = _model(slot, found, policies, versions[slot.model])
         selector = {"matchLabels": dict(sorted(group.selector.match_labels.items()))}
@@ -181,13 +184,14 @@ def _choose(candidates: Sequence[Candidate], slot: Slot) -> Candidate | None:
 
 
 def _held_back(
-    group: str, slot: Slot, name: str, chosen: Candidate | None, is_published: bool
+    group: str, slot: Slot, name: str, chosen: Candidate | None, blocked: Mapping[LaneKey, str]
 ) -> HeldBack | None:
+    why = blocked.get((slot.model, name), "the current build is not published")
     if chosen is None:
-        reason = f"never released as {slot.pin}" if slot.pin else "no build is published yet"
+        reason = f"never released as {slot.pin}" if slot.pin else why
         return HeldBack(group, slot.model, name, None, None, reason)
-    if slot.pin is None and not is_published:
-        reason = f"the current build is not published; keeps {chosen.model_version}"
+    if slot.pin is None:
+        reason = f"keeps {chosen.model_version}: {why}"
         return HeldBack(group, slot.model, name, chosen.digest, chosen.model_version, reason)
     return None
 
@@ -195,14 +199,19 @@ def _held_back(
 def _model(
     slot: Slot, found: Mapping[str, Candidate], policies: Mapping[str, Mapping[str, Any]], version: str
 ) -> dict[str, Any]:
-    # Classes may be held back on an older version; the headline is the newest that anybody gets.
+    # Classes may be held back on an older version; the model's own is the newest that anybody gets.
     newest = max((candidate.model_version for candidate in found.values()), key=_semantic, default=version)
     repositories = {candidate.repository for candidate in found.values()}
     return {
         "repository": min(repositories, default=slot.model),
         "modelVersion": newest,
         "artifacts": {
-            name: {"digest": candidate.digest, "size": candidate.size, **policies.get(name, {})}
+            name: {
+                "digest": candidate.digest,
+                "size": candidate.size,
+                "modelVersion": candidate.model_version,
+                **policies.get(name, {}),
+            }
             for name, candidate in sorted(found.items())
         },
     }

@@ -91,6 +91,7 @@ def release(
     workspace: Workspace,
     published: Published,
     *,
+    blocked: Mapping[LaneKey, str] | None = None,
     now: datetime | None = None,
     refresh: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
@@ -100,6 +101,7 @@ def release(
     Args:
         workspace: The checked specs.
         published: What is published for the current specs; other lanes keep what they have.
+        blocked: Why a gate holds a lane back, for those it does.
         now: The time (UTC); the clock when absent.
         refresh: Sign rollout, snapshot and timestamp again even if nothing changed.
         progress: Called with one line per step.
@@ -136,6 +138,7 @@ def release(
             published={(model, name) for model, classes in published.items() for name in classes},
             policies={name: policies_of(hardware) for name, hardware in workspace.hardware.items()},
             versions={name: model.model_version for name, model in workspace.models.items()},
+            blocked=blocked or {},
         )
         assignment = _next_assignment(old, fleet.name, groups)
         kept = catalogs.prune(after, set(digests(groups).values()))
@@ -150,11 +153,9 @@ def release(
             renew_root=(workspace.root / fleet.trust.keys / "root.key").is_file(),
         )
         folder.write(staged.files)
-        for name in staged.files:
-            progress(f"signed {name}")
+        progress(f"signed {', '.join(staged.files) or 'nothing'}")
         pushed = push_metadata(registry, folder.published_files(staged.current))
-        for tag in pushed:
-            progress(f"pushed {registry.address(tag)}")
+        progress(f"pushed {len(pushed)} metadata files")
     return ReleaseOutcome(
         release=assignment["release"],
         is_new=assignment["sequence"] != old["sequence"],

@@ -7,7 +7,7 @@ import pytest
 from edgewright.plan.cache import Cache
 from edgewright.plan.history import History
 from edgewright.plan.lane import Lane, StepId, lanes
-from edgewright.plan.published import published_lanes
+from edgewright.plan.published import blocked_lanes, published_lanes
 from edgewright.plan.resolve import before, resolve
 from edgewright.plan.stage import LANE_STAGES
 from edgewright.spec.load import load_fleet
@@ -118,10 +118,12 @@ def test_a_model_whose_every_lane_is_blocked_has_no_index(fleet: Path) -> None:
 
 
 def test_only_lanes_that_passed_are_offered_to_a_release(fleet: Path) -> None:
-    filled(fleet, failing=frozenset({PI}))
-    found = published_lanes(load_fleet(fleet))["digit-reader"]
+    workspace = load_fleet(fleet)
+    plan = resolve(workspace, filled(fleet, failing=frozenset({PI})))
+    found = published_lanes(workspace, plan)["digit-reader"]
     assert PI not in found
     assert "medical-cart-cpu" in found
+    assert set(blocked_lanes(plan)) == {("digit-reader", PI), ("vibration-monitor", PI)}
 
 
 def test_before_lists_every_step_that_is_needed_and_no_other(fleet: Path) -> None:
