@@ -60,7 +60,14 @@ def assignment(sequence: int = 1, **artifact: Any) -> dict[str, Any]:
                     "digit-reader": {
                         "repository": "digit-reader",
                         "modelVersion": "1.0.0",
-                        "artifacts": {"raspberry-pi-4": {"digest": DIGEST, "size": 1000, **artifact}},
+                        "artifacts": {
+                            "raspberry-pi-4": {
+                                "digest": DIGEST,
+                                "size": 1000,
+                                "modelVersion": "1.0.0",
+                                **artifact,
+                            }
+                        },
                     }
                 },
             }
