@@ -31,7 +31,7 @@ from tuf.api.exceptions import (
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Signed, TargetFile, Targets  # type: ignore[attr-defined]  # computed __all__
+from tuf.api.metadata import Signed, TargetFile, Targets
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
