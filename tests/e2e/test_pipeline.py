@@ -67,7 +67,8 @@ def test_a_missed_limit_blocks_its_lane_and_only_its_lane(built: Journey) -> Non
     built.edit(f"hardware/{PI}.yaml", r"^(\s+artifactSize:) .*$", r"\1 12kB")
     done = built.edgewright("run")
     assert done.returncode == 2
-    line = next(text for text in done.stdout.splitlines() if "blocked" in text and PI in text)
+    line = next(text for text in done.stdout.splitlines() if "misses" in text)
+    assert line.split()[:3] == [MODEL, PI, "blocked"]
     assert re.search(r"artifact-size .* misses 12\.0 kB \(hardware/raspberry-pi-4\.yaml:\d+\)", line)
     assert not any(step["state"] == "run" for step in built.plan())
     released = built.edgewright("release")

@@ -1,4 +1,4 @@
-"""Which lanes of a plan are published, and which a gate holds back: what a release may promote, and what it must explain.
+"""Which lanes of a plan are published, and which a gate holds back: what a release promotes and must explain.
 
 >>> published_lanes(workspace, plan)["digit-reader"]["raspberry-pi-4"]["digest"]     # doctest: +SKIP
 'sha256:…'
