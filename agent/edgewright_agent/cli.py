@@ -96,9 +96,10 @@ def _once(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edgewright_agent.daemon import Daemon
-
-    return Daemon(options.config).run()
+    load(options.config)
+    # The same process, without what this command line needed: it will wait for years.
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())])
 
 
 def _status(options: argparse.Namespace) -> int:

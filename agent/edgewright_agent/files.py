@@ -117,16 +117,22 @@ class Disk:
 
     def __init__(self, calls: Calls | None = None) -> None:
         self.calls = calls or Calls()
+        self._made: set[Path] = set()
 
     def make_dir(self, path: Path) -> None:
-        """Create a directory and its missing parents, each durable in its parent."""
+        """Have a directory and its parents, each durable in its parent."""
         with faults(path, "create"):
-            if path.is_dir():
-                return
-            self.make_dir(path.parent)
-            with contextlib.suppress(FileExistsError):
-                self.calls.mkdir(path)
-            self.calls.sync_dir(path.parent)
+            if not path.is_dir():
+                self.make_dir(path.parent)
+                with contextlib.suppress(FileExistsError):
+                    self.calls.mkdir(path)
+                self.calls.sync_dir(path.parent)
+            elif path not in self._made:
+                # Whoever made it may have been killed before the sync; where we may not even look (systemd's
+                # /var/lib/private) it was not an agent.
+                with contextlib.suppress(PermissionError):
+                    self.calls.sync_dir(path.parent)
+            self._made.add(path)
 
     def write_file(self, path: Path, data: bytes) -> None:
         """Write a file whose old content, if any, no longer matters, and sync it (not its directory)."""

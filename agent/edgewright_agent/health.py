@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.runtime import Engine, EngineError, import_engine, load, read_json
+from edgewright_agent.runtime import Engine, EngineError, InferenceError, import_engine, load, read_json
 
 if TYPE_CHECKING:
     from edgewright_agent.runtime import Array, Arrays
@@ -220,8 +220,8 @@ def replay(folder: Path) -> Mapping[str, Any]:
     try:
         outputs = engine.infer(golden.inputs)
         inference_ms = _latency_ms(engine, golden)
-    except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
-        raise HealthError("health-crash", f"the model cannot run its golden inputs: {error}") from error
+    except InferenceError as error:
+        raise HealthError("health-crash", f"golden inputs: {error}") from error
     compare(outputs, golden)
     return {
         "load_ms": round(load_ms, 3),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgewright_agent.errors import StorageError
-from edgewright_agent.files import faults
+from edgewright_agent.files import Disk, faults
 
 
 @contextlib.contextmanager
@@ -23,8 +23,8 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         StorageError: `busy` when another agent holds it.
     """
+    Disk().make_dir(path.parent)
     with faults(path, "lock"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

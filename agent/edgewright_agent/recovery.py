@@ -38,11 +38,16 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
             record = replace(record, seen=None).counted(damaged=1)
     ledger.commit(record)
     for model, state in record.models.items():
-        store.link(model, state.active.digest if state.active else None)
+        try:
+            store.link(model, state.active.digest if state.active else None)
+            if state.trial:
+                outcomes.append(trials.run(model))
+        except StorageError as error:  # a full disk must not keep the agent from polling
+            outcomes.append(Outcome.of_error(model, error))
     for outcome in outcomes:
-        if outcome.digest and outcome.digest not in _kept(ledger.record):
+        if outcome.code == "damaged" and outcome.digest and outcome.digest not in _kept(ledger.record):
             store.discard(outcome.digest)
-    return (*outcomes, *(trials.run(model) for model, state in record.models.items() if state.trial))
+    return tuple(outcomes)
 
 
 def _mend(store: Store, model: str, state: ModelState) -> tuple[ModelState, Outcome | None]:

@@ -100,6 +100,7 @@ class Session:
 
         Raises:
             InputError: `bad-input`.
+            InferenceError: `inference-failed`.
         """
         loaded = self._newest()
         return loaded.engine.infer(check_inputs(loaded.engine.inputs, inputs))
@@ -185,6 +186,10 @@ class EngineError(HealthError):
     exit_code = 3
 
 
+class InferenceError(AgentError):
+    """The engine could not run a model it had loaded."""
+
+
 @dataclass(frozen=True)
 class Port:
     """One input or output: numpy dtype name; None is a free dimension."""
@@ -204,9 +209,16 @@ class Engine:
         self.providers: tuple[str, ...] = tuple(session.get_providers())
 
     def infer(self, inputs: Arrays) -> Arrays:
-        """Run one batch; the inputs must fit `self.inputs`."""
+        """Run one batch; the inputs must fit `self.inputs`.
+
+        Raises:
+            InferenceError: `inference-failed`: the engine gave up.
+        """
         names = [port.name for port in self.outputs]
-        return dict(zip(names, self._session.run(names, inputs), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, inputs), strict=True))
+        except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
+            raise InferenceError("inference-failed", f"the model cannot run these inputs: {error}") from error
 
 
 def import_engine() -> Any:

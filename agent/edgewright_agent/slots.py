@@ -22,6 +22,7 @@ from edgewright_agent.files import Disk, faults
 SLOT_BYTES = 64 * 1024
 PAGE_BYTES = 4096
 NAMES = ("state.0", "state.1")
+READS = 3  # a reader without the lock may meet both slots in the middle of being written, not three times
 _MAGIC = b"EWSTATE1"
 _HEAD = struct.Struct(">8sQI")  # magic, generation, payload length; then sha256 over head and payload
 _DIGEST_BYTES = 32
@@ -83,6 +84,13 @@ class Slots:
         Raises:
             StorageError: `not-permitted`.
         """
+        for _ in range(READS):
+            reading = self._read()
+            if reading.payload is not None or not reading.exist:
+                break
+        return reading
+
+    def _read(self) -> Reading:
         best: tuple[int, bytes] | None = None
         exist = False
         for parity, path in enumerate(self._paths):

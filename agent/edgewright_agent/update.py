@@ -148,13 +148,14 @@ class Update:
         if state.trial:
             # Latest wins: whatever was on trial is not what this device should run any more.
             self.ledger.commit(self.ledger.record.with_model(target.model, replace(state, trial=None)))
+        told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
-            if recovered and recovered.digest == digest:
-                return recovered
+            if told:
+                return told
             return Outcome(target.model, "current", f"{version} is active", 0, digest, version)
         if stone := state.tombstone_of(digest):
-            if recovered and recovered.digest == digest:
-                return recovered
+            if told:
+                return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact = self._manifest(desired, target, digest)
@@ -189,7 +190,8 @@ class Update:
         try:
             self.store.verify(artifact.digest)
         except StorageError:
-            self._make_room(artifact)
+            reserve_bytes = self._reserve_bytes(target)
+            self._make_room(artifact, reserve_bytes)
             staging = self.store.stage(artifact)
             for layer in artifact.layers:
                 fetch(
@@ -198,12 +200,16 @@ class Update:
                     layer,
                     staging,
                     self.store.disk,
-                    reserve_bytes=self.config.reserve_bytes,
+                    reserve_bytes=reserve_bytes,
                 )
             self.store.install(artifact)
 
-    def _make_room(self, artifact: Artifact) -> None:
-        reserve_bytes = self.config.reserve_bytes
+    def _reserve_bytes(self, target: Assigned) -> int:
+        """Return what must stay free: the device's own reserve or its class's, whichever is larger."""
+        signed = target.update_policy.get("diskReserveBytes", 0)
+        return max(self.config.reserve_bytes, signed if isinstance(signed, int) else 0)
+
+    def _make_room(self, artifact: Artifact, reserve_bytes: int) -> None:
         if self.store.shortage(artifact, reserve_bytes=reserve_bytes):
             self._collect([artifact.digest])
         if why := self.store.shortage(artifact, reserve_bytes=reserve_bytes):
@@ -238,6 +244,10 @@ def _named(assignment: Mapping[str, Any], device: Device) -> set[str]:
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:
     for outcome in outcomes:
         state = record.model(outcome.model)
+        if outcome.code == "unassigned" and state.active is None:
+            others = {name: kept for name, kept in record.models.items() if name != outcome.model}
+            record = replace(record, models=others)  # nothing of it is left here, so nothing to remember
+            continue
         last = state.last
         # Keep when a state of affairs began, not when it was last seen.
         if last is None or (last.code, last.digest) != (outcome.code, outcome.digest):

@@ -214,3 +214,17 @@ def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: l
     )
     assert second.returncode == 3
     assert "busy" in second.stderr
+
+
+def test_the_idle_process_carries_no_argparse_and_what_it_puts_off_still_works() -> None:
+    program = (
+        "import sys\n"
+        "from edgewright_agent import idle\n"
+        "assert idle.main(['/nowhere/agent.json']) == 1\n"
+        "import edgewright_agent.transport.registry\n"
+        "print([name for name in ('argparse', 'ast', 'tokenize', 'subprocess') if name in sys.modules])\n"
+        "import inspect; print(inspect.signature(len))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[]", "(obj, /)"]
+    assert "bad-config" in ran.stderr

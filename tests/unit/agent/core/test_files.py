@@ -68,8 +68,21 @@ def test_a_file_is_put_in_place_synced_before_and_its_directory_after_the_rename
 
 def test_a_new_directory_is_durable_in_its_parent(tmp_path: Path) -> None:
     calls = Recorder()
-    Disk(calls).make_dir(tmp_path / "a" / "b")
+    disk = Disk(calls)
+    disk.make_dir(tmp_path)
+    calls.trace.clear()
+    for _ in range(2):
+        disk.make_dir(tmp_path / "a" / "b")
     assert calls.trace == ["mkdir a", f"sync_dir {tmp_path.name}", "mkdir b", "sync_dir a"]
+
+
+def test_a_directory_that_was_there_is_made_durable_too_once(tmp_path: Path) -> None:
+    (tmp_path / "left by a process that was killed").mkdir()
+    calls = Recorder()
+    disk = Disk(calls)
+    for _ in range(2):
+        disk.make_dir(tmp_path / "left by a process that was killed")
+    assert calls.trace == [f"sync_dir {tmp_path.name}"]
 
 
 def test_a_link_is_replaced_in_one_step(tmp_path: Path) -> None:

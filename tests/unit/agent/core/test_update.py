@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from edgewright_agent.clock import to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
+from edgewright_agent.files import Calls
 from edgewright_agent.runtime import EngineError
-from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
+from unit.agent.core.workbench import MODEL, NOW, PI, Bench, make_artifact
 
 ONE, TWO = make_artifact("1.0.0"), make_artifact("2.0.0")
 
@@ -412,3 +414,38 @@ def test_with_both_record_slots_damaged_nothing_is_installed_and_everything_runs
     assert refused.value.code == "state-damaged"
     assert running.running() == "1.0.0"
     assert not running.store.path(TWO.digest).exists()
+
+
+def test_a_link_that_cannot_be_written_does_not_stop_the_agent_and_is_made_later(running: Bench) -> None:
+    class NoInodes(Calls):
+        def symlink(self, link: Path, target: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    running.publish(TWO)
+    running.calls = NoInodes()
+    for _ in range(2):
+        report = running.once()
+        assert [(o.code, o.exit_code) for o in report.outcomes] == [("no-space", 3)]
+        assert report.poll.code == "ok"
+        assert running.running() == "1.0.0"
+    running.calls = None
+    assert running.codes() == ["current"]
+    assert running.running() == "2.0.0"
+
+
+def test_a_model_that_never_ran_and_is_withdrawn_is_forgotten(bench: Bench) -> None:
+    bench.publish(ONE)
+    bench.trust.untrusted[ONE.digest] = "unsigned"
+    bench.once()
+    bench.assign([])
+    assert bench.codes() == ["unassigned"]
+    assert bench.ledger.record.models == {}
+
+
+def test_the_reserve_of_the_class_counts_as_well_as_the_devices_own(running: Bench) -> None:
+    running.publish(TWO)
+    groups = running.trust.assignment["groups"]
+    groups[0]["models"][MODEL]["artifacts"][PI]["updatePolicy"] = {"diskReserveBytes": 1 << 60}
+    running.assign(groups)
+    assert running.codes() == ["no-space"]
+    assert running.running() == "1.0.0"

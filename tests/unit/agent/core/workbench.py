@@ -342,6 +342,7 @@ class Bench:
             "artifacts": {
                 PI: {
                     "digest": last.digest,
+                    "modelVersion": last.version,
                     "size": len(last.body),
                     "rollbackPolicy": {"attempts": attempts, "healthTimeoutS": 5},
                 }
