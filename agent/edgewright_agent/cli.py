@@ -83,14 +83,14 @@ def _init(options: argparse.Namespace) -> int:
 
 def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
+    from edgewright_agent.metered import Metered
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
     config = load(options.config)
-    with _at_work(config) as (ledger, store), contextlib.closing(config.origin.open()) as source:
+    with _at_work(config) as (ledger, store), contextlib.closing(Metered(config.origin.open())) as source:
         report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
-        traffic = {name: getattr(source, name, None) for name in ("bytes_received", "requests")}
-    report = replace(report, traffic={name: count for name, count in traffic.items() if count is not None})
+        report = replace(report, traffic=source.traffic())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 

@@ -23,7 +23,7 @@ class Report:
     """One poll, whole: its own result, what became of each model, and what the link carried.
 
     Attributes:
-        traffic: `bytes_received` and `requests`, where the source counts them.
+        traffic: `requests` and `bytes_received`, as `Metered.traffic`.
     """
 
     poll: Poll

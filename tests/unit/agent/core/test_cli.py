@@ -121,6 +121,7 @@ def test_once_as_json_ends_with_the_poll_its_exit_code_and_the_traffic(
     assert agent(bench, "once", "--json") == 0
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["event"], last["code"], last["exit_code"]) == ("poll", "not-modified", 0)
+    assert (last["requests"], last["bytes_received"]) == (1, 0)
 
 
 def test_an_unreachable_registry_is_exit_code_3_without_a_traceback(tmp_path: Path) -> None:

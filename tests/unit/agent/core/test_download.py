@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from edgewright_agent.contract import digest_of
 from edgewright_agent.download import MAX_RECONNECTS, fetch
 from edgewright_agent.errors import StorageError, TransportError
 from edgewright_agent.files import Calls, Disk, Free
+from edgewright_agent.metered import Metered
+from edgewright_agent.transport import Source
 from unit.agent.core.workbench import Shelf
 
 DATA = bytes(range(256)) * 400
@@ -147,6 +150,18 @@ def test_a_disk_that_fills_up_gives_its_space_back(shelf: Shelf, tmp_path: Path)
         download(shelf, tmp_path, disk=Disk(Full()))
     assert failed.value.code == "no-space"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_source_gives_is_counted(shelf: Shelf, tmp_path: Path) -> None:
+    class Uncounted:
+        """The shelf without its own counters."""
+
+        blob = shelf.blob
+
+    metered = Metered(cast("Source", Uncounted()))
+    shelf.cut_after = 50_000
+    fetch(metered, "digit-reader", LAYER, tmp_path, Disk(), reserve_bytes=0)
+    assert metered.traffic() == {"requests": 2, "bytes_received": len(DATA)}
 
 
 def test_the_reserve_is_kept_while_downloading(tmp_path: Path) -> None:
