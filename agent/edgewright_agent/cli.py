@@ -141,10 +141,11 @@ def _reanchor(options: argparse.Namespace) -> int:
 
 
 def _infer(options: argparse.Namespace) -> int:
-    from edgewright_agent.infer import infer
+    from edgewright_agent.infer import in_words, infer
 
     state = options.state or load(options.config).state
-    print(json.dumps(infer(options.model, state, options.input), indent=2))
+    answer = infer(options.model, state, options.input)
+    print(json.dumps(answer, indent=2) if options.json else in_words(answer))
     return 0
 
 
@@ -242,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     infer = verb(
         "infer", _infer, "run the active model on a golden sample, or on inputs from a file", model=True
     )
+    infer.add_argument("--json", action="store_true", help="every output, as JSON")
     infer.add_argument("--input", type=Path, metavar="FILE", help='JSON: {"input name": nested lists}')
     infer.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of --config")
     return parser

@@ -96,14 +96,15 @@ def check(
 
 
 def _check_budget(evidence: Evidence, budget: Budget) -> None:
-    for what, measured, limit, unit in (
-        ("load time", evidence.load_ms, budget.load_ms, "ms"),
-        ("latency", evidence.inference_ms, budget.latency_ms, "ms"),
-        ("peak memory", evidence.peak_memory_bytes, budget.peak_memory_bytes, "bytes"),
+    for what, measured, limit, scale, unit in (
+        ("load time", evidence.load_ms, budget.load_ms, 1, "ms"),
+        ("latency", evidence.inference_ms, budget.latency_ms, 1, "ms"),
+        ("peak memory", evidence.peak_memory_bytes, budget.peak_memory_bytes, 2**20, "MiB"),
     ):
         if limit is not None and measured > limit:
             raise HealthError(
-                "health-over-budget", f"{what} is {measured:g} {unit}, the budget {limit:g} {unit}"
+                "health-over-budget",
+                f"{what} is {measured / scale:.2f} {unit}, the budget {limit / scale:.2f} {unit}",
             )
 
 

@@ -39,6 +39,15 @@ def infer(model: str, state: Path, inputs: Path | None) -> dict[str, Any]:
     return result
 
 
+def in_words(answer: dict[str, Any]) -> str:
+    """Return an answer of `infer` on one line: the labels, or the first values of each output."""
+    if "labels" in answer:
+        said = ", ".join(answer["labels"])
+    else:
+        said = "; ".join(f"{name} {str(values)[:60]}" for name, values in answer["outputs"].items())
+    return f"{answer['model']}  {answer['digest'][:19]}  {answer['input']} → {said}"
+
+
 def _golden_sample(session: Session, state: Path) -> Arrays:
     golden = load_golden(state / "store" / session.digest.removeprefix("sha256:") / FILE_GOLDEN)
     free = all(port.shape and port.shape[0] is None for port in session.inputs)

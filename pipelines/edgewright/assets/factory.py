@@ -61,7 +61,7 @@ def make_asset(
 
     @dg.asset(
         key=key,
-        deps=[key_of(need) for need in upstream(step, classes_of(workspace, step.model))],
+        deps=[key_of(need) for need in _direct(workspace, step)],
         group_name=step.model.replace("-", "_"),
         kinds={step.stage},
         description=_description(workspace, step),
@@ -135,6 +135,14 @@ def _check_results(key: dg.AssetKey, report: dict[str, Any] | None) -> Iterator[
                 if (value := check.get(name)) is not None
             },
         )
+
+
+def _direct(workspace: Workspace, step: StepId) -> list[StepId]:
+    """Return the steps right before this one: needs that another need implies would only clutter the graph."""
+    classes = classes_of(workspace, step.model)
+    needs = upstream(step, classes)
+    implied = {earlier for need in needs for earlier in before(workspace, need)}
+    return [need for need in needs if need not in implied]
 
 
 def _description(workspace: Workspace, step: StepId) -> str:

@@ -28,14 +28,14 @@ def command(root: Path, as_json_: bool) -> None:
     A lane that misses a limit is blocked; the others go on. Exit code 2 when any lane is blocked.
     """
     settled = None if as_json_ else Settled.find(root)
-    if settled is None:
-        settled = _run(root, as_json_)
-    click.echo(settled.text)
-    if settled.exit_code:
-        raise SystemExit(settled.exit_code)
+    if settled is not None:
+        click.echo(settled.text)
+    exit_code = settled.exit_code if settled else _run(root, as_json_)
+    if exit_code:
+        raise SystemExit(exit_code)
 
 
-def _run(root: Path, as_json_: bool) -> Settled:
+def _run(root: Path, as_json_: bool) -> int:
     # imported here: a run with nothing to do never needs them
     from edgewright.errors import BuildError
     from edgewright.plan.cache import open_cache
@@ -46,6 +46,7 @@ def _run(root: Path, as_json_: bool) -> Settled:
     workspace = load_fleet(root)
     cache, history = open_cache(workspace.root), History(workspace.root)
     plan = resolve(workspace, cache, history=history)
+    made = len(plan.to_run)
     if plan.to_run:
         watch = _Lines(len(plan.to_run), as_json_)
         plan = _materialize(workspace, cache, history, plan, watch)
@@ -56,10 +57,12 @@ def _run(root: Path, as_json_: bool) -> Settled:
             raise BuildError(f"{plan.to_run[0].id} has no result", hint="edgewright ui shows the run's log")
     history.remember(plan.records)
     blocked = any(step.state == "blocked" for step in plan.steps)
-    settled = Settled(_text(workspace, plan, as_json_), 2 if blocked else 0)
+    exit_code = 2 if blocked else 0
+    click.echo(_text(workspace, plan, as_json_, made))
     if not as_json_:
+        settled = Settled(_text(workspace, plan, as_json_), exit_code)
         settled.keep(root, [workspace.fleet.signing.public_key], _results(cache, plan))
-    return settled
+    return exit_code
 
 
 def _materialize(workspace: Workspace, cache: Cache, history: History, plan: Plan, watch: _Lines) -> Plan:
@@ -91,7 +94,7 @@ def _results(cache: Cache, plan: Plan) -> list[Path]:
     ]
 
 
-def _text(workspace: Workspace, plan: Plan, as_json_: bool) -> str:
+def _text(workspace: Workspace, plan: Plan, as_json_: bool, made: int = 0) -> str:
     import json
 
     from edgewright.plan.render import HEADINGS, as_json, conclusion, rows, table
@@ -100,7 +103,7 @@ def _text(workspace: Workspace, plan: Plan, as_json_: bool) -> str:
         return json.dumps(as_json(plan), indent=2)
     shown = [row for row in rows(workspace, plan) if row[2] != "up to date"]
     lines = [table(HEADINGS, shown)] if shown else []
-    lines.append(conclusion(plan) + ("" if plan.to_run else " Next: edgewright release"))
+    lines.append(conclusion(plan, made) + ("" if plan.to_run else " Next: edgewright release"))
     return "\n".join(lines)
 
 

@@ -24,5 +24,5 @@ def command(root: Path, port: int) -> None:
     os.environ["EDGEWRIGHT_ROOT"] = str(workspace.root)
     os.chdir(workspace.root)
     click.echo(f"Dagster UI: http://127.0.0.1:{port}/asset-groups  (Ctrl-C stops it)")
-    dagster = [sys.executable, "-m", "dagster", "dev", "-m", "edgewright.assets.definitions"]
+    dagster = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "edgewright.assets.definitions"]
     os.execv(sys.executable, [*dagster, "-h", "127.0.0.1", "-p", str(port)])  # noqa: S606 - our own program

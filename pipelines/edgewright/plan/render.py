@@ -52,15 +52,16 @@ def table(head: Row, body: list[Row]) -> str:
     )
 
 
-def conclusion(plan: Plan) -> str:
-    """Return one sentence that says what the plan comes to."""
+def conclusion(plan: Plan, made: int = 0) -> str:
+    """Return one sentence that says what the plan comes to, after a run in which `made` steps were due."""
     held = {(step.id.model, step.id.hardware_class) for step in plan.steps if step.state == "blocked"}
     lanes_to_run = {
         (step.id.model, step.id.hardware_class) for step in plan.to_run if step.id.hardware_class is not None
     }
     blocked = f"; {len(held)} blocked by a gate" if held else ""
     if not plan.to_run:
-        return f"Nothing to do: every result is at hand{blocked}."
+        begin = f"{made} steps done" if made else "Nothing to do"
+        return f"{begin}: every result is at hand{blocked}."
     return f"{len(plan.to_run)} steps in {len(lanes_to_run)} lanes to run{blocked}. Next: edgewright run"
 
 

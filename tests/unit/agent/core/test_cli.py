@@ -175,13 +175,15 @@ def test_reanchor_by_hand(bench: Bench, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_infer_answers_a_golden_sample_or_a_file(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert agent(bench, "infer", MODEL) == 0
+    assert "golden sample → " in capsys.readouterr().out
+    assert agent(bench, "infer", MODEL, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     expected = onnx_artifact.scores(onnx_artifact.PIXELS[:1])
     assert answer["outputs"]["scores"][0] == pytest.approx(expected[0].tolist(), abs=1e-5)
     assert answer["labels"] == [onnx_artifact.LABELS[int(expected[0].argmax())]]
     file = bench.folder / "input.json"
     file.write_text(json.dumps({"image": onnx_artifact.PIXELS[:2].tolist()}))
-    assert agent(bench, "infer", MODEL, "--input", str(file)) == 0
+    assert agent(bench, "infer", MODEL, "--json", "--input", str(file)) == 0
     assert len(json.loads(capsys.readouterr().out)["labels"]) == 2
     file.write_text(json.dumps({"image": [[1, 2]]}))
     assert agent(bench, "infer", MODEL, "--input", str(file)) == 1
