@@ -6,9 +6,10 @@ It imports the standard library, numpy and onnxruntime only, and must run on wha
 userland has (Python 3.11 and newer, ONNX Runtime 1.20 and newer), so it imports nothing of this package.
 
 Request: `model` (path; without it the answer is about the engine alone), `providers`, `arena`, `graphOptimization`,
-`inputs` (as in golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by
-default), `placement` (whether to tell which provider got which operators), `limited` (whether the caller waits for
-the line `imported` and answers one line, so that a memory limit can count the model alone).
+`sessionConfig` (session configuration entries), `inputs` (as in golden.json), `inferences` (one-sample inferences,
+cycling through the inputs), `threads` (1 by default), `placement` (whether to tell which provider got which
+operators), `limited` (whether the caller waits for the line `imported` and answers one line, so that a memory limit
+can count the model alone).
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `peakBytes` (VmHWM after each stage), `times` (s, this machine's wall
@@ -126,6 +127,8 @@ def open_session(onnxruntime: Any, request: Request) -> Any:
     options.log_severity_level = 4
     level = LEVELS[request.get("graphOptimization", "extended")]
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    for key, value in request.get("sessionConfig", {}).items():
+        options.add_session_config_entry(key, value)
     if request.get("placement"):
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     available = onnxruntime.get_available_providers()
@@ -219,7 +222,7 @@ def main(request_path: str, answer_path: str) -> None:
         answer["message"] = f"{type(error).__name__}: {str(error).strip()}"[:2000]
         answer.pop("outputs", None)
     with open(answer_path, "w") as stream:  # noqa: PTH123
-        json.dump(answer, stream, sort_keys=True)
+        json.dump(answer, stream)
 
 
 if __name__ == "__main__":
