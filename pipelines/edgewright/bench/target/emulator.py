@@ -28,11 +28,13 @@ from edgewright.spec.hardware import HardwareClass
 
 PROBE = Path(__file__).with_name("probe.py")
 _NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
-# One thread, or nothing that is counted would be the same twice; no byte code, or a userland would change by use.
+# One thread and no chance, or nothing that is counted would be the same twice; no byte code, or a userland would
+# change by use. ONNX Runtime's Linux wheels start a telemetry thread when imported, which also reaches for the network.
 _GUEST = {
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
     _NO_BYTE_CODE: "1",
     "PYTHONHASHSEED": "0",
 }
@@ -177,7 +179,8 @@ def emulated_target(
     installed = require(core.userland, installed or inspect(core.userland, cache))
     emulator = require(core.userland, inspect(EMULATOR, cache))
     program = emulator.root / "bin" / str(userland.qemu)
-    environment = {"LD_LIBRARY_PATH": str(emulator.root / "lib")}
+    # The seed decides what the guest takes for random (AT_RANDOM, getrandom), so the same request is the same run.
+    environment = {"LD_LIBRARY_PATH": str(emulator.root / "lib"), "QEMU_RAND_SEED": "1"}
     cpu = str(core.cpu)
     label = f"{userland.qemu} {emulator.document['version']}"
     check_cpu(cpu, known_cpus(program, environment), emulator=label)

@@ -20,7 +20,7 @@ time: how long a check takes, never a figure of the device), and where something
 from __future__ import annotations
 
 import base64
-import contextlib
+import ctypes
 import json
 import os
 import sys
@@ -55,10 +55,13 @@ LEVELS = {
 _SAID_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
 
 
+_LIBC = ctypes.CDLL(None)
+
+
 def mark(number: int) -> None:
     """Cut the instruction count here; costs one refused system call."""
-    with contextlib.suppress(OSError):
-        os.getpriority(MARKER | number, 0)
+    # Not os.getpriority: raising and catching its error would cost a guest as much as a small model's layer.
+    _LIBC.getpriority(MARKER | number, 0)
 
 
 def peak_bytes() -> int | None:
