@@ -52,6 +52,8 @@ Isa = Literal[
     "rvv",
 ]
 
+Calibration = Literal["declared", "public-anchor", "measured"]
+
 Provider = Literal[
     "TensorrtExecutionProvider",
     "NvTensorRTRTXExecutionProvider",
@@ -267,6 +269,15 @@ class Limits(Spec):
     """Peak resident memory over the bare engine."""
 
 
+class CyclesPerInstruction(Spec):
+    """Processor cycles per executed instruction, one thread; the runtime's own loops, so apart by precision."""
+
+    fp32: float = Field(gt=0, le=100)
+    """In fp32 and fp16 models."""
+    int8: float = Field(gt=0, le=100)
+    """In int8 and int4 models."""
+
+
 class Emulation(Spec):
     """How this class is represented where the hardware is absent."""
 
@@ -274,6 +285,16 @@ class Emulation(Spec):
     """`native`: this machine; `qemu-user`: an emulated CPU; `declared`: cannot be emulated (GPU, NPU)."""
     cpu: Line | None = None
     """CPU model for the emulator, for example `cortex-a72`."""
+    cycles_per_instruction: CyclesPerInstruction | None = None
+    """What instructions cost on this core; absent: a published figure of the core, or 1."""
+    thread_speedup: float | None = Field(default=None, ge=1, le=512)
+    """How much faster `runtime.threads` threads are than one; absent: small models gain nothing, so 1."""
+    calibration: Calibration | None = None
+    """Where these figures come from: `declared`, `public-anchor` or `measured`; decides how far off they may be."""
+    calibrated_on: Line | None = None
+    """Where and when they were measured, for example `2026-03-14, onnxruntime 1.31.1, Raspberry Pi 4 rev 1.5`."""
+    fit_error: Percent | None = None
+    """Mean error of the fit on nets it was not made from."""
 
 
 class Poll(Spec):
