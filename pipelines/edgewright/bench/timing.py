@@ -10,7 +10,7 @@ A figure is worth what its cycles per instruction are worth, so each carries its
 
 | calibration | cycles per instruction come from | band |
 |---|---|---|
-| declared | the class's author, or 1 where nobody said | half to double |
+| declared | the class's author, or 1 where nobody said; an accelerator stands beside the core | half to double |
 | public-anchor | published figures of the core, with another runtime | ± 25 % |
 | measured | this runtime on such a device | ± 15 %, or the fit's own error where that is larger |
 
@@ -148,12 +148,15 @@ def coefficients(hardware: HardwareClass, precision: Precision = "fp32") -> Coef
         where = f" on {emulation.calibrated_on}" if emulation.calibrated_on else ""
         notes.append(f"cycles per instruction {calibration} in the class{where}")
     elif anchor is not None:
-        calibration, cycles = "public-anchor", anchor.cycles_per_instruction
+        cycles = anchor.cycles_per_instruction
+        calibration = "declared" if emulation.method == "declared" else "public-anchor"
         notes.append(anchor.note)
     else:
         calibration, cycles = "declared", UNKNOWN_CYCLES_PER_INSTRUCTION
+        notes.append(f"no published cycles per instruction of {hardware.cpu.model}: assumed {cycles:g}")
+    if emulation.method == "declared":
         notes.append(
-            f"nothing is known about a {hardware.cpu.model}: assumed {cycles:g} cycle per instruction"
+            "times are those of the processor alone, without the accelerator: declared, not emulated"
         )
     if hardware.runtime.threads > 1 and emulation.thread_speedup is None:
         notes.append(f"one thread of {hardware.runtime.threads}: the class declares no threadSpeedup")

@@ -170,7 +170,7 @@ def _times(found: Assessment) -> Rows:
     rows += [
         ("latency", f"{_band(found.timing.latency_ms)}, {found.calibration}"),
         ("start-up", f"{_band(found.timing.startup_ms)}, {found.calibration}"),
-        ("", f"{per_cycle:g} cycles per instruction at {used.clock_hz / 1e6:,.0f} MHz"),
+        ("", f"cycles per instruction {per_cycle:g}, clock {used.clock_hz / 1e6:,.0f} MHz"),
     ]
     return rows
 

@@ -100,7 +100,7 @@ def test_a_published_core_needs_no_calibration_and_names_its_source(pi: Hardware
 def test_what_a_gate_judges_of_an_unknown_core_is_slower_than_every_published_one(pi: HardwareClass) -> None:
     found = coefficients(on(pi, "cortex-q1"))
     assert found.calibration == "declared"
-    assert "nothing is known about a cortex-q1: assumed 1 cycle per instruction" in found.notes
+    assert "no published cycles per instruction of cortex-q1: assumed 1" in found.notes
     slowest = max(anchor.cycles_per_instruction for anchor in ANCHORS.values())
     assert found.cycles_per_instruction.high > slowest
 
@@ -109,6 +109,15 @@ def test_what_a_class_says_of_itself_wins_over_what_is_published(pi: HardwareCla
     found = coefficients(calibrated(pi, calibration="measured", calibrated_on="2026-03-14, a Pi"), "int8")
     assert found.cycles_per_instruction.value == 4.0
     assert found.notes[0] == "cycles per instruction measured in the class on 2026-03-14, a Pi"
+
+
+def test_what_stands_for_an_accelerator_is_declared_whatever_is_published_of_the_core(
+    pi: HardwareClass,
+) -> None:
+    found = coefficients(pi.model_copy(update={"emulation": Emulation(method="declared")}))
+    assert found.calibration == "declared"
+    assert found.cycles_per_instruction == Banded(1.35, 0.675, 2.7)
+    assert any("declared, not emulated" in note for note in found.notes)
 
 
 def test_equal_counts_give_equal_bytes(pi: HardwareClass) -> None:
