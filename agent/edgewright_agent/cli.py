@@ -97,9 +97,12 @@ def _once(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     load(options.config)
-    # The same process, without what this command line needed: it will wait for years.
+    # The same process, without what this command line needed: it will wait for years. `-m` looks for modules
+    # where it stands, which may be a stick that somebody has just plugged in.
+    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
+    os.chdir("/")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())])
+    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -216,6 +216,20 @@ def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: l
     assert "busy" in second.stderr
 
 
+def test_no_module_is_taken_from_the_directory_it_was_started_in(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (tmp_path / "agent.json").write_text(json.dumps(bench.document))
+    (tmp_path / "random.py").write_text("raise SystemExit('a stranger runs')")
+    run = "import sys; from edgewright_agent.cli import main; sys.path.remove(''); main(sys.argv[1:])"
+    command = [sys.executable, "-c", run, "run", "--config", "agent.json"]
+    with exclusive(bench.state / "daemon.lock"):  # so that it ends by itself
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr.partition(" at work")[0]) == (
+        3,
+        "edgewright-agent: busy: another agent is",
+    )
+
+
 def test_the_idle_process_carries_no_argparse_and_what_it_puts_off_still_works() -> None:
     program = (
         "import sys\n"
