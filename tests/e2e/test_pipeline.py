@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,7 @@ MISTAKES = {
         "weights",
     ),
     "wrong sha256": (lambda j: j.edit(YAML, r'sha256: "?[0-9a-f]{4}', 'sha256: "beef'), 1, "sha256"),
-    "no keys": (lambda j: (j.fleet / ".edgewright/keys/signing.pub").unlink(), 2, "edgewright keys init"),
+    "no keys": (lambda j: (j.fleet / ".edgewright/keys/signing.pub").unlink(), 3, "edgewright keys init"),
     "registry down": (
         lambda j: j.edit("fleet.yaml", r"url: .*$", "url: http://127.0.0.1:9/x"),
         3,
@@ -180,3 +181,17 @@ def test_plan_as_json_names_every_step(built: Journey) -> None:
     assert document["version"] == 1
     assert len(document["steps"]) == 1 + 5 * 8 + 1
     assert {step["state"] for step in document["steps"]} == {"cached"}
+
+
+def test_a_registry_that_lost_everything_is_filled_again(built: Journey) -> None:
+    digest = built.digest()
+    shutil.rmtree(built.layouts)
+    done = built.edgewright("release")
+    assert done.returncode == 1
+    assert "edgewright run --republish" in done.stderr
+    assert built.edgewright("run", "--republish").returncode == 0
+    assert built.digest() == digest
+    done = built.edgewright("release")
+    assert done.returncode == 0, done.stderr
+    device = built.enroll("pump-7")
+    assert built.agent(device, "once").returncode == 0

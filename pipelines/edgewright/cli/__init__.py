@@ -48,7 +48,7 @@ class _Verbs(click.Group):
 @click.command(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok · 1 wrong YAML or usage · 2 blocked by a gate or policy · 3 network or environment.",
+    epilog="Exit codes: 0 ok · 1 wrong YAML or usage · 2 blocked by a gate or policy · 3 keys, network, disk.",
 )
 @click.version_option(package_name="edgewright")
 def cli() -> None:

@@ -21,21 +21,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @root_option
+@click.option(
+    "--republish", is_flag=True, help="Publish everything again: the registry lost it, or is another one."
+)
 @click.option("--json", "as_json_", is_flag=True, help="Print the resulting plan as JSON; no progress.")
-def command(root: Path, as_json_: bool) -> None:
+def command(root: Path, republish: bool, as_json_: bool) -> None:
     """Build, gate, sign and publish what changed.
 
     A lane that misses a limit is blocked; the others go on. Exit code 2 when any lane is blocked.
     """
-    settled = None if as_json_ else Settled.find(root)
+    settled = None if as_json_ or republish else Settled.find(root)
     if settled is not None:
         click.echo(settled.text)
-    exit_code = settled.exit_code if settled else _run(root, as_json_)
+    exit_code = settled.exit_code if settled else _run(root, as_json_, republish)
     if exit_code:
         raise SystemExit(exit_code)
 
 
-def _run(root: Path, as_json_: bool) -> int:
+def _run(root: Path, as_json_: bool, republish: bool) -> int:
     # imported here: a run with nothing to do never needs them
     from edgewright.errors import BuildError
     from edgewright.plan.cache import open_cache
@@ -46,6 +49,11 @@ def _run(root: Path, as_json_: bool) -> int:
     workspace = load_fleet(root)
     cache, history = open_cache(workspace.root), History(workspace.root)
     plan = resolve(workspace, cache, history=history)
+    if republish:
+        for step, record in plan.records.items():
+            if step.stage in ("published", "index"):
+                cache.forget(record.key)
+        plan = resolve(workspace, cache, history=history)
     made = len(plan.to_run)
     if plan.to_run:
         watch = _Lines(len(plan.to_run), as_json_)

@@ -58,7 +58,9 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
         "tools": {name: tool_version(name) for name in stage.tools},
     }
     if stage.code:
-        parts["code"] = code_digests(workspace.root / "models" / step.model)
+        checkpoint = workspace.models[step.model].checkpoint
+        folder = workspace.root / "models" / step.model
+        parts["code"] = code_digests(folder, checkpoint.path if checkpoint else None)
     if stage.host:
         parts["host"] = host_name()
     key = hashlib.sha256(canonical_json({"stage": step.stage, **parts})).hexdigest()

@@ -59,6 +59,10 @@ class Cache:
         """Return where the record of an action is (or would be)."""
         return self.folder / "actions" / f"{key}.json"
 
+    def forget(self, key: str) -> None:
+        """Drop the record of an action, so that it runs again; its files stay."""
+        self.entry(key).unlink(missing_ok=True)
+
     def path(self, digest: str) -> Path:
         """Return where the bytes with `digest` are (or would be)."""
         digits = digest.removeprefix("sha256:")

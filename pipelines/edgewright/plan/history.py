@@ -55,7 +55,7 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
         f"{_place(workspace, action.step, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
         for path, old, new in _differences(before.get("spec", {}), after["spec"])
     ]
-    causes += [f"code {name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
+    causes += [f"{name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
     causes += [
         f"{name} {old or 'absent'} → {new or 'absent'}"
         for name, old, new in _pairs(before.get("tools", {}), after["tools"])

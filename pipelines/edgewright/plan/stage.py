@@ -34,7 +34,7 @@ class Stage:
         needs: Earlier stages whose files it reads.
         reads: Returns the spec slice it sees.
         tools: Distributions whose versions are part of the action key.
-        code: Whether it imports the Python beside `model.yaml`.
+        code: Whether it runs the Python beside `model.yaml`, which may read any file there.
         host: Whether its figures belong to the machine that made them.
     """
 
@@ -227,10 +227,17 @@ def host_name() -> str:
     return "unknown processor"
 
 
-def code_digests(folder: Path) -> dict[str, str]:
-    """Return file name → sha256 of every Python file beside a model's YAML."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
-        if "__pycache__" not in path.parts
-    }
+def code_digests(folder: Path, checkpoint: str | None) -> dict[str, str]:
+    """Return file name → sha256 of everything that a model's own Python may read: all files beside its YAML.
+
+    The YAML itself is left out (a stage reads a slice of it), so are the checkpoint (its digest is in that slice)
+    and documents.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name in ("model.yaml", checkpoint) or path.suffix in (".md", ".pyc") or not path.is_file():
+            continue
+        with path.open("rb") as stream:
+            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found

@@ -133,3 +133,17 @@ def test_before_lists_every_step_that_is_needed_and_no_other(fleet: Path) -> Non
         f"digit-reader/exported/{PI}",
         f"digit-reader/optimized/{PI}",
     ]
+
+
+def test_a_data_file_beside_a_model_is_part_of_what_its_code_reads(fleet: Path) -> None:
+    cache = filled(fleet)
+    (fleet / "models" / "digit-reader" / "extra.csv").write_text("1,2\n")
+    steps = {step.id for step in resolve(load_fleet(fleet), cache).to_run}
+    assert {step.model for step in steps} == {"digit-reader"}
+    assert StepId("evaluated", "digit-reader", PI) in steps
+
+
+def test_a_readme_beside_a_model_is_not(fleet: Path) -> None:
+    cache = filled(fleet)
+    (fleet / "models" / "digit-reader" / "README.md").write_text("Words.\n")
+    assert resolve(load_fleet(fleet), cache).to_run == ()
