@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.options import root_option
-from edgewright.plan.settled import Settled
+from edgewright.plan.settled import Settled, fingerprint
 
 if TYPE_CHECKING:
     from edgewright.errors import EdgewrightError
@@ -46,6 +46,7 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
     from edgewright.plan.resolve import resolve
     from edgewright.spec.load import load_fleet
 
+    began = fingerprint(root)
     workspace = load_fleet(root)
     cache, history = open_cache(workspace.root), History(workspace.root)
     plan = resolve(workspace, cache, history=history)
@@ -69,7 +70,7 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
     click.echo(_text(workspace, plan, as_json_, made))
     if not as_json_:
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        settled.keep(root, [workspace.fleet.signing.public_key], _results(cache, plan))
+        settled.keep(root, began, [workspace.fleet.signing.public_key], _results(cache, plan))
     return exit_code
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import EnvironmentFault
+from edgewright.plan.note import write_whole
 from edgewright_agent.contract import canonical_json
 
 _CHUNK = 1 << 20
@@ -50,9 +51,14 @@ class Cache:
         """Return what the action gave, or None when it has not run or one of its files is gone."""
         try:
             entry = json.loads(self.entry(key).read_bytes())
-            record = Record(key, entry["parts"], entry["files"], entry["facts"])
-        except (FileNotFoundError, ValueError, KeyError):
+            record = Record(key, dict(entry["parts"]), dict(entry["files"]), dict(entry["facts"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot read the cache in {self.folder}: {error.strerror or error}",
+                hint="set EDGEWRIGHT_CACHE to a folder that this user may read and write",
+            ) from error
         return record if all(self.path(digest).exists() for digest in record.files.values()) else None
 
     def entry(self, key: str) -> Path:
@@ -96,7 +102,7 @@ class Cache:
         try:
             files = {name: self._adopt(path) for name, path in sorted(outputs.items())}
             entry = {"files": files, "facts": facts, "parts": parts}
-            self._write(self.entry(key), canonical_json(entry))
+            write_whole(self.entry(key), canonical_json(entry))
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the cache in {self.folder}: {error.strerror or error}",
@@ -116,20 +122,6 @@ class Cache:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
         return name
-
-    def _write(self, target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
 
     def scratch(self) -> tempfile.TemporaryDirectory[str]:
         """Return an empty folder on the cache's own file system, so that outputs move in by rename."""

@@ -7,8 +7,6 @@ that key was made of. Losing it costs explanations, never correctness.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
+from edgewright.plan.note import write_note
 from edgewright.spec.load import Workspace
 
 
@@ -25,9 +24,10 @@ class History:
     def __init__(self, root: Path) -> None:
         self._path = root / ".edgewright" / "state" / "steps.json"
         try:
-            self._keys: dict[str, str] = json.loads(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            self._keys = {}
+            noted = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            noted = None
+        self._keys: dict[str, str] = noted if isinstance(noted, dict) else {}
 
     def parts(self, step: StepId, cache: Cache) -> Mapping[str, Any] | None:
         """Return what `step` was last made of, or None when it never ran (or its record is gone)."""
@@ -36,16 +36,16 @@ class History:
         return record.parts if record else None
 
     def remember(self, records: Mapping[StepId, Record]) -> None:
-        """Note the keys of results at hand; written only when something changed."""
+        """Note the keys of results at hand; written only when something changed.
+
+        Raises:
+            EnvironmentFault: the note cannot be written; the old one stays.
+        """
         keys = {**self._keys, **{str(step): record.key for step, record in records.items()}}
         if keys == self._keys:
             return
         self._keys = keys
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "w") as stream:
-            json.dump(keys, stream, indent=0, sort_keys=True)
-        Path(part).replace(self._path)
+        write_note(self._path, json.dumps(keys, indent=0, sort_keys=True).encode())
 
 
 def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> str:

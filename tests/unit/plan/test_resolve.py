@@ -147,3 +147,17 @@ def test_a_readme_beside_a_model_is_not(fleet: Path) -> None:
     cache = filled(fleet)
     (fleet / "models" / "digit-reader" / "README.md").write_text("Words.\n")
     assert resolve(load_fleet(fleet), cache).to_run == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3"])
+def test_a_damaged_history_costs_explanations_and_nothing_else(fleet: Path, text: str) -> None:
+    state = fleet / ".edgewright" / "state" / "steps.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(text)
+    cache = Cache(fleet / "cache")
+    history = History(fleet)
+    assert all(step.cause for step in resolve(load_fleet(fleet), cache, history=history).to_run)
+    history.remember(resolve(load_fleet(fleet), filled(fleet)).records)
+    assert StepId("gated", "digit-reader", PI) in {
+        step for step in resolve(load_fleet(fleet), cache).records if History(fleet).parts(step, cache)
+    }
