@@ -134,7 +134,8 @@ class _Lines:
 
     def failed(self, step: StepId, error: EdgewrightError) -> None:
         self.failures.append((step, error))
-        self._say(step, click.style("  failed", fg="red"))
+        said = str(error).partition("\n")[0]
+        self._say(step, f"{click.style('  failed', fg='red')}  {said}")
 
     def _say(self, step: StepId, text: str) -> None:
         if not self._quiet:
