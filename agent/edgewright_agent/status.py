@@ -34,7 +34,7 @@ from edgewright_agent.record import Ledger, ModelState, Poll, Record, Slot, Tomb
 from edgewright_agent.report import short
 from edgewright_agent.store import Store
 
-_SETTLED = ("installed", "current")
+_SETTLED = ("installed", "current", "repaired")
 _GIVEN_UP = ("tombstoned", "manual-rollback")
 _HEADINGS = ("MODEL", "RUNNING", "VERSION", "SINCE", "PREVIOUS", "STATE", "REASON")
 

@@ -73,7 +73,9 @@ class Update:
         self.trials = Trials(ledger, store, check, config.budget, now)
 
     def run(self, *, force: bool = False) -> Report:
-        """Poll, and update what has changed. `force` asks for the whole update even if nothing has.
+        """Poll, and update what has changed.
+
+        `force` asks for the whole update even if nothing has, and reads what is active back from the disk.
 
         Raises:
             StorageError: the record cannot be written or is damaged (`state-damaged`).
@@ -92,7 +94,7 @@ class Update:
             if manifest is None:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = self._accept()
-            outcomes = self._update_all(desired, outcomes)
+            outcomes = self._update_all(desired, outcomes, reread=force)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
@@ -111,7 +113,9 @@ class Update:
         )
         return desired
 
-    def _update_all(self, desired: Desired, recovered: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    def _update_all(
+        self, desired: Desired, recovered: Sequence[Outcome], *, reread: bool
+    ) -> tuple[Outcome, ...]:
         device = self.config.device
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         self._collect([target.digest for target in targets.values()])
@@ -119,6 +123,8 @@ class Update:
         for model, target in sorted(targets.items()):
             try:
                 done[model] = self._update_one(desired, target, done.get(model))
+                if reread and done[model].code == "current":
+                    done[model] = self._reread(desired, target, done[model])
             except AgentError as error:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
@@ -164,6 +170,17 @@ class Update:
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
+        """Hash the active artifact as the disk has it; fetch it again when it is not what was signed."""
+        try:
+            self.store.verify(target.digest)
+        except StorageError as error:
+            artifact = self._manifest(desired, target, target.digest)
+            self.trust.verify(self.source, target.repository, target.digest, model=target.model)
+            self._obtain(artifact, target)
+            return replace(current, code="repaired", message=f"{error}; it has been fetched again")
+        return current
 
     def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
         """Fetch the manifest that the `targets` role signed and check that it is meant for this device."""
