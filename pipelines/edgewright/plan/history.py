@@ -15,7 +15,10 @@ from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
 from edgewright.plan.note import write_note
+from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
 from edgewright.spec.load import Workspace
+
+_READ_THE_SHEET = ("optimized", "benchmarked")  # stages whose slice holds keys of the hardware sheet
 
 
 class History:
@@ -52,7 +55,7 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
     """Return what differs between an action and its predecessor, most telling cause first."""
     after = action.parts
     causes = [
-        f"{_place(workspace, action.step, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
+        f"{_place(workspace, action, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
         for path, old, new in _differences(before.get("spec", {}), after["spec"])
     ]
     causes += [f"{name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
@@ -100,21 +103,43 @@ def _dotted(path: tuple[str, ...]) -> str:
 def _brief(value: Any) -> str:
     if value is None:
         return "absent"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    # On one line: a cause is a cell of a table.
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-def _place(workspace: Workspace, step: StepId, path: tuple[str, ...]) -> str:
+def line_of(workspace: Workspace, source: str) -> str:
+    """Return `file:line` of a limit named as `file#dotted.path`.
+
+    Reports carry the path, not the line, so that a comment added above a limit changes no digest.
+    """
+    file, _, path = source.partition("#")
+    keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
+    return workspace.line(file, keys) or source
+
+
+def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
     """Return `file:line ` of the YAML a slice's path came from, or nothing when it is not one line of YAML."""
+    step = action.step
+    source = action.parts["spec"].get("sources", {}).get(_check_of(path))
+    if source is not None:  # a limit: the sheet's own, or the model's for this class
+        return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
-    candidates = [(hardware, path), (hardware, ("cpu", *path)), (model, path), ("fleet.yaml", path)]
+    candidates = [(model, path), ("fleet.yaml", path)]
     if path[:1] == ("recipes",):
         candidates.insert(0, (model, ("optimization", *path)))
+    if step.stage in _READ_THE_SHEET:  # both files have a description, for one
+        candidates = [(hardware, path), (hardware, ("cpu", *path)), *candidates]
     for file, location in candidates:
-        if (file.startswith("hardware/") and step.hardware_class is None) or not location:
-            continue
-        line = workspace.line(file, location)
+        line = workspace.line(file, location) if location else None
         if line is not None:
             return f"{line} "
     return ""
+
+
+def _check_of(path: tuple[str, ...]) -> str | None:
+    """Return the gate check whose limit stands at `path` of the gate's slice."""
+    places = {("limits", *below): check for check, below in LIMIT_PATHS.items()}
+    places |= {("metric", *below): check for check, below in METRIC_PATHS.items()}
+    return places.get(path)
