@@ -59,7 +59,10 @@ class Origin:
         from edgewright_agent.transport import open_source
 
         def secret(path: Path | None) -> str | None:
-            return _read(path, "credential").decode().strip() if path else None
+            try:
+                return _read(path, "credential").decode().strip() if path else None
+            except UnicodeDecodeError:
+                raise ConfigError("bad-config", f"credential: {path} is not UTF-8 text") from None
 
         return open_source(
             self.url,
