@@ -129,9 +129,18 @@ class Update:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*done}):
-            done[model] = self._left_alone(desired, model)
+        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*targets}):
+            if self._withdraw_trial(model) or model not in done:
+                done[model] = self._left_alone(desired, model)
         return tuple(done[model] for model in sorted(done))
+
+    def _withdraw_trial(self, model: str) -> bool:
+        """End a trial that waits for its engine, or it would commit when that arrives; whether there was one."""
+        state = self.ledger.record.model(model)
+        if state.trial is None:
+            return False
+        self.ledger.commit(self.ledger.record.with_model(model, replace(state, trial=None)))
+        return True
 
     def _left_alone(self, desired: Desired, model: str) -> Outcome:
         """Return the outcome of a model that has nothing to run here; what is active keeps running."""
@@ -151,9 +160,7 @@ class Update:
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
-        if state.trial:
-            # Latest wins: whatever was on trial is not what this device should run any more.
-            self.ledger.commit(self.ledger.record.with_model(target.model, replace(state, trial=None)))
+        self._withdraw_trial(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
             if told:

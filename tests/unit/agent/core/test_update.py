@@ -339,6 +339,22 @@ def test_a_newer_assignment_replaces_a_trial_that_waits(running: Bench) -> None:
     assert running.running() == "3.0.0"
 
 
+@pytest.mark.parametrize("how", ["unassigned", "not-offered"])
+def test_a_trial_that_waits_is_withdrawn_with_its_assignment(running: Bench, how: str) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = EngineError("runtime-version", "too old")
+    running.once()
+    entry = {"repository": MODEL, "modelVersion": "3.0.0", "artifacts": {}}
+    models = {MODEL: entry} if how == "not-offered" else {}
+    running.assign([{"name": "all", "selector": {"matchLabels": {}}, "models": models}])
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [(how, 0)]
+    running.doctor.verdicts.clear()
+    assert running.once().poll.code == "not-modified"
+    assert running.running() == "1.0.0"
+    assert not running.store.path(TWO.digest).exists()
+
+
 def test_one_models_failure_does_not_stop_the_others(bench: Bench) -> None:
     bad = make_artifact("1.0.0", model="a-broken-one")
     bench.publish(bad, model="a-broken-one")
