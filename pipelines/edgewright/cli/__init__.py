@@ -21,7 +21,7 @@ VERBS = {
     "release": "Write the signed desired state that devices follow.",
     "run": "Build, gate, sign and publish what changed.",
     "schema": "Write JSON Schemas for editors.",
-    "train": "Train a model and write its checkpoint.",
+    "train": "Train a model and say what it is worth.",
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",
 }
