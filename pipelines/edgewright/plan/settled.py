@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewright.plan.tree import files_below
+
 _NOTE = Path(".edgewright") / "state" / "settled.json"
 
 
@@ -111,21 +113,8 @@ def _content(path: Path) -> bytes:
 def _spec_files(root: Path) -> Iterator[Path]:
     yield root / "fleet.yaml"
     for folder in ("hardware", "models"):
-        yield from _below(root / folder)
+        yield from files_below(root / folder)
 
 
 def _program_files() -> Iterator[Path]:
-    return (path for path in _below(Path(__file__).parents[1]) if path.suffix == ".py")
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield every file below `folder`; links are followed, as the reader of the specs does, but never in a circle."""
-    seen = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
-        state = Path(base).stat()
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        yield from (Path(base) / name for name in sorted(files))
+    return (path for path in files_below(Path(__file__).parents[1]) if path.suffix == ".py")

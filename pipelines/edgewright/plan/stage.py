@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
+from edgewright.plan.tree import files_below
 from edgewright.spec.limits import effective_limits, effective_metric, effective_optimization, limit_sources
 from edgewright.spec.load import Workspace
 
@@ -231,13 +232,20 @@ def code_digests(folder: Path, checkpoint: str | None) -> dict[str, str]:
     """Return file name → sha256 of everything that a model's own Python may read: all files beside its YAML.
 
     The YAML itself is left out (a stage reads a slice of it), so are the checkpoint (its digest is in that slice)
-    and documents.
+    and documents. Links are followed: code and data that models share are often linked into each of them.
     """
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         name = path.relative_to(folder).as_posix()
         if name in ("model.yaml", checkpoint) or path.suffix in (".md", ".pyc") or not path.is_file():
             continue
-        with path.open("rb") as stream:
-            found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        state = path.stat()
+        found[name] = _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, *_state: int) -> str:
+    # Remembered while the file keeps its size, time and place: one run asks for every stage of every lane.
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,3 +162,31 @@ def test_a_damaged_history_costs_explanations_and_nothing_else(fleet: Path, text
     assert StepId("gated", "digit-reader", PI) in {
         step for step in resolve(load_fleet(fleet), cache).records if History(fleet).parts(step, cache)
     }
+
+
+def test_code_that_models_share_through_a_link_is_part_of_what_they_read(fleet: Path) -> None:
+    shared = fleet / "shared"
+    shared.mkdir()
+    (shared / "filters.py").write_text("CUTOFF = 1\n")
+    (fleet / "models" / "digit-reader" / "shared").symlink_to(shared)
+    cache = filled(fleet)
+    (shared / "filters.py").write_text("CUTOFF = 2\n")
+    to_run = {step.id for step in resolve(load_fleet(fleet), cache).to_run}
+    assert StepId("evaluated", "digit-reader", PI) in to_run
+
+
+def test_a_large_data_file_is_read_once_however_many_lanes_there_are(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = fleet / "models" / "digit-reader" / "samples.bin"
+    data.write_bytes(b"0" * 1000)
+    opened: list[str] = []
+    really = Path.open
+
+    def watched(path: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(path.name)
+        return really(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", watched)
+    filled(fleet)
+    assert opened.count("samples.bin") == 1
