@@ -28,7 +28,15 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.runtime import Engine, EngineError, InferenceError, import_engine, load, read_json
+from edgewright_agent.runtime import (
+    Engine,
+    EngineError,
+    InferenceError,
+    import_engine,
+    load,
+    load_labels,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from edgewright_agent.runtime import Array, Arrays
@@ -218,6 +226,7 @@ def replay(folder: Path) -> Mapping[str, Any]:
     started = time.perf_counter()
     engine = load(folder)
     load_ms = (time.perf_counter() - started) * 1000
+    load_labels(folder)  # an application opens them together with the model
     try:
         outputs = engine.infer(golden.inputs)
         inference_ms = _latency_ms(engine, golden)

@@ -75,7 +75,7 @@ def test_a_model_that_is_no_model_crashes(tmp_path: Path) -> None:
     assert "rejects the model" in str(error)
 
 
-@pytest.mark.parametrize("file", ["runtime.json", "golden.json"])
+@pytest.mark.parametrize("file", ["runtime.json", "golden.json", "labels.json"])
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
 def test_unreadable_files_of_a_signed_artifact_are_the_models_fault(
     tmp_path: Path, file: str, content: bytes
