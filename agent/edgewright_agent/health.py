@@ -14,6 +14,7 @@ import base64
 import contextlib
 import ctypes
 import json
+import math
 import os
 import selectors
 import signal
@@ -119,15 +120,18 @@ def _check_budget(evidence: Evidence, budget: Budget) -> None:
 def _run_child(command: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
     """Return exit code, output and complaints of a child; its whole process group is gone afterwards."""
     environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env=environment,
-        start_new_session=True,
-    )
+    try:
+        child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:  # no memory or no process left at the moment
+        raise EngineError("runtime-missing", f"the health check cannot be started: {error}") from error
     assert child.stdout and child.stderr  # noqa: S101  both are pipes
     deadline = time.monotonic() + timeout_s
     kept = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
@@ -173,6 +177,13 @@ class Golden:
     outputs: Arrays
     atol: float
     rtol: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether a wrong model could fail: every output has values, the tolerances are numbers."""
+        values = [*self.inputs.values(), *self.outputs.values()]
+        finite = all(math.isfinite(tolerance) for tolerance in (self.atol, self.rtol))
+        return bool(self.inputs and self.outputs) and all(array.size for array in values) and finite
 
 
 def load_golden(path: Path) -> Golden:
@@ -222,6 +233,8 @@ def replay(folder: Path) -> Mapping[str, Any]:
     """
     engine_version = import_engine().__version__
     golden = load_golden(folder / FILE_GOLDEN)
+    if not golden.tells:
+        raise HealthError("health-crash", f"{FILE_GOLDEN} compares nothing: any model would pass")
     bare_bytes = peak_memory_bytes()
     started = time.perf_counter()
     engine = load(folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,32 @@ def test_unreadable_files_of_a_signed_artifact_are_the_models_fault(
     folder = onnx_artifact.write(tmp_path / "m")
     (folder / file).write_bytes(content)
     assert verdict(folder).code == "health-crash"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputs": {}},
+        {"inputs": {}},
+        {"outputs": {"scores": onnx_artifact.encoded(np.zeros((0, 3), np.float32))}},
+        {"atol": float("inf")},
+        {"rtol": float("nan")},
+    ],
+)
+def test_golden_samples_that_any_model_would_pass_are_the_models_fault(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    golden = json.loads((folder / "golden.json").read_bytes())
+    (folder / "golden.json").write_text(json.dumps({**golden, **change}))
+    assert (error := verdict(folder)).code == "health-crash"
+    assert "any model would pass" in str(error)
+
+
+def test_a_check_that_cannot_be_started_is_not_the_models_fault() -> None:
+    with pytest.raises(EngineError) as failed:
+        check(Path("/"), timeout_s=60, budget=Budget(), command=("/nowhere/python",))
+    assert (failed.value.code, failed.value.exit_code) == ("runtime-missing", 3)
 
 
 def test_an_engine_out_of_range_is_not_the_models_fault(tmp_path: Path) -> None:
