@@ -82,8 +82,7 @@ class Update:
             ConfigError: a trust anchor cannot be read.
         """
         fingerprint = self.config.fingerprint()
-        if self.ledger.record.quarantined:
-            self.ledger.commit(self.ledger.record)
+        self.ledger.require_whole()
         outcomes: tuple[Outcome, ...] = recover(self.trials)
         etag = None
         if not force and not outcomes:
