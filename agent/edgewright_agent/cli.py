@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from edgewright_agent import __version__
 from edgewright_agent.clock import utc_now
 from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
-from edgewright_agent.errors import AgentError, ConfigError
+from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.record import Ledger
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, or what is wrong with it is told by the interpreter at its exit
+        return code
     except AgentError as error:
         print(f"edgewright-agent: {error.code}: {error}", file=sys.stderr)
         return error.exit_code
@@ -48,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; the interpreter must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A disk that fails where nothing of the agent's own names it, or an output that takes no more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"edgewright-agent: io-error: {error}", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _init(options: argparse.Namespace) -> int:

@@ -147,6 +147,16 @@ def test_a_second_agent_is_told_that_one_is_at_work(bench: Bench, capsys: pytest
     assert "busy" in capsys.readouterr().err
 
 
+def test_an_output_that_takes_no_more_is_exit_code_3_without_a_traceback(bench: Bench) -> None:
+    command = [*AGENT, "status", "--config", str(bench.folder / "agent.json")]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr.splitlines()) == (
+        3,
+        ["edgewright-agent: io-error: [Errno 28] No space left on device"],
+    )
+
+
 def test_status_needs_no_lock(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     with exclusive(bench.state / "lock"):
         assert agent(bench, "status") == 0
