@@ -91,13 +91,21 @@ def _init(options: argparse.Namespace) -> int:
 def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
     from edgewright_agent.metered import Metered
+    from edgewright_agent.poll import failed
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
     config = load(options.config)
-    with _at_work(config) as (ledger, store), contextlib.closing(Metered(config.origin.open())) as source:
-        report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
-        report = replace(report, traffic=source.traffic())
+    with _at_work(config) as (ledger, store):
+        try:
+            config.fingerprint()
+            opened = config.origin.open()
+        except ConfigError as error:
+            ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
+            raise
+        with contextlib.closing(Metered(opened)) as source:
+            report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
+            report = replace(report, traffic=source.traffic())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 

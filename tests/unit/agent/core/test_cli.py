@@ -141,6 +141,24 @@ def test_a_broken_configuration_is_exit_code_1(tmp_path: Path, capsys: pytest.Ca
     assert "edgewright-agent: bad-config:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("lost", ["password", "signing.pub"])
+def test_a_credential_or_anchor_that_is_gone_is_in_the_status(
+    bench: Bench, lost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"usernameFile": "user", "passwordFile": "password"}
+    bench.document["source"] = {"url": "http://127.0.0.1:9/acme", **files}
+    for name in files.values():
+        (bench.folder / name).write_text("pi-7")
+    write_config(bench)
+    (bench.folder / lost).unlink()
+    assert agent(bench, "once") == 1
+    capsys.readouterr()
+    assert agent(bench, "status", "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["poll"]["code"]) == ("failing", "bad-config")
+    assert lost in status["poll"]["message"]
+
+
 def test_a_second_agent_is_told_that_one_is_at_work(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     with exclusive(bench.state / "lock"):
         assert agent(bench, "once") == 3
