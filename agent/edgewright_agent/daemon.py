@@ -118,12 +118,12 @@ class Daemon:
 
     def _poll(self, config: Config) -> int:
         ledger = Ledger(config.state, Disk())
-        etag = conditional(
-            ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
-        )
-        if etag is None:
-            return self._child()
         try:
+            etag = conditional(
+                ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
+            )
+            if etag is None:
+                return self._child()
             with contextlib.closing(config.origin.open()) as source, _interruptible():
                 new = ask(source, etag) is not None
         except AgentError as error:

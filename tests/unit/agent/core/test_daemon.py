@@ -231,7 +231,9 @@ def test_no_more_processes_and_a_full_log_do_not_end_it(tmp_path: Path, daemons:
         subprocess.run([sys.executable, "-c", program], stderr=full, check=True)
 
 
-def test_a_password_that_is_no_text_does_not_end_it(tmp_path: Path, daemons: list[Running]) -> None:
+def test_a_password_that_is_no_text_and_a_lost_key_do_not_end_it(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
     bench = Bench(tmp_path)
     bench.document["source"].update(usernameFile="user", passwordFile="password")
     (tmp_path / "user").write_text("pi-7")
@@ -243,6 +245,12 @@ def test_a_password_that_is_no_text_does_not_end_it(tmp_path: Path, daemons: lis
     failed = running.until("failed")
     assert (failed["code"], "is not UTF-8 text" in failed["message"]) == ("bad-config", True)
     running.until("sleep")
+    bench.config.trust.keys[0].unlink()
+    running.signal(signal.SIGHUP)
+    running.until("failed")
+    poll = bench.ledger.record.poll
+    assert poll
+    assert "signing.pub" in poll.message
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: list[Running]) -> None:
