@@ -58,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from edgewright_agent.trust.sigstore import load_key
+
     document: dict[str, Any] = {
         "version": 1,
         "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
@@ -77,7 +79,11 @@ def _init(options: argparse.Namespace) -> int:
     if options.reserve_bytes is not None:
         document["reserveBytes"] = options.reserve_bytes
     config = parse(document, base=Path.cwd(), name="the options")
-    config.fingerprint()  # the trust anchors must be readable
+    # What can be known without network: the trust anchors, the credentials and the form of the URL.
+    config.fingerprint()
+    for pem in config.trust.key_bytes():
+        load_key(pem)
+    config.origin.open().close()
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright_agent.cli import main
 from edgewright_agent.errors import HealthError
@@ -57,6 +59,13 @@ def test_wrong_usage_is_exit_code_1(words: list[str], capsys: pytest.CaptureFixt
     assert "usage:" in capsys.readouterr().err
 
 
+def provision(folder: Path) -> None:
+    (folder / "root.json").write_text("root.json")
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "signing.pub").write_bytes(pem)
+
+
 def init(folder: Path, *more: str) -> int:
     return main(
         [
@@ -71,8 +80,7 @@ def init(folder: Path, *more: str) -> int:
 def test_init_writes_a_configuration_that_works_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("root.json", "signing.pub"):
-        (tmp_path / name).write_text(name)
+    provision(tmp_path)
     assert init(tmp_path, "--interval-s", "60", "--reserve-bytes", "1000") == 0
     monkeypatch.chdir("/")
     assert main(["status", "--config", str(tmp_path / "etc" / "agent.json"), "--json"]) == 0
@@ -85,8 +93,16 @@ def test_init_writes_a_configuration_that_works_from_anywhere(
 def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 1
     assert "trust.root: cannot read" in capsys.readouterr().err
-    for name in ("root.json", "signing.pub"):
-        (tmp_path / name).write_text(name)
+    provision(tmp_path)
+    for more, message in (
+        (("--source", "ftp://registry.example"), "is none of https://HOST"),
+        (("--source", "https://bob:s3cret@registry.example"), "must not carry a password"),
+        (("--source", "https://registry.example", "--ca-file", "/nowhere.pem"), "bad-ca-file"),
+        (("--source", "https://registry.example", "--password-file", "/nowhere"), "credential: cannot read"),
+        (("--key", str(tmp_path / "root.json")), "not a PEM public key"),
+    ):
+        assert init(tmp_path, *more) == 1
+        assert message in capsys.readouterr().err
     assert init(tmp_path) == 0
     assert init(tmp_path) == 1
     assert "--force" in capsys.readouterr().err
