@@ -232,6 +232,11 @@ def test_infer_answers_a_golden_sample_or_a_file(bench: Bench, capsys: pytest.Ca
     file.write_text(json.dumps({"image": [[1, 2]]}))
     assert agent(bench, "infer", MODEL, "--input", str(file)) == 1
     assert "the model takes [any, 4]" in capsys.readouterr().err
+    for content in ('{"image": [[1' + "0" * 400 + "]]}", '{"image": {}}', "["):
+        file.write_text(content)
+        assert agent(bench, "infer", MODEL, "--input", str(file)) == 1
+        assert "bad-input" in capsys.readouterr().err
+    assert agent(bench, "infer", MODEL, "--input", "/nowhere.json") == 1
     assert agent(bench, "infer", "nothing") == 1
 
 
