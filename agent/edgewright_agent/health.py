@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
 _PR_SET_PDEATHSIG = 1
+_PARENT = "EDGEWRIGHT_AGENT_PID"  # environment of the child
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,12 @@ def _check_budget(evidence: Evidence, budget: Budget) -> None:
 
 def _run_child(command: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
     """Return exit code, output and complaints of a child; its whole process group is gone afterwards."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        _PARENT: str(os.getpid()),
+    }
     try:
         child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
             command,
@@ -309,6 +315,8 @@ def peak_memory_bytes() -> int:
 def main(arguments: list[str]) -> int:
     """Run the child: print one JSON object, return 0 for a healthy model, 2 otherwise."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+        return 2  # the agent died before that: nobody waits, and nobody would ever end this
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:

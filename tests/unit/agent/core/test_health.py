@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,15 @@ def test_a_hang_ends_at_the_deadline_and_takes_its_children_along(tmp_path: Path
     if pid_file.exists():
         stat = Path(f"/proc/{pid_file.read_text()}/stat")
         assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX"
+
+
+def test_a_check_whose_agent_has_died_before_it_began_ends_by_itself(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    command = [sys.executable, "-m", "edgewright_agent.health", str(folder)]
+    for parent, answers in ((os.getpid(), True), (os.getppid(), False)):
+        environment = {**os.environ, "EDGEWRIGHT_AGENT_PID": str(parent)}
+        ran = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert (ran.returncode == 0, bool(ran.stdout)) == (answers, answers)
 
 
 def test_endless_output_is_neither_kept_nor_waited_for() -> None:
