@@ -183,6 +183,19 @@ def test_plan_as_json_names_every_step(built: Journey) -> None:
     assert {step["state"] for step in document["steps"]} == {"cached"}
 
 
+def test_a_model_without_a_checkpoint_is_trained_by_the_pipeline(tmp_path: Path) -> None:
+    journey = Journey.start(tmp_path)
+    file = journey.fleet / YAML
+    head, _, tail = file.read_text().partition("checkpoint:")
+    train = "train:\n  entry: train:fit\n  seed: 7\nclasses: [raspberry-pi-4]\n"
+    file.write_text(head + train + tail[tail.index("\nsignature:") :])
+    journey.edit(YAML, r"width: \d+", "width: 8")
+    assert journey.edgewright("keys", "init").returncode == 0
+    done = journey.edgewright("run")
+    assert "trained by train:fit" in done.stdout
+    assert (journey.layouts / MODEL / "index.json").exists(), done.stdout + done.stderr
+
+
 def test_a_registry_that_lost_everything_is_filled_again(built: Journey) -> None:
     digest = built.digest()
     shutil.rmtree(built.layouts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +57,13 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
             if step.stage in ("published", "index"):
                 cache.forget(record.key)
         plan = resolve(workspace, cache, history=history)
-    made = len(plan.to_run)
+    made = 0
     if plan.to_run:
         watch = _Lines(len(plan.to_run), as_json_)
-        plan = _materialize(workspace, cache, history, plan, watch)
+        # models' own code may print; with --json, standard output belongs to the document
+        with contextlib.redirect_stdout(sys.stderr) if as_json_ else contextlib.nullcontext():
+            plan = _materialize(workspace, cache, history, plan, watch)
+        made = watch.count
         if watch.failures:
             click.echo(_text(workspace, plan, as_json_))
             raise watch.failures[0][1]
@@ -120,11 +125,11 @@ class _Lines:
     """Tells every step on one line."""
 
     def __init__(self, total: int, quiet: bool) -> None:
-        self._total, self._quiet, self._count = total, quiet, 0
+        self._total, self._quiet, self.count = total, quiet, 0
         self.failures: list[tuple[StepId, EdgewrightError]] = []
 
     def begin(self, step: StepId) -> None:
-        self._count += 1
+        self.count += 1
 
     def done(self, step: StepId, record: Record, cause: str, seconds: float) -> None:
         from edgewright.plan.render import headline
@@ -140,4 +145,4 @@ class _Lines:
     def _say(self, step: StepId, text: str) -> None:
         if not self._quiet:
             place = " · ".join(part for part in (step.model, step.stage, step.hardware_class) if part)
-            click.echo(f"[{self._count:{len(str(self._total))}}/{self._total}] {place:57} {text}")
+            click.echo(f"[{self.count:{len(str(self._total))}}/{self._total}] {place:57} {text}")

@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from edgewright.plan.note import write_whole
 from edgewright_agent.contract import canonical_json
 
 _CHUNK = 1 << 20
+_ABANDONED_S = 86400
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,12 @@ class Cache:
     def scratch(self) -> tempfile.TemporaryDirectory[str]:
         """Return an empty folder on the cache's own file system, so that outputs move in by rename."""
         try:
-            (self.folder / "scratch").mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryDirectory(dir=self.folder / "scratch")
+            scratch = self.folder / "scratch"
+            scratch.mkdir(parents=True, exist_ok=True)
+            for left in scratch.iterdir():  # by a run that was killed; no stage takes a day
+                if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(left, ignore_errors=True)
+            return tempfile.TemporaryDirectory(dir=scratch)
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the cache in {self.folder}: {error.strerror or error}",

@@ -93,7 +93,8 @@ def fingerprint(root: Path, reads: Iterable[str] = ()) -> str:
         for entry in os.scandir(sysconfig.get_path(kind))
         if entry.name.endswith(".dist-info")
     )
-    digest.update("\0".join([*installed, os.environ.get("EDGEWRIGHT_CACHE", "")]).encode())
+    cores = str(len(os.sched_getaffinity(0)))
+    digest.update("\0".join([*installed, cores, os.environ.get("EDGEWRIGHT_CACHE", "")]).encode())
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,14 +219,15 @@ def tool_version(distribution: str) -> str:
 
 @functools.cache
 def host_name() -> str:
-    """Return what identifies this machine's speed: its processor's own name, as Linux tells it."""
+    """Return what identifies this machine's speed: its processor's own name, and how many cores we may use."""
+    cores = len(os.sched_getaffinity(0))
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
+                return f"{line.partition(':')[2].strip()}, {cores} cores"
     except OSError:
         pass
-    return "unknown processor"
+    return f"unknown processor, {cores} cores"
 
 
 def code_digests(folder: Path, checkpoint: str | None) -> dict[str, str]:
