@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from edgewright_agent import __version__
 from edgewright_agent.clock import utc_now
 from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
-from edgewright_agent.errors import AgentError, ConfigError
+from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.record import Ledger
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()  # here, or what is wrong with it is told by the interpreter at its exit
+        return code
     except AgentError as error:
         print(f"edgewright-agent: {error.code}: {error}", file=sys.stderr)
         return error.exit_code
@@ -48,9 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; the interpreter must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A disk that fails where nothing of the agent's own names it, or an output that takes no more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"edgewright-agent: io-error: {error}", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _init(options: argparse.Namespace) -> int:
+    from edgewright_agent.trust.sigstore import load_key
+
     document: dict[str, Any] = {
         "version": 1,
         "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
@@ -70,7 +79,11 @@ def _init(options: argparse.Namespace) -> int:
     if options.reserve_bytes is not None:
         document["reserveBytes"] = options.reserve_bytes
     config = parse(document, base=Path.cwd(), name="the options")
-    config.fingerprint()  # the trust anchors must be readable
+    # What can be known without network: the trust anchors, the credentials and the form of the URL.
+    config.fingerprint()
+    for pem in config.trust.key_bytes():
+        load_key(pem)
+    config.origin.open().close()
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.
@@ -84,22 +97,33 @@ def _init(options: argparse.Namespace) -> int:
 def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
     from edgewright_agent.metered import Metered
+    from edgewright_agent.poll import failed
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
     config = load(options.config)
-    with _at_work(config) as (ledger, store), contextlib.closing(Metered(config.origin.open())) as source:
-        report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
-        report = replace(report, traffic=source.traffic())
+    with _at_work(config) as (ledger, store):
+        try:
+            config.fingerprint()
+            opened = config.origin.open()
+        except ConfigError as error:
+            ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
+            raise
+        with contextlib.closing(Metered(opened)) as source:
+            report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
+            report = replace(report, traffic=source.traffic())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 
 
 def _run(options: argparse.Namespace) -> int:
     load(options.config)
-    # The same process, without what this command line needed: it will wait for years.
+    # The same process, without what this command line needed: it will wait for years. `-m` looks for modules
+    # where it stands, which may be a stick that somebody has just plugged in.
+    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
+    os.chdir("/")
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())])
+    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -59,7 +59,10 @@ class Origin:
         from edgewright_agent.transport import open_source
 
         def secret(path: Path | None) -> str | None:
-            return _read(path, "credential").decode().strip() if path else None
+            try:
+                return _read(path, "credential").decode().strip() if path else None
+            except UnicodeDecodeError:
+                raise ConfigError("bad-config", f"credential: {path} is not UTF-8 text") from None
 
         return open_source(
             self.url,
@@ -160,10 +163,14 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         top.problem("version", "must be 1")
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
+    url = source.text("url")
+    if url.startswith("http") and "@" in url.partition("://")[2].partition("/")[0]:
+        # Refused before it is shown: `status` and the log print the URL.
+        source.problem("url", "must not carry a password: that belongs into a file")
     config = Config(
         device=Device(device.text("id"), device.name("class"), device.labels("labels")),
         origin=Origin(
-            _absolute(source.text("url"), base),
+            _absolute(url, base),
             *(source.path(key, base) for key in ("usernameFile", "passwordFile", "caFile")),
         ),
         state=base / top.text("state", DEFAULT_STATE),

@@ -66,6 +66,7 @@ class Daemon:
         watchdog_us = os.environ.get("WATCHDOG_USEC", "")
         self._slice_s = int(watchdog_us) / 2e6 if watchdog_us.isdigit() else 3600.0
         self._random = random.SystemRandom()
+        self._asked = False  # for a poll, by a SIGHUP that came while one was under way
 
     def run(self) -> int:
         """Poll until told to stop; returns the exit code.
@@ -102,9 +103,12 @@ class Daemon:
                 retry_after_s=_retry_after_s(config) if code == _NETWORK_EXIT_CODE else None,
                 share=self._random.random(),
             )
-            log("sleep", seconds=round(pause_s), failures=failures)
-            if self._await(pause_s) in _STOPPING:
-                return
+            if self._asked:
+                self._asked = False
+            else:
+                log("sleep", seconds=round(pause_s), failures=failures)
+                if self._await(pause_s) in _STOPPING:
+                    return
             try:
                 config = load(self._path)
                 code = self._poll(config)
@@ -114,12 +118,12 @@ class Daemon:
 
     def _poll(self, config: Config) -> int:
         ledger = Ledger(config.state, Disk())
-        etag = conditional(
-            ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
-        )
-        if etag is None:
-            return self._child()
         try:
+            etag = conditional(
+                ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
+            )
+            if etag is None:
+                return self._child()
             with contextlib.closing(config.origin.open()) as source, _interruptible():
                 new = ask(source, etag) is not None
         except AgentError as error:
@@ -133,9 +137,13 @@ class Daemon:
 
     def _child(self) -> int:
         """Run the update and return its exit code; a stop is passed on, and safe at any moment of it."""
-        pid = os.posix_spawn(
-            self._command[0], list(self._command), os.environ, setsigmask=(), setsigdef=_AWAITED
-        )
+        try:
+            pid = os.posix_spawn(
+                self._command[0], list(self._command), os.environ, setsigmask=(), setsigdef=_AWAITED
+            )
+        except OSError as error:  # no memory or no process left at the moment: no reason to end
+            log("failed", code="no-process", message=f"cannot start the update: {error.strerror}")
+            return _NETWORK_EXIT_CODE
         stopping = False
         while True:
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -145,9 +153,12 @@ class Daemon:
                 if stopping:
                     raise _Stop
                 return code if 0 <= code <= _NETWORK_EXIT_CODE else _NETWORK_EXIT_CODE
-            if self._await(self._slice_s, until_child=True) in _STOPPING:
+            found = self._await(self._slice_s, until_child=True)
+            if found in _STOPPING:
                 stopping = True
                 os.kill(pid, signal.SIGTERM)
+            elif found == signal.SIGHUP:
+                self._asked = True
 
     def _await(self, seconds: float, *, until_child: bool = False) -> int | None:
         """Wait for a signal that matters, feeding the watchdog; return it, or None when the time is up."""
@@ -164,8 +175,9 @@ class Daemon:
 
 
 def log(event: str, **facts: object) -> None:
-    """Write one JSON line to standard error."""
-    print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
+    """Write one JSON line to standard error, if it still takes any: a full disk or a lost reader ends nothing."""
+    with contextlib.suppress(OSError):
+        print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
 
 
 def _record(config: Config, poll: Poll) -> None:

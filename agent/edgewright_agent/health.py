@@ -14,6 +14,7 @@ import base64
 import contextlib
 import ctypes
 import json
+import math
 import os
 import selectors
 import signal
@@ -28,7 +29,15 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.runtime import Engine, EngineError, InferenceError, import_engine, load, read_json
+from edgewright_agent.runtime import (
+    Engine,
+    EngineError,
+    InferenceError,
+    import_engine,
+    load,
+    load_labels,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from edgewright_agent.runtime import Array, Arrays
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
 MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
 _PR_SET_PDEATHSIG = 1
+_PARENT = "EDGEWRIGHT_AGENT_PID"  # environment of the child
 
 
 @dataclass(frozen=True)
@@ -110,16 +120,24 @@ def _check_budget(evidence: Evidence, budget: Budget) -> None:
 
 def _run_child(command: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
     """Return exit code, output and complaints of a child; its whole process group is gone afterwards."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env=environment,
-        start_new_session=True,
-    )
+    environment = {
+        **os.environ,
+        "PYTHONSAFEPATH": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        _PARENT: str(os.getpid()),
+    }
+    try:
+        child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:  # no memory or no process left at the moment
+        raise EngineError("runtime-missing", f"the health check cannot be started: {error}") from error
     assert child.stdout and child.stderr  # noqa: S101  both are pipes
     deadline = time.monotonic() + timeout_s
     kept = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
@@ -165,6 +183,13 @@ class Golden:
     outputs: Arrays
     atol: float
     rtol: float
+
+    @property
+    def tells(self) -> bool:
+        """Whether a wrong model could fail: every output has values, the tolerances are numbers."""
+        values = [*self.inputs.values(), *self.outputs.values()]
+        finite = all(math.isfinite(tolerance) for tolerance in (self.atol, self.rtol))
+        return bool(self.inputs and self.outputs) and all(array.size for array in values) and finite
 
 
 def load_golden(path: Path) -> Golden:
@@ -214,10 +239,13 @@ def replay(folder: Path) -> Mapping[str, Any]:
     """
     engine_version = import_engine().__version__
     golden = load_golden(folder / FILE_GOLDEN)
+    if not golden.tells:
+        raise HealthError("health-crash", f"{FILE_GOLDEN} compares nothing: any model would pass")
     bare_bytes = peak_memory_bytes()
     started = time.perf_counter()
     engine = load(folder)
     load_ms = (time.perf_counter() - started) * 1000
+    load_labels(folder)  # an application opens them together with the model
     try:
         outputs = engine.infer(golden.inputs)
         inference_ms = _latency_ms(engine, golden)
@@ -287,6 +315,8 @@ def peak_memory_bytes() -> int:
 def main(arguments: list[str]) -> int:
     """Run the child: print one JSON object, return 0 for a healthy model, 2 otherwise."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+        return 2  # the agent died before that: nobody waits, and nobody would ever end this
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.errors import AgentError
 from edgewright_agent.health import array_of, load_golden
 from edgewright_agent.runtime import InputError, Session, open_model, read_json
 
@@ -55,9 +56,12 @@ def _golden_sample(session: Session, state: Path) -> Arrays:
 
 
 def _from_file(session: Session, path: Path) -> Arrays:
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except AgentError as error:  # the caller's file, not one of an artifact
+        raise InputError("bad-input", str(error)) from error
     dtypes = {port.name: port.dtype for port in session.inputs}
     try:
         return {name: array_of(value, dtypes.get(name, "float32")) for name, value in document.items()}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError("bad-input", f"{path}: {error}") from error

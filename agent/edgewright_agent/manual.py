@@ -20,8 +20,10 @@ def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot
 
     Raises:
         ConfigError: `no-model`, or `no-previous` when there is nothing to go back to.
-        StorageError: the target is `damaged`, or the record cannot be written; nothing has changed.
+        StorageError: the target is `damaged`; the record is (`state-damaged`) or cannot be written: nothing
+            has changed.
     """
+    ledger.require_whole()
     state = ledger.record.model(model)
     bad = state.active
     if bad is None:
@@ -50,8 +52,9 @@ def retry(ledger: Ledger, model: str) -> int:
 
     Raises:
         ConfigError: `nothing-to-retry`.
-        StorageError: the record cannot be written.
+        StorageError: the record is damaged (`state-damaged`) or cannot be written.
     """
+    ledger.require_whole()
     state = ledger.record.model(model)
     if not state.tombstones:
         raise ConfigError("nothing-to-retry", f"{model} has no tombstones here")

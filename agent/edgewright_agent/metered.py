@@ -16,7 +16,7 @@ from edgewright_agent.transport import Manifest, Source
 
 
 class Metered:
-    """Counts around any source. Headers, logins and redirects are not content; a source may count them itself."""
+    """Counts around any source. Headers, logins and redirects are not content."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -24,11 +24,8 @@ class Metered:
         self._bytes = 0
 
     def traffic(self) -> dict[str, int]:
-        """Return `requests` and `bytes_received`: the source's own figures where it has them."""
-        return {
-            "requests": getattr(self._source, "requests", self._requests),
-            "bytes_received": getattr(self._source, "bytes_received", self._bytes),
-        }
+        """Return `requests` and `bytes_received` since the source was opened."""
+        return {"requests": self._requests, "bytes_received": self._bytes}
 
     def manifest(
         self, repository: str, reference: str, *, limit: int = MAX_MANIFEST_BYTES, etag: str | None = None

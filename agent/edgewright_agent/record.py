@@ -182,11 +182,11 @@ class Ledger:
             lived = reading.exist or any(_entries(folder / name) for name in ("store", "current", "tuf"))
             self.record = Record(quarantined=lived)
 
-    def commit(self, record: Record) -> None:
-        """Make `record` the newest durable one; a no-op when nothing changed.
+    def require_whole(self) -> None:
+        """Refuse to go on from a quarantined record, which knows nothing.
 
         Raises:
-            StorageError: the record before still holds; `state-damaged` while quarantined.
+            StorageError: `state-damaged`.
         """
         if self.record.quarantined:
             raise StorageError(
@@ -194,6 +194,14 @@ class Ledger:
                 "both copies of the agent's record are damaged: what runs keeps running, nothing is "
                 "installed; check the disk, then run `edgewright-agent reanchor`",
             )
+
+    def commit(self, record: Record) -> None:
+        """Make `record` the newest durable one; a no-op when nothing changed.
+
+        Raises:
+            StorageError: the record before still holds; `state-damaged` while quarantined.
+        """
+        self.require_whole()
         if record != self.record:
             self._write(record)
 

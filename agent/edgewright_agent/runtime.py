@@ -133,7 +133,7 @@ class Session:
     def _load(self, target: str) -> _Loaded:
         # Through the target, not the link: the link may move between two files.
         folder = self._link.parent / target
-        return _Loaded(target, load(folder), _labels(folder / FILE_LABELS))
+        return _Loaded(target, load(folder), load_labels(folder))
 
 
 def open_model(name: str, state: str | Path = DEFAULT_STATE) -> Session:
@@ -243,11 +243,34 @@ def load(folder: Path) -> Engine:
 
     Raises:
         EngineError: `runtime-missing`, `runtime-version`.
-        HealthError: `health-crash` when the engine rejects the model.
+        HealthError: `health-crash` when the engine rejects the model, or its settings make no sense.
     """
     runtime = read_json(folder / FILE_RUNTIME)
+    try:
+        return _load(folder, runtime)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise HealthError("health-crash", f"{folder / FILE_RUNTIME} makes no sense: {what}") from error
+
+
+def load_labels(folder: Path) -> tuple[str, ...]:
+    """Return the class names of an artifact's last output; empty when it has none.
+
+    Raises:
+        AgentError: `damaged`.
+    """
+    path = folder / FILE_LABELS
+    if not path.exists():
+        return ()
+    labels = read_json(path).get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise AgentError("damaged", f"{path} is not a list of labels")
+    return tuple(labels)
+
+
+def _load(folder: Path, runtime: Mapping[str, Any]) -> Engine:
     engine = import_engine()
-    if not in_range(engine.__version__, runtime["versions"]):
+    if not in_range(engine.__version__, str(runtime["versions"])):
         raise EngineError(
             "runtime-version",
             f"the model needs onnxruntime {runtime['versions']}, this is {engine.__version__}",
@@ -293,7 +316,3 @@ def read_json(path: Path) -> dict[str, Any]:
 def _port(value: Any) -> Port:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return Port(value.name, DTYPES.get(value.type, value.type), shape)
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    return tuple(read_json(path)["labels"]) if path.exists() else ()

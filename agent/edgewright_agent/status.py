@@ -3,7 +3,8 @@
 >>> print(gather(config, ledger, store, utc_now()).text())   # doctest: +SKIP
 
 Device states:
-    ok       the last poll went well
+    ok       the last poll went well, and every model runs as assigned
+    degraded the last poll went well, but a model does not run as assigned: see its state
     stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
     failing  the last poll went wrong
     damaged  both record slots are: nothing is installed until `reanchor`
@@ -34,7 +35,7 @@ from edgewright_agent.record import Ledger, ModelState, Poll, Record, Slot, Tomb
 from edgewright_agent.report import short
 from edgewright_agent.store import Store
 
-_SETTLED = ("installed", "current")
+_SETTLED = ("installed", "current", "repaired")
 _GIVEN_UP = ("tombstoned", "manual-rollback")
 _HEADINGS = ("MODEL", "RUNNING", "VERSION", "SINCE", "PREVIOUS", "STATE", "REASON")
 
@@ -128,13 +129,14 @@ def gather(config: Config, ledger: Ledger, store: Store, now: datetime) -> Statu
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
     names = sorted({*record.models, *store.links()})
+    models = tuple(_model_status(name, record.model(name), store) for name in names)
     return Status(
         device=config.device.id,
         hardware_class=config.device.hardware_class,
         labels=dict(config.device.labels),
         source=config.origin.url,
-        state=_device_state(record, stale),
-        models=tuple(_model_status(name, record.model(name), store) for name in names),
+        state=_device_state(record, stale, models),
+        models=models,
         versions=dict(record.floor),
         expires=dict(record.expires),
         stale=stale,
@@ -145,14 +147,16 @@ def gather(config: Config, ledger: Ledger, store: Store, now: datetime) -> Statu
     )
 
 
-def _device_state(record: Record, stale: tuple[str, ...]) -> str:
+def _device_state(record: Record, stale: tuple[str, ...], models: tuple[ModelStatus, ...]) -> str:
     if record.quarantined:
         return "damaged"
     if stale:
         return "stale"
     if record.poll is None:
         return "new"
-    return "ok" if record.poll.code in ("ok", "not-modified") else "failing"
+    if record.poll.code not in ("ok", "not-modified"):
+        return "failing"
+    return "ok" if all(model.state == "running" for model in models) else "degraded"
 
 
 def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:

@@ -19,7 +19,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
-from edgewright_agent.contract import is_digest
+from edgewright_agent.contract import is_digest, is_name
 from edgewright_agent.errors import StorageError, TrustError
 from edgewright_agent.files import Disk, faults
 
@@ -148,7 +148,8 @@ class Store:
     def links(self) -> dict[str, str]:
         """Return every model that has a `current` link, and what it points at."""
         names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
-        return {name: digest for name in names if (digest := self.linked(name))}
+        # What a power cut left between making a link and renaming it has a name no model can have.
+        return {name: digest for name in names if is_name(name) and (digest := self.linked(name))}
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""

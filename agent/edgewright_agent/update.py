@@ -73,15 +73,16 @@ class Update:
         self.trials = Trials(ledger, store, check, config.budget, now)
 
     def run(self, *, force: bool = False) -> Report:
-        """Poll, and update what has changed. `force` asks for the whole update even if nothing has.
+        """Poll, and update what has changed.
+
+        `force` asks for the whole update even if nothing has, and reads what is active back from the disk.
 
         Raises:
             StorageError: the record cannot be written or is damaged (`state-damaged`).
             ConfigError: a trust anchor cannot be read.
         """
         fingerprint = self.config.fingerprint()
-        if self.ledger.record.quarantined:
-            self.ledger.commit(self.ledger.record)
+        self.ledger.require_whole()
         outcomes: tuple[Outcome, ...] = recover(self.trials)
         etag = None
         if not force and not outcomes:
@@ -92,7 +93,7 @@ class Update:
             if manifest is None:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = self._accept()
-            outcomes = self._update_all(desired, outcomes)
+            outcomes = self._update_all(desired, outcomes, reread=force)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
@@ -111,7 +112,9 @@ class Update:
         )
         return desired
 
-    def _update_all(self, desired: Desired, recovered: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    def _update_all(
+        self, desired: Desired, recovered: Sequence[Outcome], *, reread: bool
+    ) -> tuple[Outcome, ...]:
         device = self.config.device
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         self._collect([target.digest for target in targets.values()])
@@ -119,13 +122,24 @@ class Update:
         for model, target in sorted(targets.items()):
             try:
                 done[model] = self._update_one(desired, target, done.get(model))
+                if reread and done[model].code == "current":
+                    done[model] = self._reread(desired, target, done[model])
             except AgentError as error:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*done}):
-            done[model] = self._left_alone(desired, model)
+        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*targets}):
+            if self._withdraw_trial(model) or model not in done:
+                done[model] = self._left_alone(desired, model)
         return tuple(done[model] for model in sorted(done))
+
+    def _withdraw_trial(self, model: str) -> bool:
+        """End a trial that waits for its engine, or it would commit when that arrives; whether there was one."""
+        state = self.ledger.record.model(model)
+        if state.trial is None:
+            return False
+        self.ledger.commit(self.ledger.record.with_model(model, replace(state, trial=None)))
+        return True
 
     def _left_alone(self, desired: Desired, model: str) -> Outcome:
         """Return the outcome of a model that has nothing to run here; what is active keeps running."""
@@ -145,9 +159,7 @@ class Update:
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
-        if state.trial:
-            # Latest wins: whatever was on trial is not what this device should run any more.
-            self.ledger.commit(self.ledger.record.with_model(target.model, replace(state, trial=None)))
+        self._withdraw_trial(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
             if told:
@@ -164,6 +176,17 @@ class Update:
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
+        """Hash the active artifact as the disk has it; fetch it again when it is not what was signed."""
+        try:
+            self.store.verify(target.digest)
+        except StorageError as error:
+            artifact = self._manifest(desired, target, target.digest)
+            self.trust.verify(self.source, target.repository, target.digest, model=target.model)
+            self._obtain(artifact, target)
+            return replace(current, code="repaired", message=f"{error}; it has been fetched again")
+        return current
 
     def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
         """Fetch the manifest that the `targets` role signed and check that it is meant for this device."""

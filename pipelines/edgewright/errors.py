@@ -43,9 +43,9 @@ class GateError(EdgewrightError):
 
 
 class TrustError(EdgewrightError):
-    """A key, signature or metadata file is missing, wrong or out of date (exit code 2)."""
+    """A key, passphrase or metadata file is missing or wrong (exit code 3: no gate said anything)."""
 
-    exit_code = 2
+    exit_code = 3
 
 
 class NetworkError(EdgewrightError):

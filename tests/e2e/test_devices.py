@@ -191,6 +191,7 @@ def test_a_model_too_big_for_this_device_is_rolled_back_and_not_tried_again(
     done = built.agent(device, "once")
     assert done.returncode == 2
     assert "health-over-budget" in done.stdout + done.stderr
+    assert built.status(device)["state"] == "degraded"
     assert active(built, device) == before
     assert answers(built, device)
     again = built.agent(device, "once")

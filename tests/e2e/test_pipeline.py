@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,7 @@ MISTAKES = {
         "weights",
     ),
     "wrong sha256": (lambda j: j.edit(YAML, r'sha256: "?[0-9a-f]{4}', 'sha256: "beef'), 1, "sha256"),
-    "no keys": (lambda j: (j.fleet / ".edgewright/keys/signing.pub").unlink(), 2, "edgewright keys init"),
+    "no keys": (lambda j: (j.fleet / ".edgewright/keys/signing.pub").unlink(), 3, "edgewright keys init"),
     "registry down": (
         lambda j: j.edit("fleet.yaml", r"url: .*$", "url: http://127.0.0.1:9/x"),
         3,
@@ -180,3 +181,30 @@ def test_plan_as_json_names_every_step(built: Journey) -> None:
     assert document["version"] == 1
     assert len(document["steps"]) == 1 + 5 * 8 + 1
     assert {step["state"] for step in document["steps"]} == {"cached"}
+
+
+def test_a_model_without_a_checkpoint_is_trained_by_the_pipeline(tmp_path: Path) -> None:
+    journey = Journey.start(tmp_path)
+    file = journey.fleet / YAML
+    head, _, tail = file.read_text().partition("checkpoint:")
+    train = "train:\n  entry: train:fit\n  seed: 7\nclasses: [raspberry-pi-4]\n"
+    file.write_text(head + train + tail[tail.index("\nsignature:") :])
+    journey.edit(YAML, r"width: \d+", "width: 8")
+    assert journey.edgewright("keys", "init").returncode == 0
+    done = journey.edgewright("run")
+    assert "trained by train:fit" in done.stdout
+    assert (journey.layouts / MODEL / "index.json").exists(), done.stdout + done.stderr
+
+
+def test_a_registry_that_lost_everything_is_filled_again(built: Journey) -> None:
+    digest = built.digest()
+    shutil.rmtree(built.layouts)
+    done = built.edgewright("release")
+    assert done.returncode == 1
+    assert "edgewright run --republish" in done.stderr
+    assert built.edgewright("run", "--republish").returncode == 0
+    assert built.digest() == digest
+    done = built.edgewright("release")
+    assert done.returncode == 0, done.stderr
+    device = built.enroll("pump-7")
+    assert built.agent(device, "once").returncode == 0

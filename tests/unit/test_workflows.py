@@ -51,3 +51,16 @@ def test_secrets_reach_steps_through_the_environment_only() -> None:
         for job in _load(workflow)["jobs"].values():
             for step in job.get("steps", []):
                 assert "${{ secrets." not in step.get("run", "")
+
+
+def test_a_plan_knows_what_mains_results_were_made_of() -> None:
+    """The cause of a step is its difference to the last run's; a cache is found only under equal paths."""
+    kept = [
+        step["with"]["path"].split()
+        for workflow in WORKFLOWS
+        for job in _load(workflow)["jobs"].values()
+        for step in job.get("steps", [])
+        if "actions/cache" in step.get("uses", "")
+    ]
+    assert len(kept) == 3
+    assert all(paths == [".edgewright/cache", ".edgewright/state/steps.json"] for paths in kept)

@@ -14,7 +14,7 @@ import dagster as dg
 
 from edgewright.assets.automation import when_inputs_change
 from edgewright.assets.metadata import describe, references
-from edgewright.errors import EdgewrightError
+from edgewright.errors import BuildError, EdgewrightError
 from edgewright.plan.action import perform, prepare
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.history import History, explain
@@ -83,6 +83,11 @@ def make_asset(
             raise dg.Failure(
                 description=f"{error}" + (f"\n→ {error.hint}" if error.hint else ""), allow_retries=False
             ) from error
+        except Exception as error:
+            if watch:
+                said = f"{step} failed: {type(error).__name__}: {error}"
+                watch.failed(step, BuildError(said, hint="edgewright ui shows the run's log"))
+            raise
         if watch:
             watch.done(step, record, cause, seconds)
         yield dg.MaterializeResult(
@@ -103,9 +108,16 @@ def bring(workspace: Workspace, cache: Cache, step: StepId, tell: Any) -> tuple[
     """
     history = History(workspace.root)
     earlier = before(workspace, step)
-    records = resolve(workspace, cache, steps=earlier).records
-    missing = [need for need in upstream(step, classes_of(workspace, step.model)) if need not in records]
-    if missing and step.stage != "index":
+    plan = resolve(workspace, cache, steps=earlier)
+    records = plan.records
+    # An index is the version of what passed: a blocked lane stays out of it, one that is still to run does not.
+    done = {found.id for found in plan.steps if found.state == "blocked"} if step.stage == "index" else set()
+    missing = [
+        need
+        for need in upstream(step, classes_of(workspace, step.model))
+        if need not in records and need not in done
+    ]
+    if missing:
         raise EdgewrightError(
             f"{missing[0]} has not been built for the current specs, so {step} cannot be",
             hint="materialize it first, or let `edgewright run` choose",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewright.bench.plot import headroom_png
-from edgewright.bench.report import Check, Direction, GateReport
+from edgewright.bench.report import HEADINGS, Check, Direction, GateReport, table
 from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
@@ -53,7 +53,7 @@ def run(job: Job) -> Result:
             "artifact": report.artifact,
             "calibration": report.calibration,
             "failed": [check.name for check in report.failed],
-            "headroom": {check.name: check.headroom for check in report.checks},
+            "checks": [dict(zip(HEADINGS, row, strict=True)) for row in table(report)],
         }
     )
 

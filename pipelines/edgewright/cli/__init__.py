@@ -23,7 +23,7 @@ VERBS = {
     "run": "Build, gate, sign and publish what changed.",
     "schema": "Write JSON Schemas for editors.",
     "targets": "Fetch and list the processors that models are tried on.",
-    "train": "Train a model and write its checkpoint.",
+    "train": "Train a model and say what it is worth.",
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",
 }
@@ -50,7 +50,7 @@ class _Verbs(click.Group):
 @click.command(
     cls=_Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 ok · 1 wrong YAML or usage · 2 blocked by a gate or policy · 3 network or environment.",
+    epilog="Exit codes: 0 ok · 1 wrong YAML or usage · 2 blocked by a gate or policy · 3 keys, network, disk.",
 )
 @click.version_option(package_name="edgewright")
 def cli() -> None:

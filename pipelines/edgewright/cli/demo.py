@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 
 from edgewright.cli.options import root_option
-from edgewright.errors import EdgewrightError, EnvironmentFault
+from edgewright.errors import EdgewrightError, EnvironmentFault, SpecError
 
 DEVICES: Mapping[str, tuple[str, dict[str, str]]] = {
     "line-1-camera": ("jetson-vision-standard", {"line": "inspection"}),
@@ -31,6 +31,12 @@ DEVICES: Mapping[str, tuple[str, dict[str, str]]] = {
     "cart-3": ("medical-cart-cpu", {"line": "inspection"}),
 }
 _SECTIONS = 9
+_CAST = (
+    "models/digit-reader/model.yaml",
+    "models/vibration-monitor/model.yaml",
+    "hardware/intel-lowpower-detector.yaml",
+    *(f"hardware/{hardware_class}.yaml" for hardware_class, _ in DEVICES.values()),
+)
 
 
 class Unexpected(EdgewrightError):
@@ -114,6 +120,12 @@ class Stage:
 @click.option("--keep/--no-keep", default=True, help="Keep the folder afterwards, to look around.")
 def command(root: Path, keep: bool) -> None:
     """Show the whole path on this machine, from YAML to devices."""
+    missing = [name for name in _CAST if not (root / name).is_file()]
+    if missing:
+        raise SpecError(
+            f"the demo tells its story with Edgewright's own fleet; {missing[0]} is not here",
+            hint="run it in a checkout of Edgewright's repository",
+        )
     began = time.monotonic()
     folder = root / ".edgewright" / "demo"
     if folder.exists():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgewright.cli.options import root_option
-from edgewright.plan.settled import Settled
+from edgewright.plan.settled import Settled, fingerprint
 
 if TYPE_CHECKING:
     from edgewright.errors import EdgewrightError
@@ -21,21 +23,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @root_option
+@click.option(
+    "--republish", is_flag=True, help="Publish everything again: the registry lost it, or is another one."
+)
 @click.option("--json", "as_json_", is_flag=True, help="Print the resulting plan as JSON; no progress.")
-def command(root: Path, as_json_: bool) -> None:
+def command(root: Path, republish: bool, as_json_: bool) -> None:
     """Build, gate, sign and publish what changed.
 
     A lane that misses a limit is blocked; the others go on. Exit code 2 when any lane is blocked.
     """
-    settled = None if as_json_ else Settled.find(root)
+    settled = None if as_json_ or republish else Settled.find(root)
     if settled is not None:
         click.echo(settled.text)
-    exit_code = settled.exit_code if settled else _run(root, as_json_)
+    exit_code = settled.exit_code if settled else _run(root, as_json_, republish)
     if exit_code:
         raise SystemExit(exit_code)
 
 
-def _run(root: Path, as_json_: bool) -> int:
+def _run(root: Path, as_json_: bool, republish: bool) -> int:
     # imported here: a run with nothing to do never needs them
     from edgewright.errors import BuildError
     from edgewright.plan.cache import open_cache
@@ -43,13 +48,22 @@ def _run(root: Path, as_json_: bool) -> int:
     from edgewright.plan.resolve import resolve
     from edgewright.spec.load import load_fleet
 
+    began = fingerprint(root)
     workspace = load_fleet(root)
     cache, history = open_cache(workspace.root), History(workspace.root)
     plan = resolve(workspace, cache, history=history)
-    made = len(plan.to_run)
+    if republish:
+        for step, record in plan.records.items():
+            if step.stage in ("published", "index"):
+                cache.forget(record.key)
+        plan = resolve(workspace, cache, history=history)
+    made = 0
     if plan.to_run:
         watch = _Lines(len(plan.to_run), as_json_)
-        plan = _materialize(workspace, cache, history, plan, watch)
+        # models' own code may print; with --json, standard output belongs to the document
+        with contextlib.redirect_stdout(sys.stderr) if as_json_ else contextlib.nullcontext():
+            plan = _materialize(workspace, cache, history, plan, watch)
+        made = watch.count
         if watch.failures:
             click.echo(_text(workspace, plan, as_json_))
             raise watch.failures[0][1]
@@ -61,7 +75,7 @@ def _run(root: Path, as_json_: bool) -> int:
     click.echo(_text(workspace, plan, as_json_, made))
     if not as_json_:
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        settled.keep(root, [workspace.fleet.signing.public_key], _results(cache, plan))
+        settled.keep(root, began, [workspace.fleet.signing.public_key], _results(cache, plan))
     return exit_code
 
 
@@ -111,11 +125,11 @@ class _Lines:
     """Tells every step on one line."""
 
     def __init__(self, total: int, quiet: bool) -> None:
-        self._total, self._quiet, self._count = total, quiet, 0
+        self._total, self._quiet, self.count = total, quiet, 0
         self.failures: list[tuple[StepId, EdgewrightError]] = []
 
     def begin(self, step: StepId) -> None:
-        self._count += 1
+        self.count += 1
 
     def done(self, step: StepId, record: Record, cause: str, seconds: float) -> None:
         from edgewright.plan.render import headline
@@ -125,9 +139,10 @@ class _Lines:
 
     def failed(self, step: StepId, error: EdgewrightError) -> None:
         self.failures.append((step, error))
-        self._say(step, click.style("  failed", fg="red"))
+        said = str(error).partition("\n")[0]
+        self._say(step, f"{click.style('  failed', fg='red')}  {said}")
 
     def _say(self, step: StepId, text: str) -> None:
         if not self._quiet:
             place = " · ".join(part for part in (step.model, step.stage, step.hardware_class) if part)
-            click.echo(f"[{self._count:{len(str(self._total))}}/{self._total}] {place:57} {text}")
+            click.echo(f"[{self.count:{len(str(self._total))}}/{self._total}] {place:57} {text}")

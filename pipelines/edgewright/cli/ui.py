@@ -14,7 +14,9 @@ from edgewright.spec.load import load_fleet
 
 @click.command()
 @root_option
-@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Port on 127.0.0.1."
+)
 def command(root: Path, port: int) -> None:
     """Open the Dagster UI on this fleet at http://127.0.0.1:PORT (Ctrl-C stops it)."""
     from edgewright.assets.instance import prepare_home

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import BuildError
+from edgewright.errors import EnvironmentFault
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import StepId, classes_of
@@ -58,7 +58,9 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
         "tools": {name: tool_version(name) for name in stage.tools},
     }
     if stage.code:
-        parts["code"] = code_digests(workspace.root / "models" / step.model)
+        checkpoint = workspace.models[step.model].checkpoint
+        folder = workspace.root / "models" / step.model
+        parts["code"] = code_digests(folder, checkpoint.path if checkpoint else None)
     if stage.host:
         parts["host"] = host_name()
     key = hashlib.sha256(canonical_json({"stage": step.stage, **parts})).hexdigest()
@@ -75,20 +77,19 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
     stage = STAGES[step.stage]
     module, _, function = stage.entry.partition(":")
     run: Callable[[Job], Result] = getattr(importlib.import_module(module), function)
-    spec: dict[str, Any] = dict(action.parts["spec"])
-    if step.stage == "index":
-        spec["lanes"] = sorted(
-            {
-                name.partition(":")[2].partition("/")[0]
-                for name in action.inputs
-                if name.startswith("published:")
-            }
-        )
-        if not spec["lanes"]:
-            raise BuildError(f"{step.model}: every lane is blocked, so there is no version to publish")
     with cache.scratch() as scratch:
         out = Path(scratch)
         inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
-        result = run(Job(workspace.root, step.model, step.hardware_class, spec, inputs, out, progress))
+        job = Job(
+            workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, progress
+        )
+        try:
+            result = run(job)
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            raise EnvironmentFault(
+                f"{step} stopped: {error.strerror or error}{place}",
+                hint="free space or mend the permissions, and run the same command again; it continues",
+            ) from error
         outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         return cache.store(action.key, action.parts, outputs, dict(result.facts))

@@ -11,16 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgewright.errors import EnvironmentFault
+from edgewright.plan.note import write_whole
 from edgewright_agent.contract import canonical_json
 
 _CHUNK = 1 << 20
+_ABANDONED_S = 86400
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,23 @@ class Cache:
         """Return what the action gave, or None when it has not run or one of its files is gone."""
         try:
             entry = json.loads(self.entry(key).read_bytes())
-            record = Record(key, entry["parts"], entry["files"], entry["facts"])
-        except (FileNotFoundError, ValueError, KeyError):
+            record = Record(key, dict(entry["parts"]), dict(entry["files"]), dict(entry["facts"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        except OSError as error:
+            raise EnvironmentFault(
+                f"cannot read the cache in {self.folder}: {error.strerror or error}",
+                hint="set EDGEWRIGHT_CACHE to a folder that this user may read and write",
+            ) from error
         return record if all(self.path(digest).exists() for digest in record.files.values()) else None
 
     def entry(self, key: str) -> Path:
         """Return where the record of an action is (or would be)."""
         return self.folder / "actions" / f"{key}.json"
+
+    def forget(self, key: str) -> None:
+        """Drop the record of an action, so that it runs again; its files stay."""
+        self.entry(key).unlink(missing_ok=True)
 
     def path(self, digest: str) -> Path:
         """Return where the bytes with `digest` are (or would be)."""
@@ -92,7 +105,7 @@ class Cache:
         try:
             files = {name: self._adopt(path) for name, path in sorted(outputs.items())}
             entry = {"files": files, "facts": facts, "parts": parts}
-            self._write(self.entry(key), canonical_json(entry))
+            write_whole(self.entry(key), canonical_json(entry))
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the cache in {self.folder}: {error.strerror or error}",
@@ -113,25 +126,15 @@ class Cache:
             source.replace(target)
         return name
 
-    def _write(self, target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(target)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-
     def scratch(self) -> tempfile.TemporaryDirectory[str]:
         """Return an empty folder on the cache's own file system, so that outputs move in by rename."""
         try:
-            (self.folder / "scratch").mkdir(parents=True, exist_ok=True)
-            return tempfile.TemporaryDirectory(dir=self.folder / "scratch")
+            scratch = self.folder / "scratch"
+            scratch.mkdir(parents=True, exist_ok=True)
+            for left in scratch.iterdir():  # by a run that was killed; no stage takes a day
+                if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(left, ignore_errors=True)
+            return tempfile.TemporaryDirectory(dir=scratch)
         except OSError as error:
             raise EnvironmentFault(
                 f"cannot write the cache in {self.folder}: {error.strerror or error}",

@@ -20,7 +20,7 @@ def shown(value: float | None, unit: str) -> str:
         return _bytes(value)
     if unit == "ratio":
         return f"{100 * value:.2f} %"
-    return f"{value:.3g} {unit}" if abs(value) < 1000 else f"{value:,.0f} {unit}"
+    return f"{value:.3g} {unit}" if abs(value) < 999.5 else f"{value:,.0f} {unit}"
 
 
 def _bytes(value: float) -> str:

@@ -7,8 +7,6 @@ that key was made of. Losing it costs explanations, never correctness.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,11 @@ from typing import Any
 from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
+from edgewright.plan.note import write_note
+from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
 from edgewright.spec.load import Workspace
+
+_READ_THE_SHEET = ("optimized", "benchmarked")  # stages whose slice holds keys of the hardware sheet
 
 
 class History:
@@ -25,9 +27,10 @@ class History:
     def __init__(self, root: Path) -> None:
         self._path = root / ".edgewright" / "state" / "steps.json"
         try:
-            self._keys: dict[str, str] = json.loads(self._path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            self._keys = {}
+            noted = json.loads(self._path.read_bytes())
+        except (OSError, ValueError):
+            noted = None
+        self._keys: dict[str, str] = noted if isinstance(noted, dict) else {}
 
     def parts(self, step: StepId, cache: Cache) -> Mapping[str, Any] | None:
         """Return what `step` was last made of, or None when it never ran (or its record is gone)."""
@@ -36,26 +39,26 @@ class History:
         return record.parts if record else None
 
     def remember(self, records: Mapping[StepId, Record]) -> None:
-        """Note the keys of results at hand; written only when something changed."""
+        """Note the keys of results at hand; written only when something changed.
+
+        Raises:
+            EnvironmentFault: the note cannot be written; the old one stays.
+        """
         keys = {**self._keys, **{str(step): record.key for step, record in records.items()}}
         if keys == self._keys:
             return
         self._keys = keys
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "w") as stream:
-            json.dump(keys, stream, indent=0, sort_keys=True)
-        Path(part).replace(self._path)
+        write_note(self._path, json.dumps(keys, indent=0, sort_keys=True).encode())
 
 
 def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> str:
     """Return what differs between an action and its predecessor, most telling cause first."""
     after = action.parts
     causes = [
-        f"{_place(workspace, action.step, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
+        f"{_place(workspace, action, path)}{_dotted(path)}: {_brief(old)} → {_brief(new)}"
         for path, old, new in _differences(before.get("spec", {}), after["spec"])
     ]
-    causes += [f"code {name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
+    causes += [f"{name} changed" for name in _changed(before.get("code", {}), after.get("code", {}))]
     causes += [
         f"{name} {old or 'absent'} → {new or 'absent'}"
         for name, old, new in _pairs(before.get("tools", {}), after["tools"])
@@ -100,21 +103,43 @@ def _dotted(path: tuple[str, ...]) -> str:
 def _brief(value: Any) -> str:
     if value is None:
         return "absent"
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    # On one line: a cause is a cell of a table.
+    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
     return text if len(text) <= 40 else f"{text[:37]}…"
 
 
-def _place(workspace: Workspace, step: StepId, path: tuple[str, ...]) -> str:
+def line_of(workspace: Workspace, source: str) -> str:
+    """Return `file:line` of a limit named as `file#dotted.path`.
+
+    Reports carry the path, not the line, so that a comment added above a limit changes no digest.
+    """
+    file, _, path = source.partition("#")
+    keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
+    return workspace.line(file, keys) or source
+
+
+def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
     """Return `file:line ` of the YAML a slice's path came from, or nothing when it is not one line of YAML."""
+    step = action.step
+    source = action.parts["spec"].get("sources", {}).get(_check_of(path))
+    if source is not None:  # a limit: the sheet's own, or the model's for this class
+        return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
-    candidates = [(hardware, path), (hardware, ("cpu", *path)), (model, path), ("fleet.yaml", path)]
+    candidates = [(model, path), ("fleet.yaml", path)]
     if path[:1] == ("recipes",):
         candidates.insert(0, (model, ("optimization", *path)))
+    if step.stage in _READ_THE_SHEET:  # both files have a description, for one
+        candidates = [(hardware, path), (hardware, ("cpu", *path)), *candidates]
     for file, location in candidates:
-        if (file.startswith("hardware/") and step.hardware_class is None) or not location:
-            continue
-        line = workspace.line(file, location)
+        line = workspace.line(file, location) if location else None
         if line is not None:
             return f"{line} "
     return ""
+
+
+def _check_of(path: tuple[str, ...]) -> str | None:
+    """Return the gate check whose limit stands at `path` of the gate's slice."""
+    places = {("limits", *below): check for check, below in LIMIT_PATHS.items()}
+    places |= {("metric", *below): check for check, below in METRIC_PATHS.items()}
+    return places.get(path)

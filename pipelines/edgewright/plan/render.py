@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,7 +55,11 @@ def table(head: Row, body: list[Row]) -> str:
 
 def conclusion(plan: Plan, made: int = 0) -> str:
     """Return one sentence that says what the plan comes to, after a run in which `made` steps were due."""
-    held = {(step.id.model, step.id.hardware_class) for step in plan.steps if step.state == "blocked"}
+    held = {
+        (step.id.model, step.id.hardware_class)
+        for step in plan.steps
+        if step.state == "blocked" and step.id.hardware_class is not None
+    }
     lanes_to_run = {
         (step.id.model, step.id.hardware_class) for step in plan.to_run if step.id.hardware_class is not None
     }
@@ -76,11 +81,17 @@ def markdown(workspace: Workspace, plan: Plan) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {model} | {name} | {todo} | {why} |"
+        f"| {model} | {name} | {todo} | {_plain(why)} |"
         for model, name, todo, why in rows(workspace, plan)
         if todo != "up to date"
     ]
     return "\n".join(lines if plan.to_run or len(lines) > 6 else lines[:3])
+
+
+def _plain(text: str) -> str:
+    """Return `text` so that Markdown shows it as it is: a cause may quote any words of the YAML."""
+    # A zero-width space keeps a word from calling somebody (@name) or linking to an issue (#12).
+    return re.sub(r"[@#]", "\\g<0>\u200b", re.sub(r"[\\`*_\[\]<>|~]", r"\\\g<0>", text))
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from edgewright.plan.action import Action, prepare
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.figures import shown
-from edgewright.plan.history import History, explain
+from edgewright.plan.history import History, explain, line_of
 from edgewright.plan.lane import Lane, StepId, classes_of, lanes
 from edgewright.plan.stage import LANE_STAGES, upstream
 from edgewright.spec.load import Workspace
@@ -158,13 +158,3 @@ def gate_reason(workspace: Workspace, cache: Cache, records: dict[StepId, Record
         f" ({line_of(workspace, check['source'])})"
         for check in failed
     )
-
-
-def line_of(workspace: Workspace, source: str) -> str:
-    """Return `file:line` of a limit named as `file#dotted.path`.
-
-    Reports carry the path, not the line, so that a comment added above a limit changes no digest.
-    """
-    file, _, path = source.partition("#")
-    keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
-    return workspace.line(file, keys) or source

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewright.plan.tree import files_below
+
 _NOTE = Path(".edgewright") / "state" / "settled.json"
 
 
@@ -37,33 +39,39 @@ class Settled:
                 Path(path).exists() for path in note["results"]
             )
             return cls(note["text"], note["exitCode"]) if holds else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def keep(self, root: Path, reads: Iterable[str], results: Iterable[Path]) -> None:
-        """Note this answer.
+    def keep(self, root: Path, began: str, reads: Iterable[str], results: Iterable[Path]) -> None:
+        """Note this answer, unless something it rests on has changed since the specs were read.
 
         Args:
             root: The fleet's repository.
+            began: What `fingerprint(root)` was before the specs were read.
             reads: Files outside `hardware/` and `models/` that the plan depends on, relative to `root`.
             results: Files of the cache that must stay for the answer to hold.
+
+        Raises:
+            EnvironmentFault: the note cannot be written.
         """
         names = sorted(reads)
+        # In this order: an edit after the first comparison changes what the note is compared with next time.
+        now = fingerprint(root, names)
+        if fingerprint(root) != began:
+            return
         note = {
-            "fingerprint": fingerprint(root, names),
+            "fingerprint": now,
             "reads": names,
             "results": sorted(map(str, results)),
             "text": self.text,
             "exitCode": self.exit_code,
         }
-        target = root / _NOTE
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(note))
-        part.replace(target)
+        from edgewright.plan.note import write_note  # a run that only finds a note does not pay for it
+
+        write_note(root / _NOTE, json.dumps(note).encode())
 
 
-def fingerprint(root: Path, reads: Iterable[str]) -> str:
+def fingerprint(root: Path, reads: Iterable[str] = ()) -> str:
     """Return a digest over everything a plan depends on.
 
     That is the specs, the code and weights beside them, the named files, the installed tools, this program and
@@ -85,7 +93,8 @@ def fingerprint(root: Path, reads: Iterable[str]) -> str:
         for entry in os.scandir(sysconfig.get_path(kind))
         if entry.name.endswith(".dist-info")
     )
-    digest.update("\0".join([*installed, os.environ.get("EDGEWRIGHT_CACHE", "")]).encode())
+    cores = str(len(os.sched_getaffinity(0)))
+    digest.update("\0".join([*installed, cores, os.environ.get("EDGEWRIGHT_CACHE", "")]).encode())
     return digest.hexdigest()
 
 
@@ -93,23 +102,20 @@ def _content(path: Path) -> bytes:
     if path.name == "cpuinfo":  # clocks change from one moment to the next, the processor does not
         lines = path.read_bytes().splitlines() if path.exists() else []
         return b"".join(line for line in lines if line.startswith((b"model name", b"Model")))
-    if path.suffix in (".py", ".yaml", ".pub"):
-        return path.read_bytes()
-    state = path.stat()  # weights and data can be large: size and time of change tell enough for a note
+    try:
+        if path.suffix in (".py", ".yaml", ".pub") and path.is_file():
+            return path.read_bytes()
+        state = path.stat()  # weights and data can be large: size and time of change tell enough for a note
+    except OSError as error:  # a link to nowhere, for example: that it cannot be read is all there is to know
+        return f"unreadable: {error.errno}".encode()
     return f"{state.st_size} {state.st_mtime_ns}".encode()
 
 
 def _spec_files(root: Path) -> Iterator[Path]:
     yield root / "fleet.yaml"
     for folder in ("hardware", "models"):
-        yield from _below(root / folder)
+        yield from files_below(root / folder)
 
 
 def _program_files() -> Iterator[Path]:
-    return (path for path in _below(Path(__file__).parents[1]) if path.suffix == ".py")
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for base, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name != "__pycache__")
-        yield from (Path(base) / name for name in sorted(files))
+    return (path for path in files_below(Path(__file__).parents[1]) if path.suffix == ".py")

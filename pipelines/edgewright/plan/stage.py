@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
+from edgewright.plan.tree import files_below
 from edgewright.spec.limits import effective_limits, effective_metric, effective_optimization, limit_sources
 from edgewright.spec.load import Workspace
 
@@ -34,7 +36,7 @@ class Stage:
         needs: Earlier stages whose files it reads.
         reads: Returns the spec slice it sees.
         tools: Distributions whose versions are part of the action key.
-        code: Whether it imports the Python beside `model.yaml`.
+        code: Whether it runs the Python beside `model.yaml`, which may read any file there.
         host: Whether its figures belong to the machine that made them.
     """
 
@@ -217,20 +219,35 @@ def tool_version(distribution: str) -> str:
 
 @functools.cache
 def host_name() -> str:
-    """Return what identifies this machine's speed: its processor's own name, as Linux tells it."""
+    """Return what identifies this machine's speed: its processor's own name, and how many cores we may use."""
+    cores = len(os.sched_getaffinity(0))
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
+                return f"{line.partition(':')[2].strip()}, {cores} cores"
     except OSError:
         pass
-    return "unknown processor"
+    return f"unknown processor, {cores} cores"
 
 
-def code_digests(folder: Path) -> dict[str, str]:
-    """Return file name → sha256 of every Python file beside a model's YAML."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*.py"))
-        if "__pycache__" not in path.parts
-    }
+def code_digests(folder: Path, checkpoint: str | None) -> dict[str, str]:
+    """Return file name → sha256 of everything that a model's own Python may read: all files beside its YAML.
+
+    The YAML itself is left out (a stage reads a slice of it), so are the checkpoint (its digest is in that slice)
+    and documents. Links are followed: code and data that models share are often linked into each of them.
+    """
+    found = {}
+    for path in files_below(folder):
+        name = path.relative_to(folder).as_posix()
+        if name in ("model.yaml", checkpoint) or path.suffix in (".md", ".pyc") or not path.is_file():
+            continue
+        state = path.stat()
+        found[name] = _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: Path, *_state: int) -> str:
+    # Remembered while the file keeps its size, time and place: one run asks for every stage of every lane.
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

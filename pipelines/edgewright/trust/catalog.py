@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import replace
 
 from tuf.api.metadata import TargetFile
 
@@ -98,13 +97,6 @@ def to_targets(catalog: Catalog) -> dict[str, TargetFile]:
             hashes = {"sha256": entry.digest.removeprefix("sha256:")}
             targets[path] = TargetFile(entry.size, hashes, path, {"custom": custom})
     return targets
-
-
-def new_candidates(before: Catalog, after: Catalog) -> Iterable[tuple[LaneKey, Candidate]]:
-    """Yield what `after` offers and `before` did not, whatever its sequence."""
-    for lane, entries in after.items():
-        known = {replace(entry, sequence=0) for entry in before.get(lane, ())}
-        yield from ((lane, entry) for entry in entries if replace(entry, sequence=0) not in known)
 
 
 def _sequence(candidate: Candidate) -> int:

@@ -29,6 +29,7 @@ from edgewright.trust.signing_key import (
 )
 from edgewright_agent.contract import ROLE_ROLLOUT
 
+MAX_PASSPHRASE_BYTES = 1023
 SIGNING = "signing"
 PURPOSES: Mapping[str, str] = {
     SIGNING: "signs artifacts and gate reports; devices and cosign pin it",
@@ -145,6 +146,10 @@ def _write_pair(folder: Path, name: str, passphrase: str | None) -> None:
     )
     lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
+        if len(passphrase.encode()) > MAX_PASSPHRASE_BYTES:
+            raise TrustError(
+                f"the passphrase is longer than {MAX_PASSPHRASE_BYTES} bytes, the most PKCS #8 tools take"
+            )
         lock = serialization.BestAvailableEncryption(passphrase.encode())
     pem = serialization.Encoding.PEM
     write_file(

@@ -11,7 +11,7 @@ that fails half-way is completed by the next call: what devices see changes with
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,7 @@ def release(
     open_repository = open_registry(spec, workspace.root)
     registry = open_repository(TUF_REPOSITORY)
     folder = MetadataFolder(workspace.root / fleet.trust.metadata)
-    with locked(folder.folder / ".lock"):
+    with locked(folder.folder.with_name(f"{folder.folder.name}.lock")):
         current = folder.read()
         require_ours(registry, current)
 
@@ -127,7 +127,6 @@ def release(
         after = catalogs.add_published(before, published)
         if not after:
             raise GateError("nothing is published yet, so there is nothing to release", hint="edgewright run")
-        _require_pushed(open_repository, before, after)
         old: dict[str, Any] = {"sequence": 0, "groups": []}
         if current is not None:
             old = json.loads(current.assignment)
@@ -141,7 +140,9 @@ def release(
             blocked=blocked or {},
         )
         assignment = _next_assignment(old, fleet.name, groups)
-        kept = catalogs.prune(after, set(digests(groups).values()))
+        promised = set(digests(groups).values())
+        _require_pushed(open_repository, after, promised)
+        kept = catalogs.prune(after, promised)
 
         authority = _authority(workspace, moment)
         staged = advance(
@@ -197,14 +198,19 @@ def _next_assignment(old: Mapping[str, Any], fleet: str, groups: list[dict[str, 
     }
 
 
-def _require_pushed(open_repository: OpenRepository, before: Catalog, after: Catalog) -> None:
-    """Check that what is about to be promised exists and is what it is said to be."""
-    for (model, name), entry in catalogs.new_candidates(before, after):
+def _require_pushed(open_repository: OpenRepository, catalog: Catalog, promised: Set[str]) -> None:
+    """Check that whatever devices will be told to run is in this registry, and is what it is said to be."""
+    wanted = (
+        (lane, entry) for lane, entries in catalog.items() for entry in entries if entry.digest in promised
+    )
+    for (model, name), entry in wanted:
         registry = open_repository(entry.repository)
         body = registry.get_manifest(entry.digest)
         if body is None or len(body) != entry.size:
             raise BuildError(
-                f"{registry.address(entry.digest)} is not in the registry", hint="edgewright run"
+                f"{registry.address(entry.digest)} ({model} {entry.model_version} for {name}) is not in the registry",
+                hint="`edgewright run --republish` publishes the current builds again; copy older ones that groups"
+                " pin or keep from a mirror or a backup",
             )
         annotations = json.loads(body).get("annotations", {})
         said = tuple(annotations.get(key) for key in (ANNOTATION_MODEL, ANNOTATION_CLASS, ANNOTATION_VERSION))

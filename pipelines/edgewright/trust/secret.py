@@ -50,6 +50,11 @@ def read_line(reference: str, root: Path, *, what: str) -> str:
     """Return a one-line secret (user name, password, passphrase) without its trailing line end.
 
     Raises:
-        TrustError: as for `read_secret`.
+        TrustError: as for `read_secret`, or it is no text.
     """
-    return read_secret(reference, root, what=what).decode().rstrip("\r\n")
+    secret = read_secret(reference, root, what=what)
+    try:
+        return secret.decode().rstrip("\r\n")
+    except UnicodeDecodeError:  # not chained: the exception holds the secret's bytes
+        pass
+    raise TrustError(f"{what} is not UTF-8 text", hint=f"look at {reference}: is it the file you mean?")

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from edgewright.cli.train import command
-from edgewright.errors import SpecError
+from edgewright.errors import EnvironmentFault, SpecError
 from edgewright.spec.problem import InvalidSpec
 from unit.build.tiny import Repository
 
@@ -95,3 +98,36 @@ def test_a_broken_yaml_is_shown_with_its_place(repository: Repository, model: Pa
     model.write_text((MODEL % ("0" * 64)).replace("license:", "licence:"))
     with pytest.raises(InvalidSpec, match=r"models/tiny/model\.yaml:4:1"):
         ran(repository, "tiny")
+
+
+@pytest.mark.parametrize(
+    "path", ["../../fleet.yaml", "../other/weights.safetensors", "/tmp/weights.safetensors"]
+)
+def test_weights_are_never_written_outside_the_models_folder(
+    repository: Repository, model: Path, path: str
+) -> None:
+    model.write_text((MODEL % ("0" * 64)).replace("path: weights.safetensors", f"path: {path}"))
+    with pytest.raises(SpecError, match="leaves the model's folder"):
+        ran(repository, "tiny", "--write")
+    assert (repository.root / "fleet.yaml").read_text() == "version: 1\n"
+
+
+def test_a_disk_that_fills_up_leaves_the_old_weights_and_their_digest(
+    repository: Repository, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository.folder / "weights.safetensors").write_bytes(b"the shipped ones")
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentFault, match="no space left"):
+        ran(repository, "tiny", "--write")
+    assert (repository.folder / "weights.safetensors").read_bytes() == b"the shipped ones"
+    assert model.read_text() == MODEL % ("0" * 64)
+
+
+@pytest.mark.parametrize("seed", ["-1", "99999999999999999999"])
+def test_a_seed_no_generator_takes_is_a_usage_error(repository: Repository, model: Path, seed: str) -> None:
+    with pytest.raises(click.UsageError, match="not in the range"):
+        ran(repository, "tiny", "--seed", seed)

@@ -68,3 +68,17 @@ def test_a_full_disk_is_one_clear_error_and_leaves_no_record(tmp_path: Path) -> 
     assert "EnvironmentFault: cannot write the cache" in done.stderr.splitlines()[-1]
     assert not list((tmp_path / "cache" / "actions").iterdir())
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"parts": {}, "files": [1], "facts": {}}'])
+def test_a_damaged_record_is_made_again(tmp_path: Path, text: str) -> None:
+    cache = Cache(tmp_path / "cache")
+    stored(cache, tmp_path / "out")
+    cache.entry("k" * 64).write_text(text)
+    assert cache.record("k" * 64) is None
+
+
+def test_a_cache_that_is_no_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="cannot read the cache"):
+        Cache(tmp_path / "file").record("0" * 64)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,59 @@ def test_before_lists_every_step_that_is_needed_and_no_other(fleet: Path) -> Non
         f"digit-reader/exported/{PI}",
         f"digit-reader/optimized/{PI}",
     ]
+
+
+def test_a_data_file_beside_a_model_is_part_of_what_its_code_reads(fleet: Path) -> None:
+    cache = filled(fleet)
+    (fleet / "models" / "digit-reader" / "extra.csv").write_text("1,2\n")
+    steps = {step.id for step in resolve(load_fleet(fleet), cache).to_run}
+    assert {step.model for step in steps} == {"digit-reader"}
+    assert StepId("evaluated", "digit-reader", PI) in steps
+
+
+def test_a_readme_beside_a_model_is_not(fleet: Path) -> None:
+    cache = filled(fleet)
+    (fleet / "models" / "digit-reader" / "README.md").write_text("Words.\n")
+    assert resolve(load_fleet(fleet), cache).to_run == ()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3"])
+def test_a_damaged_history_costs_explanations_and_nothing_else(fleet: Path, text: str) -> None:
+    state = fleet / ".edgewright" / "state" / "steps.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(text)
+    cache = Cache(fleet / "cache")
+    history = History(fleet)
+    assert all(step.cause for step in resolve(load_fleet(fleet), cache, history=history).to_run)
+    history.remember(resolve(load_fleet(fleet), filled(fleet)).records)
+    assert StepId("gated", "digit-reader", PI) in {
+        step for step in resolve(load_fleet(fleet), cache).records if History(fleet).parts(step, cache)
+    }
+
+
+def test_code_that_models_share_through_a_link_is_part_of_what_they_read(fleet: Path) -> None:
+    shared = fleet / "shared"
+    shared.mkdir()
+    (shared / "filters.py").write_text("CUTOFF = 1\n")
+    (fleet / "models" / "digit-reader" / "shared").symlink_to(shared)
+    cache = filled(fleet)
+    (shared / "filters.py").write_text("CUTOFF = 2\n")
+    to_run = {step.id for step in resolve(load_fleet(fleet), cache).to_run}
+    assert StepId("evaluated", "digit-reader", PI) in to_run
+
+
+def test_a_large_data_file_is_read_once_however_many_lanes_there_are(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = fleet / "models" / "digit-reader" / "samples.bin"
+    data.write_bytes(b"0" * 1000)
+    opened: list[str] = []
+    really = Path.open
+
+    def watched(path: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(path.name)
+        return really(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", watched)
+    filled(fleet)
+    assert opened.count("samples.bin") == 1

@@ -453,3 +453,9 @@ def test_a_valid_fleet_is_read_without_the_modules_that_only_mistakes_need(repos
         check=True,
     )
     assert ran.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("lifetime", ["10ms", "9000000d"])
+def test_metadata_lives_between_a_second_and_ten_years(repository: Repository, lifetime: str) -> None:
+    repository.append("fleet.yaml", f"trust:\n  expiry:\n    timestamp: {lifetime}\n")
+    assert "timestamp metadata lives between a second and ten years; write 7d" in only(repository)

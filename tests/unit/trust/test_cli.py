@@ -44,7 +44,7 @@ def test_keys_init_twice_fails_and_changes_nothing(root: Path) -> None:
     run("init", "--root", root)
     before = (root / ".edgewright/keys/root.key").read_bytes()
     result = run("init", "--root", root)
-    assert isinstance(result.exception, EdgewrightError) and result.exception.exit_code == 2
+    assert isinstance(result.exception, EdgewrightError) and result.exception.exit_code == 3
     assert (root / ".edgewright/keys/root.key").read_bytes() == before
 
 

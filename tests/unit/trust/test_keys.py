@@ -10,6 +10,7 @@ import pytest
 from edgewright.errors import EnvironmentFault, TrustError
 from edgewright.trust import keys
 from edgewright.trust.keys import PURPOSES, ROLES, create_keys, describe_keys, load_role_signer
+from edgewright.trust.secret import read_line
 from edgewright.trust.signing_key import load_signing_key
 
 
@@ -117,3 +118,10 @@ def test_two_halves_that_do_not_belong_together_are_refused(folder: Path) -> Non
     create_keys(folder)
     with pytest.raises(TrustError, match=r"does not belong to root\.pub"):
         load_signing_key({**SIGNING, "publicKey": "root.pub"}, folder)
+
+
+def test_a_passphrase_that_is_no_text_is_one_sentence_without_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "pw").write_bytes(b"hunter2\xff")
+    with pytest.raises(TrustError, match="the passphrase is not UTF-8 text") as caught:
+        read_line("file:pw", tmp_path, what="the passphrase")
+    assert caught.value.__context__ is None

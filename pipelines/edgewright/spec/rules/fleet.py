@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgewright.spec.fleet import Fleet
+from edgewright.spec.fleet import Expiry, Fleet
 from edgewright.spec.problem import did_you_mean
 from edgewright.spec.rules import Context, Finding, repeated, rule
+
+_SHORTEST_S = 1
+_LONGEST_S = 10 * 365 * 86400
 
 
 @rule(Fleet, "groups")
@@ -28,6 +31,16 @@ def group_models_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
                 yield Finding(("groups", index, "models", place, "model"), message, hint)
         for place, _first, name in repeated(slot.model for slot in group.models):
             yield Finding(("groups", index, "models", place, "model"), f"'{name}' is here twice")
+
+
+@rule(Fleet, "trust")
+def metadata_lives_a_sensible_time(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """Metadata that is born expired helps nobody, and a lifetime beyond a decade is no lifetime."""
+    for role in Expiry.model_fields:
+        seconds = getattr(fleet.trust.expiry, role)
+        if not _SHORTEST_S <= seconds <= _LONGEST_S:
+            message = f"{role} metadata lives between a second and ten years"
+            yield Finding(("trust", "expiry", role), message, "write 7d, for example")
 
 
 @rule(Fleet, "groups")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright_agent.cli import main
 from edgewright_agent.errors import HealthError
@@ -57,6 +59,13 @@ def test_wrong_usage_is_exit_code_1(words: list[str], capsys: pytest.CaptureFixt
     assert "usage:" in capsys.readouterr().err
 
 
+def provision(folder: Path) -> None:
+    (folder / "root.json").write_text("root.json")
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "signing.pub").write_bytes(pem)
+
+
 def init(folder: Path, *more: str) -> int:
     return main(
         [
@@ -71,8 +80,7 @@ def init(folder: Path, *more: str) -> int:
 def test_init_writes_a_configuration_that_works_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("root.json", "signing.pub"):
-        (tmp_path / name).write_text(name)
+    provision(tmp_path)
     assert init(tmp_path, "--interval-s", "60", "--reserve-bytes", "1000") == 0
     monkeypatch.chdir("/")
     assert main(["status", "--config", str(tmp_path / "etc" / "agent.json"), "--json"]) == 0
@@ -85,8 +93,16 @@ def test_init_writes_a_configuration_that_works_from_anywhere(
 def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 1
     assert "trust.root: cannot read" in capsys.readouterr().err
-    for name in ("root.json", "signing.pub"):
-        (tmp_path / name).write_text(name)
+    provision(tmp_path)
+    for more, message in (
+        (("--source", "ftp://registry.example"), "is none of https://HOST"),
+        (("--source", "https://bob:s3cret@registry.example"), "must not carry a password"),
+        (("--source", "https://registry.example", "--ca-file", "/nowhere.pem"), "bad-ca-file"),
+        (("--source", "https://registry.example", "--password-file", "/nowhere"), "credential: cannot read"),
+        (("--key", str(tmp_path / "root.json")), "not a PEM public key"),
+    ):
+        assert init(tmp_path, *more) == 1
+        assert message in capsys.readouterr().err
     assert init(tmp_path) == 0
     assert init(tmp_path) == 1
     assert "--force" in capsys.readouterr().err
@@ -141,10 +157,38 @@ def test_a_broken_configuration_is_exit_code_1(tmp_path: Path, capsys: pytest.Ca
     assert "edgewright-agent: bad-config:" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("lost", ["password", "signing.pub"])
+def test_a_credential_or_anchor_that_is_gone_is_in_the_status(
+    bench: Bench, lost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"usernameFile": "user", "passwordFile": "password"}
+    bench.document["source"] = {"url": "http://127.0.0.1:9/acme", **files}
+    for name in files.values():
+        (bench.folder / name).write_text("pi-7")
+    write_config(bench)
+    (bench.folder / lost).unlink()
+    assert agent(bench, "once") == 1
+    capsys.readouterr()
+    assert agent(bench, "status", "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert (status["state"], status["poll"]["code"]) == ("failing", "bad-config")
+    assert lost in status["poll"]["message"]
+
+
 def test_a_second_agent_is_told_that_one_is_at_work(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     with exclusive(bench.state / "lock"):
         assert agent(bench, "once") == 3
     assert "busy" in capsys.readouterr().err
+
+
+def test_an_output_that_takes_no_more_is_exit_code_3_without_a_traceback(bench: Bench) -> None:
+    command = [*AGENT, "status", "--config", str(bench.folder / "agent.json")]
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ran.returncode, ran.stderr.splitlines()) == (
+        3,
+        ["edgewright-agent: io-error: [Errno 28] No space left on device"],
+    )
 
 
 def test_status_needs_no_lock(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +232,11 @@ def test_infer_answers_a_golden_sample_or_a_file(bench: Bench, capsys: pytest.Ca
     file.write_text(json.dumps({"image": [[1, 2]]}))
     assert agent(bench, "infer", MODEL, "--input", str(file)) == 1
     assert "the model takes [any, 4]" in capsys.readouterr().err
+    for content in ('{"image": [[1' + "0" * 400 + "]]}", '{"image": {}}', "["):
+        file.write_text(content)
+        assert agent(bench, "infer", MODEL, "--input", str(file)) == 1
+        assert "bad-input" in capsys.readouterr().err
+    assert agent(bench, "infer", MODEL, "--input", "/nowhere.json") == 1
     assert agent(bench, "infer", "nothing") == 1
 
 

@@ -95,6 +95,12 @@ def test_what_is_no_configuration_at_all_is_told(document: object) -> None:
     assert complaint(document)
 
 
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    text = complaint({**MINIMAL, "source": {"url": "https://bob:s3cret@registry.example/acme"}})
+    assert "source.url must not carry a password" in text
+    assert "s3cret" not in text
+
+
 def test_relative_sources_and_files_move_with_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "agent.json").write_text(json.dumps({**MINIMAL, "source": {"url": "oci:registry"}}))
     config = load(tmp_path / "agent.json")

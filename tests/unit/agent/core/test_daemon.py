@@ -83,14 +83,16 @@ def test_two_agents_never_work_on_one_state(tmp_path: Path) -> None:
 class Running:
     """A real `edgewright-agent run` whose child is a script that writes down that it ran."""
 
-    def __init__(self, bench: Bench, url: str, exit_code: int = 0, nap: str = "pass") -> None:
+    def __init__(
+        self, bench: Bench, url: str, exit_code: int = 0, nap: str = "pass", interpreter: str = sys.executable
+    ) -> None:
         self.bench = bench
         bench.document["source"]["url"] = url
         self.config = bench.folder / "agent.json"
         self.config.write_text(json.dumps(bench.document))
         program = (
             "import sys; from pathlib import Path; from edgewright_agent.daemon import Daemon\n"
-            f"child = (sys.executable, '-c', {f'import time; {nap}; raise SystemExit({exit_code})'!r})\n"
+            f"child = ({interpreter!r}, '-c', {f'import time; {nap}; raise SystemExit({exit_code})'!r})\n"
             "raise SystemExit(Daemon(Path(sys.argv[1]), command=child).run())"
         )
         self.process = subprocess.Popen(
@@ -201,6 +203,56 @@ def test_a_broken_configuration_does_not_stop_a_running_daemon(
     running.until("sleep")
 
 
+def test_a_sighup_during_a_poll_asks_for_another_one(tmp_path: Path, daemons: list[Running]) -> None:
+    runs, may_end = tmp_path / "child-runs", tmp_path / "child-may-end"
+    os.mkfifo(runs)
+    os.mkfifo(may_end)
+    nap = f"open({str(runs)!r}, 'w').close(); open({str(may_end)!r}).close()"
+    daemons.append(running := Running(Bench(tmp_path), "http://127.0.0.1:9/acme", nap=nap))
+    runs.open().close()  # returns once the child has opened its end
+    running.signal(signal.SIGHUP)
+    may_end.open("w").close()
+    running.until("update")
+    runs.open().close()
+    may_end.open("w").close()
+    running.until("update")
+    running.until("sleep")
+
+
+def test_no_more_processes_and_a_full_log_do_not_end_it(tmp_path: Path, daemons: list[Running]) -> None:
+    bench = Bench(tmp_path)
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", interpreter="/nowhere/python"))
+    assert running.until("failed")["code"] == "no-process"
+    assert running.until("sleep")["failures"] == 1
+    running.signal(signal.SIGTERM)
+    assert running.process.wait() == 0
+    program = "from edgewright_agent.daemon import log; log('start'); log('stop')"
+    with Path("/dev/full").open("w") as full:
+        subprocess.run([sys.executable, "-c", program], stderr=full, check=True)
+
+
+def test_a_password_that_is_no_text_and_a_lost_key_do_not_end_it(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench = Bench(tmp_path)
+    bench.document["source"].update(usernameFile="user", passwordFile="password")
+    (tmp_path / "user").write_text("pi-7")
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    settled(bench, "http://127.0.0.1:9/acme")
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme"))
+    running.until("sleep")
+    running.signal(signal.SIGHUP)
+    failed = running.until("failed")
+    assert (failed["code"], "is not UTF-8 text" in failed["message"]) == ("bad-config", True)
+    running.until("sleep")
+    bench.config.trust.keys[0].unlink()
+    running.signal(signal.SIGHUP)
+    running.until("failed")
+    poll = bench.ledger.record.poll
+    assert poll
+    assert "signing.pub" in poll.message
+
+
 def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: list[Running]) -> None:
     bench = Bench(tmp_path)
     daemons.append(running := Running(bench, "http://127.0.0.1:9/acme"))
@@ -214,6 +266,20 @@ def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path, daemons: l
     )
     assert second.returncode == 3
     assert "busy" in second.stderr
+
+
+def test_no_module_is_taken_from_the_directory_it_was_started_in(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    (tmp_path / "agent.json").write_text(json.dumps(bench.document))
+    (tmp_path / "random.py").write_text("raise SystemExit('a stranger runs')")
+    run = "import sys; from edgewright_agent.cli import main; sys.path.remove(''); main(sys.argv[1:])"
+    command = [sys.executable, "-c", run, "run", "--config", "agent.json"]
+    with exclusive(bench.state / "daemon.lock"):  # so that it ends by itself
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr.partition(" at work")[0]) == (
+        3,
+        "edgewright-agent: busy: another agent is",
+    )
 
 
 def test_the_idle_process_carries_no_argparse_and_what_it_puts_off_still_works() -> None:

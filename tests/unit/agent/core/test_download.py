@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,6 @@ from edgewright_agent.download import MAX_RECONNECTS, fetch
 from edgewright_agent.errors import StorageError, TransportError
 from edgewright_agent.files import Calls, Disk, Free
 from edgewright_agent.metered import Metered
-from edgewright_agent.transport import Source
 from unit.agent.core.workbench import Shelf
 
 DATA = bytes(range(256)) * 400
@@ -153,12 +151,7 @@ def test_a_disk_that_fills_up_gives_its_space_back(shelf: Shelf, tmp_path: Path)
 
 
 def test_what_a_source_gives_is_counted(shelf: Shelf, tmp_path: Path) -> None:
-    class Uncounted:
-        """The shelf without its own counters."""
-
-        blob = shelf.blob
-
-    metered = Metered(cast("Source", Uncounted()))
+    metered = Metered(shelf)
     shelf.cut_after = 50_000
     fetch(metered, "digit-reader", LAYER, tmp_path, Disk(), reserve_bytes=0)
     assert metered.traffic() == {"requests": 2, "bytes_received": len(DATA)}

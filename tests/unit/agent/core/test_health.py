@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +79,7 @@ def test_a_model_that_is_no_model_crashes(tmp_path: Path) -> None:
     assert "rejects the model" in str(error)
 
 
-@pytest.mark.parametrize("file", ["runtime.json", "golden.json"])
+@pytest.mark.parametrize("file", ["runtime.json", "golden.json", "labels.json"])
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
 def test_unreadable_files_of_a_signed_artifact_are_the_models_fault(
     tmp_path: Path, file: str, content: bytes
@@ -83,6 +87,32 @@ def test_unreadable_files_of_a_signed_artifact_are_the_models_fault(
     folder = onnx_artifact.write(tmp_path / "m")
     (folder / file).write_bytes(content)
     assert verdict(folder).code == "health-crash"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outputs": {}},
+        {"inputs": {}},
+        {"outputs": {"scores": onnx_artifact.encoded(np.zeros((0, 3), np.float32))}},
+        {"atol": float("inf")},
+        {"rtol": float("nan")},
+    ],
+)
+def test_golden_samples_that_any_model_would_pass_are_the_models_fault(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    golden = json.loads((folder / "golden.json").read_bytes())
+    (folder / "golden.json").write_text(json.dumps({**golden, **change}))
+    assert (error := verdict(folder)).code == "health-crash"
+    assert "any model would pass" in str(error)
+
+
+def test_a_check_that_cannot_be_started_is_not_the_models_fault() -> None:
+    with pytest.raises(EngineError) as failed:
+        check(Path("/"), timeout_s=60, budget=Budget(), command=("/nowhere/python",))
+    assert (failed.value.code, failed.value.exit_code) == ("runtime-missing", 3)
 
 
 def test_an_engine_out_of_range_is_not_the_models_fault(tmp_path: Path) -> None:
@@ -145,6 +175,15 @@ def test_a_hang_ends_at_the_deadline_and_takes_its_children_along(tmp_path: Path
     if pid_file.exists():
         stat = Path(f"/proc/{pid_file.read_text()}/stat")
         assert not stat.exists() or stat.read_text().rpartition(") ")[2][0] in "ZX"
+
+
+def test_a_check_whose_agent_has_died_before_it_began_ends_by_itself(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m")
+    command = [sys.executable, "-m", "edgewright_agent.health", str(folder)]
+    for parent, answers in ((os.getpid(), True), (os.getppid(), False)):
+        environment = {**os.environ, "EDGEWRIGHT_AGENT_PID": str(parent)}
+        ran = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert (ran.returncode == 0, bool(ran.stdout)) == (answers, answers)
 
 
 def test_endless_output_is_neither_kept_nor_waited_for() -> None:

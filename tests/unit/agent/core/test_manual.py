@@ -78,6 +78,12 @@ def test_reanchoring_begins_a_new_record_from_what_runs(bench: Bench) -> None:
     for slot in ("state.0", "state.1"):
         (bench.state / slot).write_bytes(b"junk")
     assert (status(bench).state, model(bench).version) == ("damaged", "2.0.0")
+    for by_hand in (
+        lambda: rollback(bench.ledger, bench.store, MODEL, now=NOW),
+        lambda: retry(bench.ledger, MODEL),
+    ):
+        with pytest.raises(StorageError, match="both copies of the agent's record are damaged"):
+            by_hand()
     assert reanchor(bench.ledger, bench.store, now=NOW) == {MODEL: "2.0.0"}
     assert bench.codes() == ["current"]
     assert bench.running() == "2.0.0"
@@ -93,6 +99,12 @@ def test_status_names_what_runs_not_what_was_downloaded(bench: Bench) -> None:
     assert found.reason
     assert found.reason.startswith("runtime-missing (3.0.0)")
     assert bench.store.intact(three.digest)
+
+
+def test_a_link_that_a_power_cut_left_half_made_is_no_model(bench: Bench) -> None:
+    (bench.state / "current" / f".{MODEL}.new").symlink_to(f"../store/{TWO.digest.removeprefix('sha256:')}")
+    assert model(bench).name == MODEL
+    assert list(bench.store.links()) == [MODEL]
 
 
 def test_status_of_a_new_device(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewright_agent.errors import ConfigError
+from edgewright_agent.errors import AgentError, ConfigError
 from edgewright_agent.files import Disk
 from edgewright_agent.runtime import InputError, open_model
 from edgewright_agent.store import Store
@@ -55,6 +55,20 @@ def test_a_model_that_cannot_be_loaded_is_not_swapped_in(state: Path) -> None:
     for _ in range(2):
         np.testing.assert_allclose(model.run({"image": PIXELS})["scores"], scores(PIXELS), atol=1e-5)
     assert model.digest == ONE
+
+
+@pytest.mark.parametrize("file", ["runtime.json", "labels.json"])
+@pytest.mark.parametrize("content", [b"{}", b'{"labels": "zero", "versions": 1}'])
+def test_a_model_whose_settings_or_labels_make_no_sense_is_not_swapped_in(
+    state: Path, file: str, content: bytes
+) -> None:
+    model = open_model("digit-reader", state)
+    (state / "store" / ("2" * 64) / file).write_bytes(content)
+    make_current(state, TWO)
+    assert model.run({"image": PIXELS})["scores"].shape == (8, 3)
+    assert (model.digest, model.labels) == (ONE, tuple(LABELS))
+    with pytest.raises(AgentError):
+        open_model("digit-reader", state)
 
 
 def test_a_model_in_use_survives_the_removal_of_its_files(state: Path) -> None:

@@ -85,6 +85,17 @@ def test_an_etag_does_not_answer_for_more_than_it_was_given_for(running: Bench, 
     assert running.once(force=why == "forced").poll.code == "ok"
 
 
+def test_force_reads_the_active_model_back_and_fetches_it_again_when_it_changed(running: Bench) -> None:
+    file = running.state / "current" / MODEL / "model.onnx"
+    good = file.read_bytes()
+    file.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    report = running.once(force=True)
+    assert [(outcome.code, outcome.exit_code) for outcome in report.outcomes] == [("repaired", 0)]
+    assert "differs from the signed manifest" in report.outcomes[0].message
+    assert file.read_bytes() == good
+    assert [outcome.code for outcome in running.once(force=True).outcomes] == ["current"]
+
+
 def test_a_source_that_says_not_modified_for_ever_does_not_freeze_the_device(running: Bench) -> None:
     running.now = NOW + timedelta(days=8)
     running.trust.refusal = TrustError("expired-metadata", "timestamp expired")
@@ -326,6 +337,22 @@ def test_a_newer_assignment_replaces_a_trial_that_waits(running: Bench) -> None:
     running.publish(make_artifact("3.0.0"))
     assert running.codes() == ["installed"]
     assert running.running() == "3.0.0"
+
+
+@pytest.mark.parametrize("how", ["unassigned", "not-offered"])
+def test_a_trial_that_waits_is_withdrawn_with_its_assignment(running: Bench, how: str) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = EngineError("runtime-version", "too old")
+    running.once()
+    entry = {"repository": MODEL, "modelVersion": "3.0.0", "artifacts": {}}
+    models = {MODEL: entry} if how == "not-offered" else {}
+    running.assign([{"name": "all", "selector": {"matchLabels": {}}, "models": models}])
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [(how, 0)]
+    running.doctor.verdicts.clear()
+    assert running.once().poll.code == "not-modified"
+    assert running.running() == "1.0.0"
+    assert not running.store.path(TWO.digest).exists()
 
 
 def test_one_models_failure_does_not_stop_the_others(bench: Bench) -> None:
