@@ -21,8 +21,10 @@ from edgewright.bench.target.emulator import Target, ask
 from edgewright.bench.target.probe import MARK_IMPORTED, MARK_INFERENCE, MARK_INFERRED, MARK_LOADED
 from edgewright.errors import BuildError
 
-INFERENCES = 3
-WARM_UP = 1  # the first inference also allocates and packs
+# Model size (bytes) → inferences before counting, inferences counted. The first inference also allocates and packs, and
+# on a busy machine ONNX Runtime notices that time passes, which shifts the next few by some hundred instructions; from
+# the sixth on they repeat exactly. In a large model a hundred instructions are nothing, and an inference takes seconds.
+ROUNDS_BY_SIZE = ((1_000_000, 6, 6), (16_000_000, 3, 3), (None, 1, 2))
 TIMEOUT_S = 900.0
 _EXIT = "exit"
 
@@ -55,8 +57,8 @@ class Counts:
 
     Attributes:
         load: From the imported engine to a session that can run.
-        per_inference: The cheapest of the inferences after the first.
-        inferences: Instructions of each inference, the first included.
+        per_inference: The cheapest of the inferences that were counted.
+        inferences: Instructions of each inference, those before counting included.
         target: Where they were counted, as the target calls itself.
     """
 
@@ -96,7 +98,7 @@ def count(
     golden: Mapping[str, Any],
     *,
     plugin: Path,
-    inferences: int = INFERENCES,
+    inferences: int | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Counts:
     """Load a model on an emulated processor, infer, and count.
@@ -107,19 +109,20 @@ def count(
         runtime: `runtime.json`.
         golden: `golden.json`; its inputs are fed one at a time.
         plugin: From `build`.
-        inferences: Counted inferences; the cheapest is the model's own.
+        inferences: How many are counted, after one that is not; by the size of the model when None.
         timeout_s: For the whole process.
 
     Raises:
         BuildError: the model fails there (says how), or the guest had more than one thread.
     """
+    warm_up, counted = rounds(model.stat().st_size) if inferences is None else (1, inferences)
     request = {
-        "model": str(model),
+        "model": str(model.absolute()),
         "providers": ["CPUExecutionProvider"],
         "arena": runtime["arena"],
         "graphOptimization": runtime["graphOptimization"],
         "inputs": golden["inputs"],
-        "inferences": WARM_UP + inferences,
+        "inferences": warm_up + counted,
     }
     with tempfile.TemporaryDirectory(prefix="edgewright-counts-") as scratch:
         spans = Path(scratch, "spans.jsonl")
@@ -132,7 +135,16 @@ def count(
             lines = spans.read_text().splitlines()
         except OSError as error:
             raise BuildError(f"counting on {target.label}: the plugin wrote nothing") from error
-    return from_spans([read_span(line) for line in lines], target=target.label)
+    return from_spans([read_span(line) for line in lines], target=target.label, warm_up=warm_up)
+
+
+def rounds(size_bytes: int) -> tuple[int, int]:
+    """Return how many inferences come before counting and how many are counted, for a model of this size."""
+    return next(
+        (warm_up, counted)
+        for limit, warm_up, counted in ROUNDS_BY_SIZE
+        if limit is None or size_bytes <= limit
+    )
 
 
 def read_span(line: str) -> Span:
@@ -149,12 +161,13 @@ def read_span(line: str) -> Span:
     )
 
 
-def from_spans(spans: Sequence[Span], *, target: str) -> Counts:
+def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1) -> Counts:
     """Return the counts of one process.
 
     Args:
         spans: In the order they were written.
         target: Label.
+        warm_up: Inferences that are told but not counted.
 
     Raises:
         BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
@@ -172,7 +185,7 @@ def from_spans(spans: Sequence[Span], *, target: str) -> Counts:
     inferred = [span.counts for span in spans if span.mark == MARK_INFERRED]
     return Counts(
         load=loaded,
-        per_inference=cheapest(inferred[WARM_UP:] or inferred),
+        per_inference=cheapest(inferred[warm_up:] or inferred),
         inferences=tuple(span.instructions for span in inferred),
         target=target,
     )

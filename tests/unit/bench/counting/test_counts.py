@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edgewright.bench.counting.counts import from_spans, read_span
+from edgewright.bench.counting.counts import from_spans, read_span, rounds
 from edgewright.errors import BuildError
 
 IMPORTED, LOADED, INFERENCE, INFERRED = 1, 2, 3, 4
@@ -45,6 +45,18 @@ def test_the_first_inference_is_told_but_not_taken_for_the_cost() -> None:
     counts = from_spans([read_span(text) for text in process(200, 300, 310)], target="")
     assert counts.inferences == (200, 300, 310)
     assert counts.per_inference.instructions == 300
+
+
+def test_inferences_before_counting_are_as_many_as_asked_for() -> None:
+    spans = [read_span(text) for text in process(900, 100, 200, 300)]
+    assert from_spans(spans, target="", warm_up=3).per_inference.instructions == 300
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "expected"), [(1, (6, 6)), (1_000_000, (6, 6)), (1_000_001, (3, 3)), (10**9, (1, 2))]
+)
+def test_a_large_model_is_run_less_often(size_bytes: int, expected: tuple[int, int]) -> None:
+    assert rounds(size_bytes) == expected
 
 
 def test_a_single_inference_is_better_than_none() -> None:
