@@ -124,7 +124,7 @@ class Functional:
             "verdict": self.verdict,
             "failure": self.failure,
             "message": self.message,
-            "worst": None if self.worst is None else float(f"{self.worst:.3g}"),
+            "worst": _three_digits(self.worst),
             "accuracy": self.accuracy,
             "referenceAccuracy": self.reference_accuracy,
             "agreement": self.agreement,
@@ -232,7 +232,7 @@ def difference(outputs: Arrays, golden: Mapping[str, Any]) -> tuple[float, bool]
             return float("inf"), False
         if wanted.size:
             apart = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-            worst = max(worst, float(np.nan_to_num(apart, nan=np.inf).max()))
+            worst = max(worst, float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max()))
         agrees &= bool(np.allclose(got, wanted, atol=golden["atol"], rtol=golden["rtol"]))
     return worst, agrees
 
@@ -313,3 +313,8 @@ def _scores(scores: np.ndarray, sample: Sample) -> dict[str, Any]:
 
 def _share(right: np.ndarray | Sequence[bool]) -> float:
     return int(np.count_nonzero(right)) / len(right)
+
+
+def _three_digits(value: float | None) -> float | None:
+    """Round to what every run agrees on; JSON has no word for infinity."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.3g}")

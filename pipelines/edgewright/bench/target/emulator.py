@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgewright.bench.target.process import Completed, execute
+from edgewright.bench.target.process import Completed, LimitKind, MemoryLimit, execute
 from edgewright.bench.target.processor import Core, check_cpu, choose, lacking, lay_out, parse_cpus
 from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect
 from edgewright.errors import BuildError, EnvironmentFault
@@ -109,8 +109,17 @@ class Target:
                 work,
                 self.environment,
                 timeout_s=timeout_s,
-                memory_limit_bytes=memory_limit_bytes,
+                limit=None
+                if memory_limit_bytes is None
+                else MemoryLimit(memory_limit_bytes, self.limit_kind),
             )
+
+    @property
+    def limit_kind(self) -> LimitKind:
+        """How its memory can be limited."""
+        if not self.emulated:
+            return "data"
+        return "resident" if USERLANDS[self.core.userland].arch == "armv7" else "address-space"
 
     def _start(self, root: Path, plugin: Path | None, plugin_options: str) -> list[str]:
         if self.installed is None:
@@ -273,12 +282,19 @@ def ask(
         with contextlib.suppress(OSError, ValueError):
             answer = json.loads(reply.read_bytes())
     answer["notes"] = [*target.notes, *ended.notes]
-    if ended.timed_out:
+    if ended.over_limit:
+        answer |= {"failure": "out-of-memory", "message": "stopped when it held more"}
+    elif ended.timed_out:
         answer |= {"failure": "timed-out", "message": f"no answer within {timeout_s:g} s"}
     elif "failure" not in answer and (ended.returncode != 0 or "engine" not in answer):
         kind = "out-of-memory" if limited and ended.returncode < 0 else "crashed"
         said = [line for line in ended.stderr.splitlines() if line.strip()][-2:]
         answer |= {"failure": kind, "message": "; ".join([f"the probe {ended.ending}", *said])}
+    if memory_limit_bytes is not None and "failure" not in answer:
+        # What is watched can be over for an instant unseen, but not forgotten: peaks are told.
+        peaks = [peak for peak in answer["peakBytes"].values() if peak]
+        if target.limit_kind == "resident" and peaks and max(peaks) - min(peaks) > memory_limit_bytes:
+            answer |= {"failure": "out-of-memory", "message": "it held more"}
     if answer.get("failure") == "out-of-memory" and limited:
         answer["message"] += f" (limit {memory_limit_bytes} bytes over the bare engine)"
     return answer
