@@ -203,7 +203,7 @@ def _band(figure: Banded) -> str:
 
 def _judged(workspace: Workspace, item: Check) -> str:
     from edgewright.plan.figures import shown
-    from edgewright.plan.resolve import line_of
+    from edgewright.plan.history import line_of
 
     relation = "≤" if item.direction == "max" else "≥"
     left = "" if item.headroom is None else f", {item.headroom:.0%} left"
