@@ -14,6 +14,7 @@ import click
 from edgewright.errors import EdgewrightError
 
 VERBS = {
+    "bench": "Try a built model on its class's emulated processor.",
     "demo": "Show the whole path on this machine, from YAML to devices.",
     "explain": "Explain a field of the YAML.",
     "keys": "Make and show the keys of this fleet.",
@@ -21,6 +22,7 @@ VERBS = {
     "release": "Write the signed desired state that devices follow.",
     "run": "Build, gate, sign and publish what changed.",
     "schema": "Write JSON Schemas for editors.",
+    "targets": "Fetch and list the processors that models are tried on.",
     "train": "Train a model and say what it is worth.",
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",

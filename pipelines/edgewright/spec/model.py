@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
-from edgewright.spec.quantity import Bytes, Milliseconds
+from edgewright.spec.quantity import Bytes, Milliseconds, Quantity
 
 Entry = Annotated[
     str,
@@ -121,6 +122,50 @@ class Golden(Spec):
     """Relative tolerance of an output."""
 
 
+# A thousand requests a second for ten minutes is what a simulation can still play through in about a second.
+PerSecond = Annotated[
+    float,
+    Quantity(
+        "a rate",
+        {"/h": (1, 3600), "/m": (1, 60), "/s": (1, 1)},
+        "/s",
+        ("20/s", "6/m"),
+        maximum=1000,
+        near={"hz": "/s", "fps": "/s", "/min": "/m", "/sec": "/s", "/hour": "/h"},
+    ),
+]
+"""How often something happens; read as times per second."""
+
+
+class Workload(Spec):
+    """What the application asks of the model, for the simulation of queueing and heat."""
+
+    arrival: Literal["periodic", "poisson", "burst"]
+    """`periodic`: like a clock; `poisson`: independent of each other; `burst`: groups that come independently."""
+    rate: PerSecond
+    """Inferences asked for, on average."""
+    queue: int = Field(ge=0, le=100_000)
+    """How many may wait besides the one being served; whatever comes on top is dropped."""
+    burst: int | None = Field(default=None, ge=2, le=10_000)
+    """How many come at once, with `arrival: burst` only."""
+
+    @model_validator(mode="after")
+    def _bursts_have_a_size(self) -> Workload:
+        """Check that exactly a burst has a size.
+
+        Raises:
+            PydanticCustomError: says which key is missing or has no effect.
+        """
+        if (self.arrival == "burst") == (self.burst is None):
+            message = (
+                "'burst' is missing: how many come at once"
+                if self.burst is None
+                else f"'burst' has no effect with {self.arrival}"
+            )
+            raise PydanticCustomError("contradiction", "{message}", {"message": message})
+        return self
+
+
 class LatencyOverride(Spec):
     """Narrower latency limits."""
 
@@ -194,6 +239,8 @@ class Model(Document):
     """Recipes to try."""
     golden: Golden = Field(default_factory=Golden)
     """Golden inference."""
+    workload: Workload | None = None
+    """What the application asks for; absent: queueing is not simulated."""
     classes: tuple[Name, ...] | None = None
     """Hardware classes to build for; absent: all."""
     overrides: tuple[Override, ...] = ()

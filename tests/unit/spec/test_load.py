@@ -134,6 +134,26 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
             "}",
             "21:21: qemu-user needs a CPU model; add 'cpu', for example cortex-a72",
         ),
+        (
+            ", cpu: cortex-a72}",
+            ", cpu: cortex-a72, calibration: measured, calibratedOn: today}",
+            "21:62: 'measured' without figures; add cyclesPerInstruction",
+        ),
+        (
+            ", cpu: cortex-a72}",
+            ", cpu: cortex-a72, calibration: measured, cyclesPerInstruction: {fp32: 1.3, int8: 1.6}}",
+            "21:62: 'measured' does not say where and when; add calibratedOn",
+        ),
+        (
+            ", cpu: cortex-a72}",
+            ", cpu: cortex-a72, threadSpeedup: 2.5}",
+            "21:64: more than the threads that run (runtime.threads: 2)",
+        ),
+        (
+            ", cpu: cortex-a72}",
+            ", cpu: cortex-a72, cyclesPerInstruction: {fp32: 0, int8: 1}}",
+            "21:78: must be more than 0.0, not the number 0",
+        ),
         ("maxBackoff: 6h", "maxBackoff: 6m", "23:37: shorter than the interval (15m)"),
         (
             "throttleAt: 80C",

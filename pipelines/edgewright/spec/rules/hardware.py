@@ -132,6 +132,23 @@ def emulation_can_be_done(hardware: HardwareClass, context: Context) -> Iterator
         )
 
 
+@rule(HardwareClass, "emulation", "runtime")
+def calibration_has_its_figures(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A word that narrows the error band needs the figures and the place it speaks for."""
+    emulation, threads = hardware.emulation, hardware.runtime.threads
+    if emulation.calibration == "measured":
+        if emulation.cycles_per_instruction is None:
+            yield Finding(
+                ("emulation", "calibration"), "'measured' without figures", "add cyclesPerInstruction"
+            )
+        if emulation.calibrated_on is None:
+            message = "'measured' does not say where and when"
+            yield Finding(("emulation", "calibration"), message, "add calibratedOn")
+    if emulation.thread_speedup is not None and emulation.thread_speedup > threads:
+        message = f"more than the threads that run (runtime.threads: {threads})"
+        yield Finding(("emulation", "threadSpeedup"), message)
+
+
 @rule(HardwareClass, "precisions")
 def precisions_are_distinct(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
     """A list of different things."""

@@ -1,0 +1,130 @@
+/*
+ * Counts the instructions a guest executes, in the spans between marks.
+ *
+ *     qemu-aarch64 -plugin counting.so,out=spans.jsonl program
+ *
+ * The guest sets a mark by any system call whose first argument is 0x5A00 to 0x5AFF; a call that fails for such an
+ * argument, such as getpriority(0x5A00 | n, 0), changes nothing. Each mark, and the end of the program, writes one
+ * line: what ran since the mark before.
+ *
+ *     {"mark":1,"threads":1,"instructions":90,"loads":20,…}
+ *     {"mark":"exit","threads":1,"instructions":12,"loads":3,…}
+ *
+ * On other processors than AArch64 there is only the total.
+ *
+ * A block's counts are added in the translated code itself when the block starts, which costs little. Those
+ * additions are not atomic: with more than one thread the counts are wrong, so every line tells how many threads
+ * there have been.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "aarch64.h"
+#include "qemu_plugin_api.h"
+
+#define MARKS 0x5A00u /* the byte below it is the number of the mark */
+
+enum { INSTRUCTIONS = KINDS, LOAD_BYTES, STORE_BYTES, COUNTERS };
+
+static const char *const NAMES[COUNTERS] = {
+    [LOADS] = "loads",
+    [STORES] = "stores",
+    [BRANCHES] = "branches",
+    [SIMD_FMA] = "simdFma",
+    [SIMD_FP] = "simdFp",
+    [SIMD_DOT] = "simdDot",
+    [SIMD_INT] = "simdInt",
+    [SCALAR] = "scalar",
+    [INSTRUCTIONS] = "instructions",
+    [LOAD_BYTES] = "loadBytes",
+    [STORE_BYTES] = "storeBytes",
+};
+
+PLUGIN_EXPORT int qemu_plugin_version = 1;
+
+static uint64_t counters[COUNTERS]; /* since the start of the program */
+static uint64_t marked[COUNTERS];   /* the same, at the last mark */
+static unsigned threads;
+static bool kinds_known;
+static FILE *out;
+
+static void write_span(const char *mark)
+{
+    fprintf(out, "{\"mark\":%s,\"threads\":%u", mark, threads);
+    for (int i = 0; i < COUNTERS; i++)
+        if (kinds_known || i == INSTRUCTIONS)
+            fprintf(out, ",\"%s\":%" PRIu64, NAMES[i], counters[i] - marked[i]);
+    fprintf(out, "}\n");
+    fflush(out); /* a guest may be killed */
+    memcpy(marked, counters, sizeof counters);
+}
+
+static void on_thread(qemu_plugin_id_t id, unsigned int vcpu)
+{
+    (void)id, (void)vcpu;
+    threads++;
+}
+
+static void on_block(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
+{
+    (void)id;
+    uint64_t in_block[COUNTERS] = {[INSTRUCTIONS] = qemu_plugin_tb_n_insns(block)};
+    for (size_t i = 0; kinds_known && i < in_block[INSTRUCTIONS]; i++) {
+        uint32_t word;
+        memcpy(&word, qemu_plugin_insn_data(qemu_plugin_tb_get_insn(block, i)), sizeof word);
+        struct sorted sorted = sort_aarch64(word);
+        in_block[sorted.kind]++;
+        in_block[sorted.kind == STORES ? STORE_BYTES : LOAD_BYTES] += sorted.bytes;
+    }
+    for (int i = 0; i < COUNTERS; i++)
+        if (in_block[i])
+            qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &counters[i],
+                                                     in_block[i]);
+}
+
+static void on_syscall(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1, uint64_t a2,
+                       uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
+{
+    (void)id, (void)vcpu, (void)number;
+    (void)a2, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
+    if ((a1 & ~(uint64_t)0xff) == MARKS) {
+        char mark[8];
+        snprintf(mark, sizeof mark, "%u", (unsigned)(a1 & 0xff));
+        write_span(mark);
+    }
+}
+
+static void on_end(qemu_plugin_id_t id, void *data)
+{
+    (void)id, (void)data;
+    write_span("\"exit\"");
+    fclose(out);
+}
+
+PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+{
+    const char *path = NULL;
+    for (int i = 0; i < argc; i++) {
+        if (strncmp(argv[i], "out=", 4) != 0) {
+            fprintf(stderr, "counting plugin: unknown option %s; the only one is out=FILE\n", argv[i]);
+            return -1;
+        }
+        path = argv[i] + 4;
+    }
+    if (path == NULL) {
+        fprintf(stderr, "counting plugin: say where to write, with out=FILE\n");
+        return -1;
+    }
+    out = fopen(path, "w");
+    if (out == NULL) {
+        perror(path);
+        return -1;
+    }
+    kinds_known = strcmp(info->target_name, "aarch64") == 0;
+    qemu_plugin_register_vcpu_init_cb(id, on_thread);
+    qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
+    qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);
+    qemu_plugin_register_atexit_cb(id, on_end, NULL);
+    return 0;
+}

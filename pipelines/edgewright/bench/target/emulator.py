@@ -1,0 +1,309 @@
+"""Targets: run a program of ours on a hardware class's processor, emulated where this machine is of another kind.
+
+>>> target = open_target(hardware, targets_cache())                       # doctest: +SKIP
+>>> target.label                                                          # doctest: +SKIP
+'qemu-aarch64 7.2, cpu cortex-a72'
+>>> ask(target, {"model": str(model), "inputs": golden["inputs"]}, timeout_s=120)["outputs"]   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgewright.bench.target.process import Completed, LimitKind, MemoryLimit, execute
+from edgewright.bench.target.processor import Core, check_cpu, choose, lacking, lay_out, parse_cpus
+from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect
+from edgewright.errors import BuildError, EnvironmentFault
+from edgewright.spec.hardware import HardwareClass
+
+PROBE = Path(__file__).with_name("probe.py")
+_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
+# One thread and no chance, or nothing that is counted would be the same twice; no byte code, or a userland would
+# change by use. ONNX Runtime's Linux wheels start a telemetry thread when imported, which also reaches for the network.
+_GUEST = {
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    _NO_BYTE_CODE: "1",
+    "PYTHONHASHSEED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A processor that runs our probe: this machine's own, or an emulated one.
+
+    Attributes:
+        label: What it is, for figures: `qemu-aarch64 7.2, cpu cortex-a72`.
+        core: The class's core.
+        command: What starts the interpreter.
+        environment: All that its process sees.
+        userland: Digest of the userland and emulator, part of what a figure depends on; empty for this machine.
+        notes: What stands between it and the device, in sentences.
+        installed: The foreign userland; None for this machine.
+        guest: What a guest's Python is told.
+        threads: Always 1: with more, guest instruction counts are off by 12 to 94 %.
+    """
+
+    label: str
+    core: Core
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    userland: str = ""
+    notes: tuple[str, ...] = ()
+    installed: Installed | None = None
+    guest: Mapping[str, str] = field(default_factory=lambda: _GUEST)
+    threads: int = 1
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a plugin can count its instructions."""
+        return self.installed is not None
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        files: Mapping[str, Path] | None = None,
+        timeout_s: float,
+        plugin: Path | None = None,
+        plugin_options: str = "",
+        memory_limit_bytes: int | None = None,
+    ) -> Completed:
+        """Run `python probe.py *arguments` in a folder that holds `files` under their names.
+
+        Args:
+            arguments: After the probe; host paths work in an emulated target too.
+            files: Name in the working folder → file.
+            timeout_s: It is killed after that, with everything it started.
+            plugin: QEMU TCG plugin to load.
+            plugin_options: Its options, `out=…,key=value`.
+            memory_limit_bytes: What it may take over the bare engine. The probe must be asked with `limited`.
+
+        Raises:
+            BuildError: a plugin was asked for on this machine's own processor.
+            EnvironmentFault: it cannot be started.
+        """
+        if plugin is not None and not self.emulated:
+            raise BuildError(f"{self.label}: instructions are counted under an emulator only")
+        with tempfile.TemporaryDirectory(prefix="edgewright-target-") as scratch:
+            work, root = Path(scratch, "work"), Path(scratch, "root")
+            work.mkdir()
+            root.mkdir()
+            for name, path in (files or {}).items():
+                (work / name).symlink_to(path.absolute())
+            command = [*self._start(root, plugin, plugin_options), str(PROBE), *arguments]
+            return execute(
+                command,
+                work,
+                self.environment,
+                timeout_s=timeout_s,
+                limit=None
+                if memory_limit_bytes is None
+                else MemoryLimit(memory_limit_bytes, self.limit_kind),
+            )
+
+    @property
+    def limit_kind(self) -> LimitKind:
+        """How its memory can be limited."""
+        if not self.emulated:
+            return "data"
+        return "resident" if USERLANDS[self.core.userland].arch == "armv7" else "address-space"
+
+    def _start(self, root: Path, plugin: Path | None, plugin_options: str) -> list[str]:
+        if self.installed is None:
+            return list(self.command)
+        lay_out(self.core, self.installed.root, root)
+        userland = USERLANDS[self.core.userland]
+        guest = {
+            **self.guest,
+            **userland.environment,
+            "PYTHONHOME": str(root / "usr"),
+            "PYTHONPATH": str(root / userland.site),
+        }
+        options = ["-L", str(root), "-U", "LD_LIBRARY_PATH"]
+        if plugin is not None:
+            options += ["-plugin", ",".join(filter(None, (str(plugin), plugin_options)))]
+        for name, value in sorted(guest.items()):
+            options += ["-E", f"{name}={value}"]
+        return [*self.command, *options, str(root / userland.python), "-S"]
+
+
+def open_target(hardware: HardwareClass, cache: Path) -> Target:
+    """Return the target of a hardware class.
+
+    Raises:
+        EnvironmentFault: its userland is not provisioned, or the class is native to another kind of machine.
+        SpecError: the emulator knows no such processor; lists those it knows.
+    """
+    core = choose(hardware)
+    if core.cpu is None:
+        return native_target(core)
+    return emulated_target(core, cache)
+
+
+def native_target(core: Core) -> Target:
+    """Return this machine's own processor: this Python in fresh processes."""
+    notes = (core.stands_in,) if core.stands_in else ()
+    return Target(
+        label=f"native, {processor_name()}",
+        core=core,
+        command=(sys.executable, "-s"),
+        environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **_GUEST},
+        notes=notes,
+    )
+
+
+def emulated_target(
+    core: Core,
+    cache: Path,
+    *,
+    installed: Installed | None = None,
+    writes_byte_code: bool = False,
+) -> Target:
+    """Return an emulated processor.
+
+    Args:
+        core: From `choose`, or made by hand to run a class on another processor than its own.
+        cache: The targets cache.
+        installed: A userland that is not in the cache yet.
+        writes_byte_code: Whether Python may leave byte code in the userland.
+
+    Raises:
+        EnvironmentFault: the userland or the emulator is missing, outdated or damaged.
+        SpecError: the emulator knows no such processor.
+    """
+    userland = USERLANDS[core.userland]
+    installed = require(core.userland, installed or inspect(core.userland, cache))
+    emulator = require(core.userland, inspect(EMULATOR, cache))
+    program = emulator.root / "bin" / str(userland.qemu)
+    # The seed decides what the guest takes for random (AT_RANDOM, getrandom), so the same request is the same run.
+    environment = {"LD_LIBRARY_PATH": str(emulator.root / "lib"), "QEMU_RAND_SEED": "1"}
+    cpu = str(core.cpu)
+    label = f"{userland.qemu} {emulator.document['version']}"
+    check_cpu(cpu, known_cpus(program, environment), emulator=label)
+    notes = [core.stands_in] if core.stands_in else []
+    if missing := lacking(core.isa) if userland.arch == "amd64" else []:
+        notes.append(f"the emulator has no {', '.join(missing)}: kernels for it were not run")
+    return Target(
+        label=f"{label}, cpu {cpu}",
+        core=core,
+        command=(str(program), "-cpu", cpu),
+        environment=environment,
+        userland=f"{installed.tree} {emulator.tree}",
+        notes=tuple(notes),
+        installed=installed,
+        guest={
+            name: value for name, value in _GUEST.items() if not writes_byte_code or name != _NO_BYTE_CODE
+        },
+    )
+
+
+def require(name: str, installed: Installed) -> Installed:
+    """Return `installed` when it can be used.
+
+    Raises:
+        EnvironmentFault: it cannot; names the command that mends it.
+    """
+    if installed.state != "ready":
+        what = f"the {name} userland" if installed.name != EMULATOR else "the emulator"
+        state = {"missing": "is not on this machine", "outdated": "was made by another version"}
+        raise EnvironmentFault(
+            f"{what} {state.get(installed.state, 'is ' + installed.state)}",
+            hint=f"edgewright targets provision --arch {name}",
+        )
+    return installed
+
+
+def known_cpus(program: Path, environment: Mapping[str, str]) -> list[str]:
+    """Return every processor an emulator knows.
+
+    Raises:
+        EnvironmentFault: it does not run here.
+    """
+    try:
+        told = subprocess.run(  # noqa: S603  the emulator from the targets cache
+            [str(program), "-cpu", "help"], env=dict(environment), capture_output=True, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnvironmentFault(f"{program.name} does not run here: {error}") from error
+    if told.returncode not in (0, 1) or not (names := parse_cpus(told.stdout)):
+        said = told.stderr.strip() or f"exit code {told.returncode}"
+        raise EnvironmentFault(f"{program.name} does not run here: {said}")
+    return names
+
+
+def ask(
+    target: Target,
+    request: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    plugin: Path | None = None,
+    plugin_options: str = "",
+    memory_limit_bytes: int | None = None,
+) -> dict[str, Any]:
+    """Run the probe and return its answer; every way to fail becomes `failure`, `stage` and `message` in it.
+
+    Beside the probe's own failures there are `crashed`, `timed-out`, and `out-of-memory` for a process that a
+    memory limit ended.
+
+    Args:
+        target: Where.
+        request: See `probe`.
+        timeout_s: For the whole process.
+        plugin: As for `Target.run`.
+        plugin_options: As for `Target.run`.
+        memory_limit_bytes: What the model may take over the bare engine.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgewright-ask-") as scratch:
+        question, reply = Path(scratch, "request.json"), Path(scratch, "answer.json")
+        limited = memory_limit_bytes is not None
+        document = {"threads": target.threads, **request, "limited": limited}
+        question.write_text(json.dumps(document))
+        ended = target.run(
+            [str(question), str(reply)],
+            timeout_s=timeout_s,
+            plugin=plugin,
+            plugin_options=plugin_options,
+            memory_limit_bytes=memory_limit_bytes,
+        )
+        answer: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            answer = json.loads(reply.read_bytes())
+    answer["notes"] = [*target.notes, *ended.notes]
+    if ended.over_limit:
+        answer |= {"failure": "out-of-memory", "message": "stopped when it held more"}
+    elif ended.timed_out:
+        answer |= {"failure": "timed-out", "message": f"no answer within {timeout_s:g} s"}
+    elif "failure" not in answer and (ended.returncode != 0 or "engine" not in answer):
+        kind = "out-of-memory" if limited and ended.returncode < 0 else "crashed"
+        said = [line for line in ended.stderr.splitlines() if line.strip()][-2:]
+        answer |= {"failure": kind, "message": "; ".join([f"the probe {ended.ending}", *said])}
+    if memory_limit_bytes is not None and "failure" not in answer:
+        # What is watched can be over for an instant unseen, but not forgotten: peaks are told.
+        peaks = [peak for peak in answer["peakBytes"].values() if peak]
+        if target.limit_kind == "resident" and peaks and max(peaks) - min(peaks) > memory_limit_bytes:
+            answer |= {"failure": "out-of-memory", "message": "it held more"}
+    if answer.get("failure") == "out-of-memory" and limited:
+        answer["message"] += f" (limit {memory_limit_bytes} bytes over the bare engine)"
+    return answer
+
+
+def processor_name() -> str:
+    """Return this machine's processor by its own name."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,191 @@
+"""From counted instructions to milliseconds on a device, with how far off they may be.
+
+    latency  = instructions per inference × cycles per instruction / clock / thread speed-up
+    start-up = instructions to load × cycles per instruction / clock + bytes / storage read rate
+
+>>> banded(10.0, 0.25)
+Banded(value=10.0, low=7.5, high=12.5)
+
+A figure is worth what its cycles per instruction are worth, so each carries its `calibration`:
+
+| calibration | cycles per instruction come from | band |
+|---|---|---|
+| declared | the class's author, or 1 where nobody said; an accelerator stands beside the core | half to double |
+| public-anchor | published figures of the core, with another runtime | ± 25 % |
+| measured | this runtime on such a device | ± 15 %, or the fit's own error where that is larger |
+
+A gate judges the upper end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgewright.bench.anchors import anchor_of
+from edgewright.bench.counting.counts import Counts
+from edgewright.spec.hardware import Calibration, HardwareClass
+
+# The slowest core in the table of anchors is at 1.93: double the unknown one is slower than all of them.
+UNKNOWN_CYCLES_PER_INSTRUCTION = 1.0
+DECLARED_FACTOR = 2.0
+PUBLIC_ANCHOR_ERROR = 0.25
+MEASURED_ERROR = 0.15
+STORAGE_ERROR = 0.04  # of bytes over rate against real loads from throttled storage
+DIGITS = 4  # significant; more would pretend
+
+Precision = Literal["fp32", "int8"]
+
+
+@dataclass(frozen=True)
+class Banded:
+    """A figure and the ends of its error band, all in one unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def __add__(self, other: Banded) -> Banded:
+        """Add two figures whose errors may go the same way."""
+        return Banded(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def scaled(self, factor: float) -> Banded:
+        """Return the figure and its band times `factor` (> 0)."""
+        return Banded(self.value * factor, self.low * factor, self.high * factor)
+
+    def to_json(self) -> dict[str, float]:
+        """Return value and ends, rounded to what they can mean."""
+        return {name: significant(getattr(self, name)) for name in ("value", "low", "high")}
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What turns a class's instructions into time.
+
+    Attributes:
+        cycles_per_instruction: With its band.
+        clock_hz: Of one core.
+        thread_speedup: How much faster the class's threads are than one.
+        calibration: Where the cycles per instruction come from.
+        notes: The same in sentences, and what else a reader must know.
+    """
+
+    cycles_per_instruction: Banded
+    clock_hz: float
+    thread_speedup: float
+    calibration: Calibration
+    notes: tuple[str, ...]
+
+    def milliseconds(self, instructions: int) -> Banded:
+        """Return how long `instructions` take on one thread."""
+        return self.cycles_per_instruction.scaled(instructions / self.clock_hz * 1e3)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Predicted times of one artifact on one class.
+
+    Attributes:
+        latency_ms: One-sample inference, undisturbed and unthrottled.
+        startup_ms: From an empty process with the engine imported to a session that can run, artifact not cached.
+        calibration: Where the cycles per instruction come from.
+        coefficients: What was used.
+    """
+
+    latency_ms: Banded
+    startup_ms: Banded
+    calibration: Calibration
+    coefficients: Coefficients
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What stands between these figures and the device, in sentences."""
+        return self.coefficients.notes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values; equal counts give equal bytes."""
+        return {
+            "latencyMs": self.latency_ms.to_json(),
+            "startupMs": self.startup_ms.to_json(),
+            "calibration": self.calibration,
+            "cyclesPerInstruction": self.coefficients.cycles_per_instruction.to_json(),
+            "clockMhz": self.coefficients.clock_hz / 1e6,
+            "threadSpeedup": self.coefficients.thread_speedup,
+            "notes": list(self.notes),
+        }
+
+
+def predict(
+    counts: Counts, hardware: HardwareClass, storage_bytes: int, *, precision: Precision = "fp32"
+) -> Timing:
+    """Return the times of a model on a class.
+
+    Args:
+        counts: Instructions to load it and per inference, from the class's emulated processor.
+        hardware: The class.
+        storage_bytes: What is read from storage before the first inference.
+        precision: Of the model's arithmetic, as its `runtime.json` says.
+    """
+    used = coefficients(hardware, precision)
+    read_ms = storage_bytes / hardware.storage.read * 1e3
+    return Timing(
+        latency_ms=used.milliseconds(counts.per_inference.instructions).scaled(1 / used.thread_speedup),
+        startup_ms=used.milliseconds(counts.load.instructions) + banded(read_ms, STORAGE_ERROR),
+        calibration=used.calibration,
+        coefficients=used,
+    )
+
+
+def coefficients(hardware: HardwareClass, precision: Precision = "fp32") -> Coefficients:
+    """Return what a class says of itself, else what is published about its core, else the unknown core's."""
+    emulation = hardware.emulation
+    own = emulation.cycles_per_instruction
+    anchor = anchor_of(hardware.cpu.model)
+    notes: list[str] = []
+    if own is not None:
+        calibration: Calibration = emulation.calibration or "declared"
+        cycles = own.int8 if precision == "int8" else own.fp32
+        where = f" on {emulation.calibrated_on}" if emulation.calibrated_on else ""
+        notes.append(f"cycles per instruction {calibration} in the class{where}")
+    elif anchor is not None:
+        cycles = anchor.cycles_per_instruction
+        calibration = "declared" if emulation.method == "declared" else "public-anchor"
+        notes.append(anchor.note)
+    else:
+        calibration, cycles = "declared", UNKNOWN_CYCLES_PER_INSTRUCTION
+        notes.append(f"no published cycles per instruction of {hardware.cpu.model}: assumed {cycles:g}")
+    if emulation.method == "declared":
+        notes.append(
+            "times are those of the processor alone, without the accelerator: declared, not emulated"
+        )
+    if hardware.runtime.threads > 1 and emulation.thread_speedup is None:
+        notes.append(f"one thread of {hardware.runtime.threads}: the class declares no threadSpeedup")
+    return Coefficients(
+        cycles_per_instruction=_cycles_band(cycles, calibration, emulation.fit_error),
+        clock_hz=hardware.cpu.clock * 1e6,
+        thread_speedup=emulation.thread_speedup or 1.0,
+        calibration=calibration,
+        notes=tuple(notes),
+    )
+
+
+def banded(value: float, error: float) -> Banded:
+    """Return `value` ± `error`, a share below 1."""
+    return Banded(value, value * (1 - error), value * (1 + error))
+
+
+def significant(value: float, digits: int = DIGITS) -> float:
+    """Round to significant digits.
+
+    >>> significant(0.31059), significant(28_412.7)
+    (0.3106, 28410.0)
+    """
+    return float(f"{value:.{digits}g}")
+
+
+def _cycles_band(cycles: float, calibration: Calibration, fit_error_percent: float | None) -> Banded:
+    if calibration == "declared":
+        return Banded(cycles, cycles / DECLARED_FACTOR, cycles * DECLARED_FACTOR)
+    least = PUBLIC_ANCHOR_ERROR if calibration == "public-anchor" else MEASURED_ERROR
+    # an error of 100 % or more leaves no lower end
+    return banded(cycles, min(max(least, (fit_error_percent or 0.0) / 100), 1.0))

@@ -1,0 +1,215 @@
+"""`edgewright bench`: what the emulated target says about one lane."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.options import root_option
+from edgewright.errors import BuildError, SpecError
+
+if TYPE_CHECKING:
+    from edgewright.bench.assessment import Artifact, Assessment, Progress
+    from edgewright.bench.report import Check
+    from edgewright.bench.timing import Banded
+    from edgewright.plan.lane import Lane
+    from edgewright.spec.workspace import Workspace
+
+Rows = list[tuple[str, str]]
+LABEL_WIDTH = 19
+
+
+@click.command()
+@root_option
+@click.argument("model")
+@click.option("--class", "hardware_class", required=True, help="Hardware class, the name of its file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; no progress.")
+def command(root: Path, model: str, hardware_class: str, as_json: bool) -> None:
+    """Try the built MODEL on its class's emulated processor: does it work, what will it cost.
+
+    Runs it there, counts its instructions, predicts latency and start-up, and plays its workload in virtual
+    time. Exit code 2 when it does not work or misses a limit.
+    """
+    from edgewright.bench.target.userland import targets_cache
+    from edgewright.spec.load import load_fleet
+
+    workspace = load_fleet(root)
+    lane = _lane(workspace, model, hardware_class)
+    artifact = _built(workspace, lane)
+    started_s = time.monotonic()
+    with _progress(quiet=as_json) as tell:
+        from edgewright.bench.assessment import alone, assess
+
+        with alone(targets_cache(), tell):
+            found = assess(workspace, lane, artifact, targets_cache(), tell)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        click.echo(table(workspace, found))
+        click.echo(f"\ntook {time.monotonic() - started_s:.1f} s")
+    if found.verdict != "pass":
+        raise SystemExit(2)
+
+
+def _lane(workspace: Workspace, model: str, hardware_class: str) -> Lane:
+    from edgewright.plan.lane import Lane
+
+    for kind, name, known in (
+        ("model", model, workspace.models),
+        ("hardware class", hardware_class, workspace.hardware),
+    ):
+        if name not in known:
+            raise SpecError(
+                f"there is no {kind} {name!r}", hint=f"here: {', '.join(sorted(known)) or 'none'}"
+            )
+    if hardware_class not in workspace.classes_of(model):
+        classes = ", ".join(workspace.classes_of(model))
+        raise SpecError(f"{model} is not built for {hardware_class}", hint=f"its classes: {classes}")
+    return Lane(model, hardware_class)
+
+
+def _built(workspace: Workspace, lane: Lane) -> Artifact:
+    """Return the lane's files from the cache.
+
+    Raises:
+        BuildError: it is not built, or a spec or its code has changed since.
+    """
+    from edgewright.bench.assessment import artifact_of
+    from edgewright.plan.cache import open_cache
+    from edgewright.plan.lane import StepId
+    from edgewright.plan.resolve import before, resolve
+
+    cache = open_cache(workspace.root)
+    last = StepId("evaluated", lane.model, lane.hardware_class)
+    records = resolve(workspace, cache, steps=[*before(workspace, last), last]).records
+    if last not in records:
+        raise BuildError(
+            f"{lane} is not built, or something it is made of has changed", hint="edgewright run"
+        )
+    return artifact_of(
+        {
+            f"{stage}/{name}": cache.verified(digest)
+            for stage in ("optimized", "evaluated")
+            for name, digest in records[StepId(stage, lane.model, lane.hardware_class)].files.items()
+        }
+    )
+
+
+@contextlib.contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress]:
+    """Show what is going on, on a terminal with a bar that moves; on stderr, so that a table can be piped."""
+    if quiet:
+        yield lambda _step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step: click.echo(f"{step} …", err=True)
+        return
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("starting", total=None)
+        yield lambda step: bars.update(task, description=step)
+
+
+def table(workspace: Workspace, found: Assessment) -> str:
+    """Return an assessment for a terminal."""
+    version = workspace.models[found.lane.model].model_version
+    rows: Rows = [("", f"{found.lane.model} {version} on {found.lane.hardware_class}, {found.precision}")]
+    rows += [*_functional(found), *_times(found), *_load(found)]
+    rows += [(f"{item.name}", _judged(workspace, item)) for item in found.checks]
+    rows.append(("verdict", _verdict(found.verdict)))
+    rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
+    return "\n".join(f"{label:<{LABEL_WIDTH}}{text}".rstrip() for label, text in rows)
+
+
+def _functional(found: Assessment) -> Rows:
+    from edgewright.plan.figures import shown
+
+    functional = found.functional
+    engine = f", {functional.engine}" if functional.engine else ""
+    rows: Rows = [("ran on", f"{functional.target}{engine}")]
+    if functional.failure:
+        rows.append(("failed", f"{functional.failure}: {functional.message}"))
+        rows += [("→", advice) for advice in functional.advice]
+    elif functional.worst is not None:
+        rows.append(("golden outputs", f"agree, the worst is off by {functional.worst:.3g}"))
+    if functional.accuracy is not None:
+        there, here = shown(functional.accuracy, "ratio"), shown(functional.reference_accuracy, "ratio")
+        agreement = shown(functional.agreement, "ratio")
+        rows.append(
+            (
+                "accuracy there",
+                f"{there} of {functional.samples} samples, {here} here, same answer for {agreement}",
+            )
+        )
+    return rows
+
+
+def _times(found: Assessment) -> Rows:
+    if found.counts is None or found.timing is None:
+        return []
+    per, load = found.counts.per_inference, found.counts.load
+    rows: Rows = [
+        ("instructions", f"{per.instructions:,} per inference, {load.instructions:,} to load"),
+    ]
+    if per.kinds:
+        shares = sorted(per.kinds.items(), key=lambda kind: -kind[1])
+        mix = ", ".join(f"{name} {amount / per.instructions:.0%}" for name, amount in shares if amount)
+        rows.append(("", mix))
+    used = found.timing.coefficients
+    per_cycle = used.cycles_per_instruction.value
+    rows += [
+        ("latency", f"{_band(found.timing.latency_ms)}, {found.calibration}"),
+        ("start-up", f"{_band(found.timing.startup_ms)}, {found.calibration}"),
+        ("", f"cycles per instruction {per_cycle:g}, clock {used.clock_hz / 1e6:,.0f} MHz"),
+    ]
+    return rows
+
+
+def _load(found: Assessment) -> Rows:
+    """Return one row per simulated case, at the upper end of the latency."""
+    if found.simulation is None:
+        return []
+    rows: Rows = []
+    for case in found.simulation.document()["cases"]:
+        name = case["name"]
+        where = f"{name} {case['ambientC']:g} °C" if "ambientC" in case else name
+        text = f"{case['servedPerS']:g}/s served, {case['droppedShare']:.1%} dropped"
+        if case["sojournMs"]:
+            text += f"; answer p50 {case['sojournMs']['p50']:g}, p99 {case['sojournMs']['p99']:g} ms"
+        if "peakTemperatureC" in case:
+            throttled = case["timeToThrottleS"]
+            text += f"; peak {case['peakTemperatureC']:.0f} °C, "
+            text += "full clock throughout" if throttled is None else f"throttles after {throttled:g} s"
+        rows.append((where, f"{text}; can sustain {case['sustainedPerS']:,.0f}/s"))
+    return rows
+
+
+def _band(figure: Banded) -> str:
+    from edgewright.plan.figures import shown
+
+    ends = figure.to_json()
+    return f"{shown(ends['value'], 'ms')} ({shown(ends['low'], 'ms')} to {shown(ends['high'], 'ms')})"
+
+
+def _judged(workspace: Workspace, item: Check) -> str:
+    from edgewright.plan.figures import shown
+    from edgewright.plan.history import line_of
+
+    relation = "≤" if item.direction == "max" else "≥"
+    left = "" if item.headroom is None else f", {item.headroom:.0%} left"
+    figures = f"{shown(item.measured, item.unit)} {relation} {shown(item.limit, item.unit)}{left}"
+    return f"{_verdict(item.verdict)}  {figures}  ({line_of(workspace, item.source)})"
+
+
+def _verdict(verdict: str) -> str:
+    return click.style(verdict, fg="green" if verdict == "pass" else "red")

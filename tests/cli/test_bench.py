@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgewright.bench.assessment import Assessment, checks, under_load
+from edgewright.bench.counting.counts import ClassCounts, Counts
+from edgewright.bench.functional import Functional
+from edgewright.bench.timing import predict
+from edgewright.cli.bench import command, table
+from edgewright.errors import BuildError, SpecError
+from edgewright.plan.lane import Lane
+from edgewright.spec.load import load_fleet
+from real import ROOT
+
+LANE = Lane("vibration-monitor", "raspberry-pi-4")
+PER_INFERENCE = ClassCounts(500_000, {"loads": 100_000, "simdInt": 250_000, "scalar": 150_000})
+
+
+def assessed(functional: Functional, *, counted: bool = True) -> str:
+    """What the terminal shows of an assessment, colours taken away."""
+    fleet = load_fleet(Path(ROOT))
+    counts = Counts(ClassCounts(20_000_000, {}), PER_INFERENCE, (500_000,), "some core") if counted else None
+    timing = predict(counts, fleet.hardware[LANE.hardware_class], 4_000_000) if counts else None
+    simulation = under_load(fleet, LANE, timing) if timing else None
+    judged = checks(fleet, LANE, functional, timing, simulation)
+    notes = timing.notes if timing else ()
+    found = Assessment(LANE, "int8", functional, counts, timing, simulation, judged, notes)
+    with CliRunner().isolation():
+        return table(fleet, found).replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "")
+
+
+def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
+    works = Functional(
+        target="some core",
+        engine="onnxruntime 1.31.1",
+        worst=0.0005,
+        accuracy=0.97,
+        reference_accuracy=0.98,
+        agreement=0.99,
+        samples=128,
+    )
+    lines = assessed(works).splitlines()
+    assert lines[0].strip() == "vibration-monitor 1.0.0 on raspberry-pi-4, int8"
+    shown = [" ".join(line.split()) for line in lines]
+    for expected in (
+        "ran on some core, onnxruntime 1.31.1",
+        "golden outputs agree, the worst is off by 0.0005",
+        "accuracy there 97.00 % of 128 samples, 98.00 % here, same answer for 99.00 %",
+        "instructions 500,000 per inference, 20,000,000 to load",
+        "simdInt 50%, scalar 30%, loads 20%",
+        "latency 0.45 ms (0.338 ms to 0.562 ms), public-anchor",
+        "start-up 118 ms (110 ms to 126 ms), public-anchor",
+        "cycles per instruction 1.35, clock 1,500 MHz",
+        "verdict pass",
+    ):
+        assert expected in shown
+    assert any(line.startswith("load-time pass 126 ms ≤ 2,000 ms") for line in shown)
+    assert any("hardware/raspberry-pi-4.yaml:" in line for line in shown)
+    assert any(line.startswith("hot-settled 50 °C ") for line in shown)
+    assert max(map(len, lines)) < 170
+
+
+def test_a_failure_is_told_with_its_remedy_and_without_figures_it_has_not() -> None:
+    broken = Functional(
+        target="some core", failure="model-corrupt", message="no graph", advice=("build it anew",)
+    )
+    shown = [" ".join(line.split()) for line in assessed(broken, counted=False).splitlines()]
+    assert "failed model-corrupt: no graph" in shown
+    assert "→ build it anew" in shown
+    assert "verdict fail" in shown
+    assert not any(line.startswith(("latency ", "golden")) for line in shown)
+
+
+def run(workspace: Path, *arguments: str) -> BaseException | None:
+    return CliRunner().invoke(command, ["--root", str(workspace), *arguments]).exception
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (
+            ("digit-raeder", "--class", "raspberry-pi-4"),
+            "there is no model 'digit-raeder'",
+            "here: digit-reader, vibration-monitor",
+        ),
+        (
+            ("digit-reader", "--class", "raspberry"),
+            "there is no hardware class 'raspberry'",
+            "here: factory-gateway-gpu, intel-lowpower-detector, jetson-vision-standard, medical-cart-cpu,"
+            " raspberry-pi-4",
+        ),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_right_ones(
+    workspace: Path, arguments: tuple[str, ...], message: str, hint: str
+) -> None:
+    error = run(workspace, *arguments)
+    assert isinstance(error, SpecError)
+    assert (str(error), error.hint) == (message, hint)
+
+
+def test_a_lane_that_is_not_built_says_which_command_builds_it(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_CACHE", str(tmp_path / "empty"))
+    error = run(workspace, "digit-reader", "--class", "raspberry-pi-4")
+    assert isinstance(error, BuildError)
+    assert str(error) == "digit-reader on raspberry-pi-4 is not built, or something it is made of has changed"
+    assert error.hint == "edgewright run"

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewright.bench.target.process import MemoryLimit, execute
+from edgewright.errors import EnvironmentFault
+
+GROWS = (
+    "import sys; print('imported', flush=True); sys.stdin.readline()\n"
+    "held = []\n"
+    "try:\n"
+    "    for _ in range(64): held.append(b'x' * 2**22)\n"
+    "except MemoryError: sys.exit(7)\n"
+)
+
+
+def python(script: str) -> list[str]:
+    return [sys.executable, "-c", script]
+
+
+def test_what_it_says_comes_back(tmp_path: Path) -> None:
+    ended = execute(python("import os; print(os.getcwd())"), tmp_path, {}, timeout_s=60)
+    assert (ended.returncode, ended.stdout.strip(), ended.timed_out) == (0, str(tmp_path), False)
+
+
+def test_a_program_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="cannot be started"):
+        execute([str(tmp_path / "absent")], tmp_path, {}, timeout_s=1)
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([process], [], [], 20)[0])
+    finally:
+        os.close(process)
+
+
+def test_a_deadline_ends_the_process_and_what_it_started(tmp_path: Path) -> None:
+    script = (
+        "import os, time\nchild = os.fork()\nif child: open('pid', 'w').write(str(child))\ntime.sleep(600)"
+    )
+    ended = execute(python(script), tmp_path, {}, timeout_s=5)
+    assert ended.timed_out and "in time" in ended.ending
+    assert has_ended(int((tmp_path / "pid").read_text()))
+
+
+def test_a_killed_parent_leaves_no_emulator_behind(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from edgewright.bench.target.process import execute\n"
+        "import sys; execute([sys.executable, '-c',"
+        ' \'import os,sys,time; os.write(2, b""); open("pid","w").write(str(os.getpid())); time.sleep(600)\'],'
+        " Path('.'), {}, timeout_s=600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path)
+    pid_file = tmp_path / "pid"
+    while not pid_file.exists() or not pid_file.read_text():
+        assert parent.poll() is None
+    child = int(pid_file.read_text())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait(20)
+    assert has_ended(child)
+
+
+@pytest.mark.parametrize("kind", ["data", "address-space"])
+def test_memory_is_limited_over_what_was_imported(tmp_path: Path, kind: str) -> None:
+    small = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, kind))  # type: ignore[arg-type]
+    large = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**30, kind))  # type: ignore[arg-type]
+    assert (small.returncode, large.returncode) == (7, 0)
+
+
+def test_watched_memory_ends_the_process(tmp_path: Path) -> None:
+    endless = GROWS + "import time; time.sleep(600)"
+    assert execute(
+        python(endless), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, "resident")
+    ).over_limit
+
+
+def test_only_features_that_change_results_are_noted(tmp_path: Path) -> None:
+    said = "TCG doesn't support requested feature: CPUID.07H:EBX."
+    script = (
+        f"import sys; sys.stderr.write({said!r} + 'avx512f [bit 16]\\n' + {said!r} + 'rdseed [bit 18]\\n')"
+    )
+    assert execute(python(script), tmp_path, {}, timeout_s=60).notes == (
+        "the emulated processor lacks avx512f",
+    )

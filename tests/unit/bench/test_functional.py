@@ -1,0 +1,127 @@
+"""On this machine's own processor; tests/e2e/test_targets.py does it on emulated ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewright.bench.functional import Functional, check, difference, sample_of
+from edgewright.bench.target.emulator import Target, emulated_target, native_target
+from edgewright.bench.target.processor import Core
+from edgewright.build.samples import Samples
+from edgewright.errors import BuildError, EnvironmentFault
+from edgewright_agent.contract import canonical_json
+from unit.bench.target import models
+
+
+@pytest.fixture(scope="module")
+def target() -> Target:
+    return native_target(Core("amd64", None, "this machine", 1))
+
+
+def tried(target: Target, case: models.Case, folder: Path, **options: Any) -> Functional:
+    model, runtime = case.write(folder)
+    return check(target, model, runtime, case.golden, **options)
+
+
+def test_a_sound_artifact_passes(target: Target, tmp_path: Path) -> None:
+    found = tried(target, models.relu(), tmp_path)
+    assert (found.verdict, found.failure, found.worst) == ("pass", None, 0.0)
+    assert found.providers == ("CPUExecutionProvider",)
+    assert found.placement == {"CPUExecutionProvider": {"Relu": 1}}
+
+
+@pytest.mark.parametrize(
+    ("case", "failure"),
+    [
+        (models.Case(b"not a model" * 9, models.ROW, models.ROW), "model-corrupt"),
+        (models.Case(b"", models.ROW, models.ROW), "model-corrupt"),
+        (models.Case(models.relu().model[:40], models.ROW, models.ROW), "model-corrupt"),
+        (models.unknown_operator(), "operator-missing"),
+        (models.unknown_operator("com.acme"), "operator-missing"),
+        (models.relu(opset=99), "opset-too-new"),
+        (models.Case(models.relu().model, models.ROW[:, :3], models.ROW), "inputs-refused"),
+    ],
+    ids=["text", "empty", "truncated", "operator", "custom-operator", "opset", "inputs"],
+)
+def test_a_bad_artifact_is_a_named_failure_with_advice(
+    target: Target, tmp_path: Path, case: models.Case, failure: str
+) -> None:
+    found = tried(target, case, tmp_path)
+    assert (found.verdict, found.failure) == ("fail", failure)
+    assert found.message and found.advice
+    assert "Traceback" not in found.message and str(tmp_path) not in found.message
+
+
+def test_a_model_larger_than_the_memory_of_its_class_is_out_of_memory(target: Target, tmp_path: Path) -> None:
+    case = models.weighing(96)
+    assert tried(target, case, tmp_path, memory_limit_bytes=64 * 2**20).failure == "out-of-memory"
+    assert tried(target, case, tmp_path, memory_limit_bytes=1024 * 2**20).verdict == "pass"
+
+
+def test_too_slow_is_a_named_failure(target: Target, tmp_path: Path) -> None:
+    assert tried(target, models.relu(), tmp_path, timeout_s=0.0).failure == "timed-out"
+
+
+def test_other_outputs_are_told_with_their_distance(target: Target, tmp_path: Path) -> None:
+    case = models.relu()
+    found = tried(target, models.Case(case.model, case.x, case.y + np.float32(0.5)), tmp_path)
+    assert (found.failure, found.worst) == ("outputs-differ", 0.5)
+    assert "processor" in found.advice[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_never_agrees(bad: float) -> None:
+    case = models.relu()
+    worst, agrees = difference({"y": np.full_like(case.y, bad)}, case.golden)
+    assert (worst, agrees) == (np.inf, False)
+
+
+def test_an_accelerator_that_is_not_here_is_said_and_not_claimed(target: Target, tmp_path: Path) -> None:
+    case = models.relu()
+    model, runtime = case.write(tmp_path, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    found = check(target, model, runtime, case.golden)
+    assert found.verdict == "pass"
+    assert found.notes == (
+        "CUDAExecutionProvider is not in this target: its operators ran on CPUExecutionProvider",
+    )
+
+
+def test_another_engine_than_the_classs_is_said(target: Target, tmp_path: Path) -> None:
+    case = models.relu()
+    model, runtime = case.write(tmp_path, versions=">=9")
+    assert "the class runs >=9" in check(target, model, runtime, case.golden).notes[0]
+
+
+def test_accuracy_is_that_of_the_targets_own_path(target: Target, tmp_path: Path) -> None:
+    case = models.relu()
+    inputs = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 3]]
+    sample = sample_of(Samples("data:validation", {"x": inputs}, np.array([0, 1, 2, 3, 0])), case.model)
+    found = tried(target, case, tmp_path, sample=sample)
+    assert (found.samples, found.accuracy, found.reference_accuracy, found.agreement) == (5, 0.8, 0.8, 1.0)
+
+
+def test_a_sample_takes_all_labels_in_turn() -> None:
+    inputs = np.zeros((9, 4), np.float32)
+    validation = Samples("data:validation", {"x": inputs}, np.array([0, 0, 0, 0, 0, 0, 1, 1, 2]))
+    sample = sample_of(validation, models.relu().model, 5)
+    assert sorted(sample.targets.tolist()) == [0, 0, 1, 1, 2]
+
+
+def test_the_report_is_the_same_every_time(target: Target, tmp_path: Path) -> None:
+    first, again = (tried(target, models.saturating(), tmp_path).to_json() for _ in range(2))
+    assert canonical_json(first) == canonical_json(again)
+
+
+def test_a_missing_userland_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault, match="the riscv64 userland is not on this machine") as raised:
+        emulated_target(Core("riscv64", "rv64", "u74", 4), tmp_path)
+    assert raised.value.hint == "edgewright targets provision --arch riscv64"
+
+
+def test_instructions_are_never_counted_natively(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="under an emulator only"):
+        target.run([], timeout_s=1, plugin=tmp_path / "plugin.so")
