@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench ui bootstrap real-parts clean
+.PHONY: help demo test check bench ui bootstrap real-parts targets clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -13,7 +13,7 @@ help: ## print this list
 demo: bootstrap real-parts ## the whole path on this machine: from fleet.yaml to verified models on three agents
 	@$(BIN)/edgewright demo
 
-test: bootstrap real-parts ## every test: unit, command line, real registry and agents, power cuts, attacks
+test: bootstrap real-parts targets ## every test: unit, command line, real registry and agents, power cuts, attacks
 	@$(BIN)/pytest --ignore=tests/benchmarks $(PYTEST_ARGS)
 
 check: bootstrap ## lint, format, types, which package may import what, links and commands in the documents
@@ -23,7 +23,7 @@ check: bootstrap ## lint, format, types, which package may import what, links an
 	@$(BIN)/pytest -q tests/unit/test_imports.py
 	@$(BIN)/python scripts/check_docs.py
 
-bench: bootstrap real-parts ## figures, printed as ratios against a peer in the same run; nothing asserts a time
+bench: bootstrap real-parts targets ## figures, printed as ratios against a peer in the same run; nothing asserts a time
 	@$(BIN)/pytest tests/benchmarks -s $(PYTEST_ARGS)
 
 ui: bootstrap ## the Dagster UI on this fleet
@@ -34,6 +34,9 @@ bootstrap: ## only make .venv
 
 real-parts: ## only fetch docker-registry, cosign and oras into .edgewright/tools
 	@scripts/real-parts
+
+targets: bootstrap ## only fetch the emulated processors into the user's cache (nothing to do when they are there)
+	@$(BIN)/edgewright targets provision --arch amd64-qemu --arch arm64 --arch armv7 --arch riscv64 || [ -z "$$EDGEWRIGHT_REQUIRE_REAL" ]
 
 clean: ## remove caches and build results; keeps .venv, tools and keys
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .edgewright/ci

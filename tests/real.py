@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
+
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".edgewright" / "tools" / "bin"
 NOTHING_MAY_BE_SKIPPED = os.environ.get("EDGEWRIGHT_REQUIRE_REAL") == "1"
@@ -45,6 +47,20 @@ def require(tool: str) -> Path:
     if found := shutil.which(tool):
         return Path(found)
     reason = f"{tool} is not on this machine: run scripts/real-parts"
+    if NOTHING_MAY_BE_SKIPPED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def require_target(name: str) -> None:
+    """Skip the test, saying how to get it, when an emulated processor is not provisioned on this machine.
+
+    With `EDGEWRIGHT_REQUIRE_REAL=1` a missing one fails the test instead.
+    """
+    cache = targets_cache()
+    if all(inspect(part, cache).state == "ready" for part in (name, EMULATOR)):
+        return
+    reason = f"{name} is not on this machine: edgewright targets provision --arch {name}"
     if NOTHING_MAY_BE_SKIPPED:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -227,6 +228,8 @@ def import_engine() -> Any:
     Raises:
         EngineError: `runtime-missing`.
     """
+    # Its Linux wheel starts a telemetry thread and looks up host names at import, unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import numpy  # noqa: F401
         import onnxruntime

@@ -21,7 +21,7 @@ from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
 from edgewright.build.golden import encoded
 from edgewright.errors import BuildError
 from edgewright.spec.load import load_fleet
-from real import NOTHING_MAY_BE_SKIPPED, ROOT
+from real import ROOT, require_target
 
 RUNTIME = {"arena": True, "graphOptimization": "extended"}
 
@@ -45,16 +45,6 @@ _start:
     xor %edi, %edi
     syscall
 """
-
-
-def require_target(name: str) -> None:
-    cache = targets_cache()
-    if all(inspect(part, cache).state == "ready" for part in (name, EMULATOR)):
-        return
-    reason = f"{name} is not on this machine: edgewright targets provision --arch {name}"
-    if NOTHING_MAY_BE_SKIPPED:
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture

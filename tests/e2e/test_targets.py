@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from edgewright.bench.functional import SATURATES, check, decoded
 from edgewright.bench.target.emulator import Target, ask, emulated_target, native_target, open_target
 from edgewright.bench.target.processor import Core
-from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
+from edgewright.bench.target.userland import inspect, targets_cache
 from edgewright.cli import targets
 from edgewright.errors import SpecError
 from edgewright.spec.load import load_fleet
-from real import NOTHING_MAY_BE_SKIPPED, ROOT
+from real import ROOT, require_target
 from unit.bench.target import models
 
 CORES = {
@@ -25,16 +25,6 @@ CORES = {
     "armv7": Core("armv7", "cortex-a7", "cortex-a7", 4, ("neon",)),
     "riscv64": Core("riscv64", "rv64", "u74", 4),
 }
-
-
-def require_target(name: str) -> None:
-    cache = targets_cache()
-    if all(inspect(part, cache).state == "ready" for part in (name, EMULATOR)):
-        return
-    reason = f"{name} is not on this machine: edgewright targets provision --arch {name}"
-    if NOTHING_MAY_BE_SKIPPED:
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(params=sorted(CORES))
