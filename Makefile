@@ -20,7 +20,7 @@ check: bootstrap ## lint, format, types, which package may import what, links an
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/unit/test_imports.py
+	@env -u EDGEWRIGHT_TEST_SUMMARY $(BIN)/pytest -q tests/unit/test_imports.py # its counts are not those of `make test`
 	@$(BIN)/python scripts/check_docs.py
 
 bench: bootstrap real-parts targets ## figures, printed as ratios against a peer in the same run; nothing asserts a time
