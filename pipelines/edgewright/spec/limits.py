@@ -25,7 +25,7 @@ LIMIT_PATHS: dict[str, tuple[str, ...]] = {
 """Gate check → where its limit stands below `limits`."""
 
 METRIC_PATHS: dict[str, tuple[str, ...]] = {"accuracy-floor": ("floor",), "accuracy-drop": ("maxDrop",)}
-CHECKS = (*LIMIT_PATHS, *METRIC_PATHS)
+CHECKS = (*LIMIT_PATHS, *METRIC_PATHS, "target-outputs", "target-drop")
 """Every check of a gate report, in its order."""
 """Gate check → where its limit stands below `metric`."""
 
