@@ -152,7 +152,7 @@ def _facts(node: dict[str, Any], root: dict[str, Any]) -> dict[str, str]:
         facts["form"] = str(item["patternErrorMessage"]).removeprefix("must be ")
     bounds = [
         f"{word} {item[name]}"
-        for name, word in (("minimum", "at least"), ("maximum", "at most"))
+        for name, word in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
         if name in item
     ]
     if bounds:
@@ -199,7 +199,9 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"mapping": "mappings", "text": "texts", "whole number": "whole numbers"}.get(kind, kind)
+    return {"mapping": "mappings", "text": "texts", "number": "numbers", "whole number": "whole numbers"}.get(
+        kind, kind
+    )
 
 
 def _mapping(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
