@@ -32,7 +32,7 @@ Decibel = Annotated[
 """A ratio of two powers; read as decibels."""
 Offset = Annotated[
     float,
-    Quantity("an offset", {"%": (1, 1)}, "%", ("5%", "-5%"), signed=True, maximum=100, near={"percent": "%"}),
+    Quantity("a share", {"%": (1, 1)}, "%", ("5%", "-5%"), signed=True, maximum=100, near={"percent": "%"}),
 ]
 """A share of full scale, either way; read as percent."""
 Losses = Annotated[

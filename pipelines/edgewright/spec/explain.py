@@ -158,7 +158,8 @@ def _facts(node: dict[str, Any], root: dict[str, Any]) -> dict[str, str]:
     if bounds:
         facts["range"] = " and ".join(bounds)
     if node.get("minItems"):
-        facts["items"] = f"at least {node['minItems']}"
+        least = node["minItems"]
+        facts["items"] = f"exactly {least}" if node.get("maxItems") == least else f"at least {least}"
     return facts
 
 

@@ -25,7 +25,7 @@ def conditions_have_their_own_names(model: Model, context: Context) -> Iterator[
 def conditions_make_a_difference(model: Model, context: Context) -> Iterator[Finding]:
     """A condition without an effect is a check that cannot fail; a key without one is a misunderstanding."""
     for index, condition in enumerate(model.conditions):
-        if not _changes_something(condition):
+        if not _changes_something(condition) and not _misspelt(context, index):
             message = f"condition '{condition.name}' changes nothing"
             yield Finding(("conditions", index, "name"), message, "add gain, offset, snr, adcBits or dropped")
         if condition.fill is not None and condition.dropped is None:
@@ -40,6 +40,13 @@ def conditions_make_a_difference(model: Model, context: Context) -> Iterator[Fin
 def _changes_something(condition: Condition) -> bool:
     knobs = (condition.offset, condition.snr, condition.adc_bits, condition.full_scale, condition.dropped)
     return condition.gain not in (None, 1) or any(knob is not None for knob in knobs)
+
+
+def _misspelt(context: Context, index: int) -> bool:
+    """Whether a key of this condition is unknown: its own problem says so, and what it meant would change something."""
+    known = {field.alias for field in Condition.model_fields.values()}
+    written = (path for path in context.loaded.source.keys if path[:2] == ("conditions", index))
+    return any(len(path) == 3 and path[2] not in known for path in written)
 
 
 @rule(Model, "conditions", "signature")
