@@ -107,7 +107,7 @@ def condition_checks(
     for condition in conditions:
         name, entry = condition_check(condition["name"]), entries.get(condition["name"], {})
         accuracy = entry.get("accuracy") if entry.get("degradation") == _knobs(condition) else None
-        figure = accuracy if isinstance(accuracy, float) else None
+        figure = accuracy if type(accuracy) in (int, float) else None  # True would be a perfect score
         checks.append(Check(name, figure, condition["floor"], "ratio", "min", sources.get(name, "")))
     return tuple(checks)
 
