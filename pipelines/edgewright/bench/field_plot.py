@@ -15,7 +15,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from edgewright.bench.plot import DPI, FAIL, INK, PASS, QUIET, TRACK, WIDTH_IN
+from edgewright.bench.plot import DPI, FAIL, INK, PASS, QUIET, TRACK, WIDTH_IN, fit
 from edgewright.bench.report import Check
 from edgewright.plan.figures import shown
 from edgewright.spec.limits import condition_check
@@ -25,7 +25,16 @@ BARS = (0.31, 0.31)  # left edge and width, as shares of the picture: names befo
 FIGURES_X, WORDS_X = 1.05, (0.98 - BARS[0]) / BARS[1]  # of the words, in widths of a full bar
 NAME_IN, TITLE_IN = 2.45, 6.0  # room for a name, and for a title beside the verdict
 TOLD_CHARS = 46  # fill NAME_IN in the small print
-_CHAIN = ("inputs", "gain", "offset", "snr", "adcBits", "fullScale", "dropped", "fill")  # as a signal meets them
+_CHAIN = (
+    "inputs",
+    "gain",
+    "offset",
+    "snr",
+    "adcBits",
+    "fullScale",
+    "dropped",
+    "fill",
+)  # as a signal meets them
 _UNITS = {"offset": " %", "snr": " dB", "adcBits": " bit", "dropped": " %"}
 _WORDS = {"adcBits": "", "fullScale": "scale ", "inputs": "of ", "snr": "SNR "}
 
@@ -78,7 +87,7 @@ def _head(
     color = FAIL if failed else PASS
     if judged:
         figure.text(0.98, first, verdict, color=color, fontsize=13, ha="right", **bold)
-    _fit(figure.text(0.02, first, title, color=INK, fontsize=13, **bold), TITLE_IN)
+    fit(figure.text(0.02, first, title, color=INK, fontsize=13, **bold), TITLE_IN)
     count = document.get("samples")
     over = f" on {count:,} samples" if count else ""
     caption = f"accuracy under field conditions{over} · mark: floor · right: against clean inputs"
@@ -88,19 +97,13 @@ def _head(
 def _name(axes: Any, row: int, name: str, told: str) -> None:
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     style: dict[str, Any] = {"ha": "right", "va": "center", "annotation_clip": False}
-    _fit(
+    fit(
         axes.annotate(
             name, (0, row), xytext=(-8, 6 if told else 0), fontsize=10, color=INK, **place, **style
         ),
         NAME_IN,
     )
     axes.annotate(told, (0, row), xytext=(-8, -7), fontsize=8, color=QUIET, **place, **style)
-
-
-def _fit(text: Any, width_in: float) -> None:
-    """Make print smaller where it would be wider than its room: names of 63 characters are legal."""
-    wide_in = text.get_window_extent(text.figure.canvas.get_renderer()).width / DPI
-    text.set_fontsize(text.get_fontsize() * min(1.0, width_in / wide_in))
 
 
 def _bar(axes: Any, row: int, measured: float | None, check: Check | None) -> None:
