@@ -15,7 +15,8 @@ import onnx
 import pytest
 
 from edgewright.bench.counting.build import build
-from edgewright.bench.counting.counts import Counts, Span, count, read_span
+from edgewright.bench.counting.counts import Counts, count
+from edgewright.bench.counting.spans import Span, read_span
 from edgewright.bench.target.emulator import Target, open_target
 from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
 from edgewright.build.golden import encoded

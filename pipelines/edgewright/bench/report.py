@@ -38,6 +38,7 @@ class Check:
         unit: `ms`, `bytes` or `ratio` (0 to 1).
         direction: Whether the limit is the most (`max`) or the least (`min`) that may be.
         source: The YAML that says so, `file#dotted.path`.
+        detail: What went wrong, by its name, where a figure alone does not tell.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Check:
     unit: str
     direction: Direction
     source: str
+    detail: str = ""
 
     @property
     def seen(self) -> bool:
@@ -82,6 +84,20 @@ class Check:
     def used(self) -> float | None:
         """Share of the budget used: 1 is exactly at the limit."""
         return None if self.headroom is None else 1 - self.headroom
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "name": self.name,
+            "measured": finite(self.measured),
+            "limit": self.limit,
+            "unit": self.unit,
+            "direction": self.direction,
+            "headroom": self.headroom,
+            "verdict": self.verdict,
+            "source": self.source,
+            **({"detail": self.detail} if self.detail else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -123,19 +139,7 @@ class GateReport:
                 "artifact": self.artifact,
                 "verdict": self.verdict,
                 "calibration": self.calibration,
-                "checks": [
-                    {
-                        "name": check.name,
-                        "measured": finite(check.measured),
-                        "limit": check.limit,
-                        "unit": check.unit,
-                        "direction": check.direction,
-                        "headroom": check.headroom,
-                        "verdict": check.verdict,
-                        "source": check.source,
-                    }
-                    for check in self.checks
-                ],
+                "checks": [check.to_json() for check in self.checks],
                 "figures": finite(self.figures),
             }
         )
@@ -156,7 +160,15 @@ class GateReport:
                 document["artifact"],
                 document["calibration"],
                 tuple(
-                    Check(c["name"], c["measured"], c["limit"], c["unit"], c["direction"], c["source"])
+                    Check(
+                        c["name"],
+                        c["measured"],
+                        c["limit"],
+                        c["unit"],
+                        c["direction"],
+                        c["source"],
+                        c.get("detail", ""),
+                    )
                     for c in document["checks"]
                 ),
                 document["figures"],

@@ -28,7 +28,7 @@ def _bytes(value: float) -> str:
         size,
         name,
     ) in _BINARY:  # limits are often written in binary units: give them back as they were written
-        if value >= size and value % size == 0:
+        if size <= value < 1024 * size and value % size == 0:
             return f"{value / size:.0f} {name}"
     for size, name in _DECIMAL:
         if abs(value) >= size:

@@ -18,7 +18,8 @@ from edgewright.plan.note import write_note
 from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
 from edgewright.spec.load import Workspace
 
-_READ_THE_SHEET = ("optimized", "benchmarked")  # stages whose slice holds keys of the hardware sheet
+_READ_THE_SHEET = ("optimized",)  # stages whose slice holds keys of the hardware sheet
+_SHEETS = ("hardware", "model")  # first keys of a slice that holds both files' keys
 
 
 class History:
@@ -67,6 +68,7 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
         causes.append(f"stage {action.step.stage} is newer")
     if before.get("host") != after.get("host"):
         causes.append("measured on another machine")
+    causes += [f"target {name} changed" for name in _changed(before.get("place", {}), after.get("place", {}))]
     causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
     shown = "; ".join(causes[:3])
     return (
@@ -97,7 +99,7 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(path)
+    return ".".join(path[1:] if path[0] in _SHEETS else path)
 
 
 def _brief(value: Any) -> str:
@@ -126,6 +128,8 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
+    if path[0] in _SHEETS:  # the slice keeps both files apart
+        return f"{workspace.line(hardware if path[0] == 'hardware' else model, path[1:])} "
     candidates = [(model, path), ("fleet.yaml", path)]
     if path[:1] == ("recipes",):
         candidates.insert(0, (model, ("optimization", *path)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, Line, Prose, Spec, Text, camel_case
 from edgewright.spec.quantity import (
+    IN_BASE_UNITS,
     BitsPerSecond,
     Bytes,
     BytesPerSecond,
@@ -326,6 +329,39 @@ class RollbackPolicy(Spec):
     """Loads tried, counted durably before each, until the model is given up."""
     health_timeout: Seconds = 60.0
     """Longest a golden inference may take."""
+
+
+class Sheet(Spec):
+    """The part of a hardware class that decides what a model costs on it, and nothing else.
+
+    >>> Sheet.read(dump(Sheet.of(hardware))) == Sheet.of(hardware)     # doctest: +SKIP
+    True
+    """
+
+    cpu: Cpu
+    """Processor."""
+    accelerator: Accelerator | None = None
+    """Accelerator, if any."""
+    memory: Memory
+    """Main memory."""
+    storage: Storage
+    """Storage."""
+    thermal: Thermal
+    """Thermal."""
+    runtime: Runtime
+    """Inference engine."""
+    emulation: Emulation
+    """Emulated target."""
+
+    @classmethod
+    def of(cls, hardware: HardwareClass) -> Sheet:
+        """Return that part of a class."""
+        return cls.model_construct(**{name: getattr(hardware, name) for name in cls.model_fields})
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Sheet:
+        """Return a sheet that was dumped as JSON values, quantities as numbers in their base units."""
+        return cls.model_validate_json(json.dumps(document), context=IN_BASE_UNITS)
 
 
 class HardwareClass(Document):

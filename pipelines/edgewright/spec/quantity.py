@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,15})(?:\.([0-9]{1,9}))?")
 _NUMBER_PATTERN = r"[0-9]{1,15}(\.[0-9]{1,9})?"
 
+IN_BASE_UNITS: Mapping[str, str] = {"quantities": "plain numbers in their base units"}
+"""pydantic's validation context for a spec that was read before and dumped as numbers, never for YAML."""
+
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
@@ -132,7 +135,7 @@ class Quantity:
         self, _source: Any, _handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         """Let pydantic read the text and keep the number."""
-        return core_schema.no_info_plain_validator_function(self._validate)
+        return core_schema.with_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
@@ -147,7 +150,9 @@ class Quantity:
             "patternErrorMessage": f"must be {self.noun}: a number and one of {', '.join(self.units)}",
         }
 
-    def _validate(self, value: Any) -> int | float:
+    def _validate(self, value: Any, info: core_schema.ValidationInfo[Any]) -> int | float:
+        if info.context is IN_BASE_UNITS and isinstance(value, (int, float)):
+            return value
         try:
             return self.parse(value)
         except ValueError as problem:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewright.bench.functional import Functional, check, difference, sample_of
+from edgewright.bench.functional import Functional, check, difference
+from edgewright.bench.sample import sample_of
 from edgewright.bench.target.emulator import Target, emulated_target, native_target
 from edgewright.bench.target.processor import Core
 from edgewright.build.samples import Samples

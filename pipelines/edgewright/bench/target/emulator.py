@@ -24,7 +24,7 @@ from edgewright.bench.target.process import Completed, LimitKind, MemoryLimit, e
 from edgewright.bench.target.processor import Core, check_cpu, choose, lacking, lay_out, parse_cpus
 from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect
 from edgewright.errors import BuildError, EnvironmentFault
-from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.hardware import Sheet
 
 PROBE = Path(__file__).with_name("probe.py")
 _NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
@@ -140,7 +140,7 @@ class Target:
         return [*self.command, *options, str(root / userland.python), "-S"]
 
 
-def open_target(hardware: HardwareClass, cache: Path) -> Target:
+def open_target(hardware: Sheet, cache: Path) -> Target:
     """Return the target of a hardware class.
 
     Raises:
