@@ -15,7 +15,7 @@ from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
 from edgewright.plan.note import write_note
-from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
+from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS, condition_check
 from edgewright.spec.load import Workspace
 
 _READ_THE_SHEET = ("optimized",)  # stages whose slice holds keys of the hardware sheet
@@ -77,6 +77,7 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
+    old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
             found
@@ -84,6 +85,29 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[t
             for found in _differences(old.get(key), new.get(key), (*path, key))
         ]
     return [] if old == new or path[:1] == ("sources",) else [(path, old, new)]
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list of named items (inputs, conditions) as a mapping from their names, anything else as it is."""
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and "name" in item for item in value)
+    ):
+        return {item["name"]: item for item in value}
+    return value
+
+
+def _written(slice_: Any, path: tuple[str, ...]) -> tuple[str | int, ...]:
+    """Return a path of `_differences` as the YAML counts it: names of items become their places in the list."""
+    keys: list[str | int] = []
+    for step in path:
+        if _by_name(slice_) is slice_:
+            keys.append(step)
+        else:
+            keys.append(next((i for i, item in enumerate(slice_) if item["name"] == step), step))
+        slice_ = _by_name(slice_).get(step) if isinstance(_by_name(slice_), Mapping) else None
+    return tuple(keys)
 
 
 def _pairs(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
@@ -128,13 +152,15 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
+    keys = _written(action.parts["spec"], path)
     if path[0] in _SHEETS:  # the slice keeps both files apart
-        return f"{workspace.line(hardware if path[0] == 'hardware' else model, path[1:])} "
-    candidates = [(model, path), ("fleet.yaml", path)]
+        line = workspace.line(hardware if path[0] == "hardware" else model, keys[1:])
+        return f"{line} " if line else ""
+    candidates = [(model, keys), ("fleet.yaml", keys)]
     if path[:1] == ("recipes",):
-        candidates.insert(0, (model, ("optimization", *path)))
+        candidates.insert(0, (model, ("optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one
-        candidates = [(hardware, path), (hardware, ("cpu", *path)), *candidates]
+        candidates = [(hardware, keys), (hardware, ("cpu", *keys)), *candidates]
     for file, location in candidates:
         line = workspace.line(file, location) if location else None
         if line is not None:
@@ -144,6 +170,8 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
 
 def _check_of(path: tuple[str, ...]) -> str | None:
     """Return the gate check whose limit stands at `path` of the gate's slice."""
+    if path[:1] == ("conditions",) and path[2:] == ("floor",):
+        return condition_check(path[1])
     places = {("limits", *below): check for check, below in LIMIT_PATHS.items()}
     places |= {("metric", *below): check for check, below in METRIC_PATHS.items()}
     return places.get(path)

@@ -152,13 +152,14 @@ def _facts(node: dict[str, Any], root: dict[str, Any]) -> dict[str, str]:
         facts["form"] = str(item["patternErrorMessage"]).removeprefix("must be ")
     bounds = [
         f"{word} {item[name]}"
-        for name, word in (("minimum", "at least"), ("maximum", "at most"))
+        for name, word in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
         if name in item
     ]
     if bounds:
         facts["range"] = " and ".join(bounds)
     if node.get("minItems"):
-        facts["items"] = f"at least {node['minItems']}"
+        least = node["minItems"]
+        facts["items"] = f"exactly {least}" if node.get("maxItems") == least else f"at least {least}"
     return facts
 
 
@@ -199,7 +200,9 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
-    return {"mapping": "mappings", "text": "texts", "whole number": "whole numbers"}.get(kind, kind)
+    return {"mapping": "mappings", "text": "texts", "number": "numbers", "whole number": "whole numbers"}.get(
+        kind, kind
+    )
 
 
 def _mapping(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from edgewright.spec.condition import Condition
 from edgewright.spec.hardware import HardwareClass, Latency, Limits
 from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
 
@@ -25,9 +26,19 @@ LIMIT_PATHS: dict[str, tuple[str, ...]] = {
 """Gate check → where its limit stands below `limits`."""
 
 METRIC_PATHS: dict[str, tuple[str, ...]] = {"accuracy-floor": ("floor",), "accuracy-drop": ("maxDrop",)}
-CHECKS = (*LIMIT_PATHS, *METRIC_PATHS, "target-outputs", "target-drop")
-"""Every check of a gate report, in its order."""
 """Gate check → where its limit stands below `metric`."""
+CHECKS = (*LIMIT_PATHS, *METRIC_PATHS, "target-outputs", "target-drop")
+"""The checks of every gate report, in their order; those of field conditions follow."""
+
+
+def condition_check(name: str) -> str:
+    """Return the gate check of a field condition."""
+    return f"accuracy-under-{name}"
+
+
+def checks_of(model: Model) -> tuple[str, ...]:
+    """Return every check of a gate report about `model`, in its order."""
+    return (*CHECKS, *(condition_check(condition.name) for condition in model.conditions))
 
 
 def override_of(model: Model, class_name: str) -> Override | None:
@@ -72,6 +83,16 @@ def effective_metric(model: Model, class_name: str) -> Metric:
     )
 
 
+def effective_conditions(model: Model, class_name: str) -> tuple[Condition, ...]:
+    """Return the field conditions of a lane, in the model's order, with the floors its override sets."""
+    override = override_of(model, class_name)
+    floors = {item.name: item.floor for item in (override.conditions or ())} if override else {}
+    return tuple(
+        condition.model_copy(update={"floor": floors.get(condition.name, condition.floor)})
+        for condition in model.conditions
+    )
+
+
 def effective_optimization(model: Model, class_name: str) -> Optimization:
     """Return what may be tried on one class: the override's recipes instead of the model's, if it has any."""
     override = override_of(model, class_name)
@@ -95,7 +116,18 @@ def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, s
                 sources[check] = f"{model_file}#overrides.{index}.{path}"
             else:
                 sources[check] = f"{file}#{path}"
-    return sources
+    return sources | _floor_sources(model, model_file, index)
+
+
+def _floor_sources(model: Model, model_file: str, override_index: int | None) -> dict[str, str]:
+    """Return the check of each field condition → the YAML that sets its floor."""
+    places = {item.name: f"conditions.{i}.floor" for i, item in enumerate(model.conditions)}
+    if override_index is not None:
+        overridden = model.overrides[override_index].conditions or ()
+        places |= {
+            item.name: f"overrides.{override_index}.conditions.{i}.floor" for i, item in enumerate(overridden)
+        }
+    return {condition_check(name): f"{model_file}#{place}" for name, place in places.items()}
 
 
 def class_file_of(class_name: str) -> str:

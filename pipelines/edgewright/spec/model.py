@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
+from edgewright.spec.condition import Condition, ConditionOverride, TensorName
 from edgewright.spec.quantity import Bytes, Milliseconds, Quantity
 
 Entry = Annotated[
@@ -67,7 +68,7 @@ class Train(Spec):
 class Tensor(Spec):
     """One input or output of the network."""
 
-    name: Annotated[str, Text("a name that ONNX and Python accept", r"[A-Za-z_][A-Za-z0-9_]*", ("image",))]
+    name: TensorName
     """Name in the ONNX graph."""
     dtype: Literal["float32", "int64", "int32", "uint8"] = "float32"
     """Element type."""
@@ -204,6 +205,8 @@ class Override(Spec):
     """The class."""
     metric: MetricOverride | None = None
     """Metric."""
+    conditions: tuple[ConditionOverride, ...] | None = Field(default=None, min_length=1)
+    """Floors of field conditions."""
     limits: LimitsOverride | None = None
     """Limits."""
     optimization: Optimization | None = None
@@ -235,6 +238,8 @@ class Model(Document):
     """Data sets."""
     metric: Metric
     """Metric and floor."""
+    conditions: tuple[Condition, ...] = ()
+    """Field conditions: worse inputs, each with the accuracy that must be left."""
     optimization: Optimization = Field(default_factory=Optimization)
     """Recipes to try."""
     golden: Golden = Field(default_factory=Golden)

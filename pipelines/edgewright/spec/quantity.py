@@ -86,7 +86,10 @@ class Quantity:
         if not scaled and not self.zero:
             raise ValueError(f"must be more than nothing, such as {self.examples[0]}")
         if self.maximum is not None and scaled > self.maximum * divisor:
-            raise ValueError(f"must be at most {self.format(self.maximum)}")
+            most = self.format(self.maximum)
+            raise ValueError(
+                f"must be between -{most} and {most}" if self.signed else f"must be at most {most}"
+            )
         if not self.whole:
             return -scaled / divisor if sign == "-" else scaled / divisor
         if scaled % divisor:

@@ -273,7 +273,7 @@ def test_a_wrong_model_says_what_is_wrong(repository: Repository, old: str, new:
         ),
         (
             "overrides: [{hardwareClass: board}]",
-            "17:29: this override changes nothing; add metric, limits or optimization",
+            "17:29: this override changes nothing; add metric, conditions, limits or optimization",
         ),
         (
             "overrides: [{hardwareClass: board, metric: {floor: 0.8}},"

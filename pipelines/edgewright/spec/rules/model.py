@@ -157,8 +157,9 @@ def overrides_speak_of_built_classes(model: Model, context: Context) -> Iterator
             yield _unknown_class(path, override.hardware_class, context)
         elif model.classes is not None and override.hardware_class not in model.classes:
             yield Finding(path, f"'{override.hardware_class}' is not one of this model's 'classes'")
-        if override.metric is None and override.limits is None and override.optimization is None:
-            yield Finding(path, "this override changes nothing", "add metric, limits or optimization")
+        if all(getattr(override, key) is None for key in ("metric", "conditions", "limits", "optimization")):
+            message = "this override changes nothing"
+            yield Finding(path, message, "add metric, conditions, limits or optimization")
     for index, first, name in repeated(override.hardware_class for override in model.overrides):
         line = context.loaded.source.at(("overrides", first)).line
         yield Finding(("overrides", index, "hardwareClass"), f"'{name}' is already overridden on line {line}")
