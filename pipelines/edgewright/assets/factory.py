@@ -21,7 +21,7 @@ from edgewright.plan.history import History, explain
 from edgewright.plan.lane import StepId, classes_of
 from edgewright.plan.resolve import before, gate_report, resolve
 from edgewright.plan.stage import STAGES, upstream
-from edgewright.spec.limits import CHECKS
+from edgewright.spec.limits import checks_of
 from edgewright.spec.load import Workspace
 from edgewright_agent.contract import canonical_json
 
@@ -57,7 +57,7 @@ def make_asset(
         watch: Told how the step goes, for a run with somebody looking on.
     """
     key = key_of(step)
-    checks = CHECKS if step.stage == "gated" else ()
+    checks = checks_of(workspace.models[step.model]) if step.stage == "gated" else ()
 
     @dg.asset(
         key=key,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgewright.bench.conditions import conditions_report
 from edgewright.bench.counting.build import build
 from edgewright.bench.counting.counts import Counts, count, counts_of
 from edgewright.bench.functional import Functional, check, warm_up_of
@@ -29,7 +30,7 @@ from edgewright.bench.target.processor import Core, nearest
 from edgewright.bench.timing import Banded, Precision, Timing, predict
 from edgewright.bench.virtual.simulate import Simulation, simulate
 from edgewright.build.entry import ModelCode
-from edgewright.build.samples import load
+from edgewright.build.samples import Network, load
 from edgewright.errors import BuildError, EnvironmentFault, SpecError
 from edgewright.plan.lane import Lane
 from edgewright.spec.hardware import Sheet
@@ -45,7 +46,7 @@ class Subject:
     Attributes:
         lane: Model and class.
         sheet: The class.
-        spec: Of the model: `signature`, `data.validation`, `workload`, in the words of its YAML.
+        spec: Of the model: `signature`, `data.validation`, `workload`, `conditions`, in the words of its YAML.
         folder: The model's own code.
         model: `model.onnx`.
         runtime: `runtime.json`.
@@ -77,6 +78,7 @@ class Assessment:
         timing: What it costs in time; None where it does not run.
         simulation: Queue and heat, at the upper end of the latency's band; None without `workload` in model.yaml.
         peak_memory_bytes: Over the bare engine; None where it does not run.
+        conditions: What it is worth on worse inputs; None without `conditions` in model.yaml.
         declared: Whether an accelerator stands beside the processor the times are of.
         notes: What stands between the figures and the device.
     """
@@ -88,6 +90,7 @@ class Assessment:
     timing: Timing | None = None
     simulation: Simulation | None = None
     peak_memory_bytes: int | None = None
+    conditions: Mapping[str, Any] | None = None
     declared: bool = False
     notes: tuple[str, ...] = ()
 
@@ -125,6 +128,7 @@ class Assessment:
             "counts": self.counts.to_json() if self.counts else None,
             "timing": self.timing.to_json() if self.timing else None,
             "virtual": self.simulation.document() if self.simulation else None,
+            "conditions": self.conditions,
             "notes": list(self.notes),
         }
 
@@ -174,6 +178,11 @@ def assess(
         plugin=plugin if target is counted else None,
         memo=memo,
     )
+    conditions = None
+    if declared_conditions := subject.spec.get("conditions"):
+        progress("degrading inputs")
+        network = Network(subject.model.read_bytes())
+        conditions = conditions_report(network, validation, declared_conditions)
     progress("measuring memory")
     peak_bytes = peak_memory(subject.model, settings, golden)
     notes = [*functional.notes]
@@ -205,6 +214,7 @@ def assess(
         timing=timing,
         simulation=simulation,
         peak_memory_bytes=peak_bytes,
+        conditions=conditions,
         declared=declared,
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -3,7 +3,7 @@
 A failing gate completes this stage: its report is what a person needs. It is the signing step that refuses.
 
 Inputs: `evaluated/evaluation.json`, `benchmarked/benchmark.json`, `packaged/manifest.json`. Outputs:
-`gate-report.json`, `headroom.png`.
+`gate-report.json`, `headroom.png`, and `conditions.png` where the model declares field conditions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edgewright.bench.conditions import condition_checks
+from edgewright.bench.field_plot import conditions_png
 from edgewright.bench.plot import headroom_png
 from edgewright.bench.report import HEADINGS, Check, Direction, GateReport, table
 from edgewright.errors import BuildError
@@ -22,7 +24,7 @@ from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME
 
 
 def run(job: Job) -> Result:
-    """Write `gate-report.json` and `headroom.png`.
+    """Write `gate-report.json`, `headroom.png` and, with field conditions, `conditions.png`.
 
     Raises:
         BuildError: the evaluation or the benchmark is about other files than the artifact holds.
@@ -35,7 +37,8 @@ def run(job: Job) -> Result:
         benchmark=json.loads(job.inputs["benchmarked/benchmark.json"].read_bytes()),
     )
     (job.out / "gate-report.json").write_bytes(report.to_json())
-    (job.out / "headroom.png").write_bytes(headroom_png(report))
+    for name, picture in plots(report).items():
+        (job.out / name).write_bytes(picture)
     for check in report.failed:
         job.progress(
             f"{job.model} on {job.hardware_class}: {check.name} is {shown(check.measured, check.unit)},"
@@ -64,7 +67,7 @@ def judge(
 
     Args:
         lane: Model and class.
-        spec: The stage's slice: `limits`, `metric`, `sources`, `modelVersion`.
+        spec: The stage's slice: `limits`, `metric`, `conditions`, `sources`, `modelVersion`.
         manifest: The artifact's manifest.
         evaluation: `evaluation.json`.
         benchmark: `benchmark.json`.
@@ -83,6 +86,15 @@ def judge(
         checks=checks(spec, evaluation, benchmark, artifact_bytes(holds)),
         figures={"evaluation": evaluation, "benchmark": benchmark},
     )
+
+
+def plots(report: GateReport) -> dict[str, bytes]:
+    """Return file name → PNG of a report: the headroom, and what is left under each field condition."""
+    pictures = {"headroom.png": headroom_png(report)}
+    if (measured := report.figures["benchmark"].get("conditions")) is not None:
+        title = f"{report.model} on {report.hardware_class}"
+        pictures["conditions.png"] = conditions_png(measured, report.checks, title)
+    return pictures
 
 
 def check_binding(
@@ -119,7 +131,7 @@ def checks(
     """Return every check of a lane.
 
     Args:
-        spec: `limits`, `metric`, `sources` as the gate sees them (bytes, milliseconds, shares).
+        spec: `limits`, `metric`, `conditions`, `sources` as the gate sees them (bytes, milliseconds, shares).
         evaluation: `evaluation.json`.
         benchmark: `benchmark.json`.
         size_bytes: Size of the artifact.
@@ -142,6 +154,7 @@ def checks(
             if limit is not None
         ),
         *target_checks(benchmark.get("functional") or {}, metric["maxDrop"], sources),
+        *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
     )
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
 
 Rows = list[tuple[str, str]]
-LABEL_WIDTH = 19
 
 
 @click.command()
@@ -38,7 +37,7 @@ LABEL_WIDTH = 19
     "--plots",
     "plots_folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder to draw latency, heat and headroom into.",
+    help="Folder to draw latency, heat, headroom and field conditions into.",
 )
 def command(root: Path, model: str, hardware_class: str, as_json: bool, plots_folder: Path | None) -> None:
     """Try the built MODEL on its class's emulated processor: does it work, what will it cost.
@@ -123,8 +122,7 @@ def _draw(folder: Path, found: Assessment, report: GateReport) -> list[str]:
     Raises:
         EnvironmentFault: the folder cannot be written.
     """
-    from edgewright.bench.benchmark import plots
-    from edgewright.bench.plot import headroom_png
+    from edgewright.bench import benchmark, gate
     from edgewright.errors import EnvironmentFault
 
     limits_ms = {
@@ -132,7 +130,7 @@ def _draw(folder: Path, found: Assessment, report: GateReport) -> list[str]:
         for check in report.checks
         if check.name.startswith("latency-")
     }
-    pictures: Mapping[str, bytes] = {**plots(found, limits_ms), "headroom.png": headroom_png(report)}
+    pictures: Mapping[str, bytes] = {**benchmark.plots(found, limits_ms), **gate.plots(report)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
@@ -186,7 +184,8 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     rows += [(f"{item.name}", _judged(workspace, item)) for item in report.checks]
     rows.append(("verdict", _verdict(report.verdict)))
     rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
-    return "\n".join(f"{label:<{LABEL_WIDTH}}{text}".rstrip() for label, text in rows)
+    width = max(len(label) for label, _ in rows) + 2
+    return "\n".join(f"{label:<{width}}{text}".rstrip() for label, text in rows)
 
 
 def _functional(found: Assessment) -> Rows:

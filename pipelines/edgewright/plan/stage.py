@@ -21,7 +21,13 @@ from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
 from edgewright.plan.tree import files_below
 from edgewright.spec.hardware import Sheet
-from edgewright.spec.limits import effective_limits, effective_metric, effective_optimization, limit_sources
+from edgewright.spec.limits import (
+    effective_conditions,
+    effective_limits,
+    effective_metric,
+    effective_optimization,
+    limit_sources,
+)
 from edgewright.spec.load import Workspace
 
 Slice = Mapping[str, Any]
@@ -102,6 +108,11 @@ def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
             "signature": dump(model.signature),
             "data": {"validation": model.data.validation},
             **({"workload": dump(model.workload)} if model.workload else {}),
+            # Not their floors: what is demanded changes no figure.
+            "conditions": [
+                {key: value for key, value in dump(condition).items() if key != "floor"}
+                for condition in model.conditions
+            ],
         },
     }
 
@@ -122,6 +133,7 @@ def _gated(workspace: Workspace, step: StepId) -> Slice:
     return {
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
+        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
         "modelVersion": model.model_version,
         "sources": limit_sources(model, step.model, name),
     }

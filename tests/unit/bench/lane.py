@@ -131,6 +131,7 @@ class Lane:
             "limits": LIMITS,
             "metric": METRIC,
             "sources": SOURCES,
+            "conditions": [],
             "modelVersion": "1.2.3",
             "runtime": RUNTIME,
         }
