@@ -15,6 +15,7 @@ from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
 from edgewright.plan.note import write_note
+from edgewright.spec.baseline import baseline_file_of
 from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
 from edgewright.spec.load import Workspace
 
@@ -126,7 +127,12 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
-    candidates = [(model, path), ("fleet.yaml", path)]
+    candidates: list[tuple[str, tuple[str | int, ...]]] = [(model, path), ("fleet.yaml", path)]
+    if path[:1] == ("baseline",):
+        baseline = workspace.baselines.get(step.model)
+        index = baseline.index_of(str(step.hardware_class)) if baseline else None
+        if index is not None:
+            candidates.insert(0, (baseline_file_of(step.model), ("classes", index, *path[1:])))
     if path[:1] == ("recipes",):
         candidates.insert(0, (model, ("optimization", *path)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one

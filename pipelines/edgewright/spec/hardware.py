@@ -13,6 +13,7 @@ from edgewright.spec.quantity import (
     Bytes,
     BytesPerSecond,
     Celsius,
+    Count,
     Megahertz,
     Milliseconds,
     Percent,
@@ -256,6 +257,15 @@ class Latency(Spec):
     """99th percentile."""
 
 
+class InstructionLimits(Spec):
+    """Budget of guest instructions."""
+
+    load: Count | None = None
+    """From the imported engine to a session that can run."""
+    inference: Count | None = None
+    """One-sample inference."""
+
+
 class Limits(Spec):
     """What every model on this class must meet; a model may narrow a limit for itself, never widen it."""
 
@@ -267,6 +277,10 @@ class Limits(Spec):
     """One-sample inference."""
     peak_memory: Bytes
     """Peak resident memory over the bare engine."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions on the emulated processor, one thread; absent: no budget."""
+    regression: Percent = 1.0
+    """How much the instructions may grow over those in `baselines/<model>.yaml`, each of load and inference."""
 
 
 class CyclesPerInstruction(Spec):

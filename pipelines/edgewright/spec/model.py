@@ -8,7 +8,8 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
-from edgewright.spec.quantity import Bytes, Milliseconds, Quantity
+from edgewright.spec.hardware import InstructionLimits
+from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity
 
 Entry = Annotated[
     str,
@@ -186,6 +187,10 @@ class LimitsOverride(Spec):
     """Latency."""
     peak_memory: Bytes | None = None
     """Peak memory."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions; also where the class has none."""
+    regression: Percent | None = None
+    """How much the instructions may grow over the baseline."""
 
 
 class MetricOverride(Spec):
