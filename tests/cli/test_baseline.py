@@ -15,8 +15,7 @@ from edgewright.plan.cache import Cache
 from edgewright.plan.lane import Lane
 from edgewright.spec.baseline import ClassBaseline
 from edgewright.spec.load import load_fleet
-from unit.plan.filled import fill
-from unit.plan.test_baseline import fail
+from unit.plan.filled import fail, fill
 
 PI = "raspberry-pi-4"
 FILE = "baselines/digit-reader.yaml"
@@ -122,7 +121,7 @@ def test_a_blocked_lane_is_never_written(fleet: Path) -> None:
 
 def test_growth_is_accepted_for_the_named_model_and_said(fleet: Path) -> None:
     publish(fleet, PI)
-    fail(fleet, "regression-inference")
+    fail(fleet, Lane("digit-reader", PI), "regression-inference")
     assert "If that growth is wanted: edgewright baseline digit-reader --accept" in run(fleet).stdout
     run(fleet, "--write")
     assert load_fleet(fleet).baseline_of("digit-reader", PI) is None

@@ -110,13 +110,15 @@ def _brief(value: Any) -> str:
 
 
 def line_of(workspace: Workspace, source: str) -> str:
-    """Return `file:line` of a limit named as `file#dotted.path`.
+    """Return `file:line` of a limit named as `file#dotted.path`; one left to its default has that of its section.
 
     Reports carry the path, not the line, so that a comment added above a limit changes no digest.
     """
     file, _, path = source.partition("#")
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
-    return workspace.line(file, keys) or source
+    if file not in workspace.sources:
+        return source
+    return workspace.line(file, keys) or f"{workspace.sources[file].line(keys)}, by default"
 
 
 def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:

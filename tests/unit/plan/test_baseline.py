@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgewright.plan.action import Action, prepare
+from edgewright.plan.action import Action
 from edgewright.plan.baseline import LaneCost, lane_costs, renewed
 from edgewright.plan.cache import Cache
 from edgewright.plan.history import explain
 from edgewright.plan.lane import Lane, StepId
-from edgewright.plan.resolve import before, resolve
+from edgewright.plan.resolve import resolve
 from edgewright.spec.baseline import ClassBaseline, baseline_file_of, text_of
 from edgewright.spec.load import load_fleet
 
-from .filled import BENCHMARK, fill
+from .filled import BENCHMARK, fail, fill, replace
 
 MODEL = "digit-reader"
 PI = "raspberry-pi-4"
@@ -41,27 +40,6 @@ def filled(fleet: Path, *failing: str) -> Cache:
     cache = Cache(fleet / "cache")
     fill(load_fleet(fleet), cache, fleet / "scratch", frozenset(failing))
     return cache
-
-
-def replace(fleet: Path, stage: str, name: str, document: Any) -> None:
-    """Give a lane's stage another result than it has."""
-    workspace, cache = load_fleet(fleet), Cache(fleet / "cache")
-    step = StepId(stage, MODEL, PI)
-    records = resolve(workspace, cache, steps=before(workspace, step)).records
-    action = prepare(workspace, step, records)
-    file = fleet / "scratch" / name
-    file.write_text(json.dumps(document))
-    cache.store(action.key, action.parts, {name: file}, {})
-
-
-def fail(fleet: Path, *checks: str) -> None:
-    """Let the lane's gate fail these checks."""
-    failed = [
-        {"name": name, "measured": 0.02, "limit": 0.01, "unit": "ratio", "verdict": "fail", "source": "x#y"}
-        for name in checks
-    ]
-    passed = {**failed[0], "name": "load-time", "verdict": "pass"}
-    replace(fleet, "gated", "gate-report.json", {"verdict": "fail", "checks": [passed, *failed]})
 
 
 def recorded(found: LaneCost, **changed: Any) -> ClassBaseline:
@@ -102,7 +80,7 @@ def test_a_lane_that_was_never_built_costs_nothing_known(fleet: Path) -> None:
 )
 def test_a_benchmark_without_counts_is_no_cost(fleet: Path, benchmark: dict[str, Any]) -> None:
     filled(fleet)
-    replace(fleet, "benchmarked", "benchmark.json", benchmark)
+    replace(fleet, LANE, "benchmarked", "benchmark.json", benchmark)
     assert cost(fleet).now is None
 
 
@@ -127,7 +105,7 @@ def test_a_lane_that_is_not_published_keeps_the_baseline_it_has(fleet: Path) -> 
 
 def test_growth_alone_can_be_accepted_and_only_on_demand(fleet: Path) -> None:
     filled(fleet, PI)
-    fail(fleet, "regression-inference", "regression-load")
+    fail(fleet, LANE, "regression-inference", "regression-load")
     found = cost(fleet)
     assert (found.state, found.only_regressed) == ("blocked", True)
     assert renewed([found]) == []
@@ -136,7 +114,7 @@ def test_growth_alone_can_be_accepted_and_only_on_demand(fleet: Path) -> None:
 
 def test_growth_is_not_accepted_together_with_anything_else(fleet: Path) -> None:
     filled(fleet, PI)
-    fail(fleet, "regression-inference", "accuracy-floor")
+    fail(fleet, LANE, "regression-inference", "accuracy-floor")
     found = cost(fleet)
     assert found.only_regressed is False
     assert renewed([found], accept=True) == []
@@ -144,7 +122,7 @@ def test_growth_is_not_accepted_together_with_anything_else(fleet: Path) -> None
 
 def test_a_lane_whose_gate_was_not_asked_is_not_accepted(fleet: Path) -> None:
     filled(fleet, PI)
-    fail(fleet, "regression-inference")
+    fail(fleet, LANE, "regression-inference")
     cache, workspace = Cache(fleet / "cache"), load_fleet(fleet)
     cache.forget(resolve(workspace, cache).records[StepId("gated", MODEL, PI)].key)
     assert renewed([cost(fleet)], accept=True) == []

@@ -11,30 +11,9 @@ from edgewright.spec.baseline import Baseline, ClassBaseline, baseline_file_of, 
 from edgewright.spec.document import load_document
 from edgewright.spec.load import load_fleet
 
-from .conftest import SHEET, Repository
-from .test_load import only, problems_of
+from .conftest import SHEET, Repository, entry, only, problems_of
 
 FILE = "baselines/reader.yaml"
-
-
-def entry(
-    hardware_class: str = "board",
-    *,
-    target: str = "qemu-aarch64 7.2, cpu cortex-a72",
-    engine: str = "onnxruntime 1.31.1",
-    load: int = 45_123_456,
-    inference: int = 345_108,
-) -> ClassBaseline:
-    return ClassBaseline.model_validate(
-        {
-            "hardwareClass": hardware_class,
-            "modelVersion": "1.0.0",
-            "artifact": "sha256:" + "a" * 64,
-            "target": target,
-            "engine": engine,
-            "instructions": {"load": load, "inference": inference},
-        }
-    )
 
 
 def test_what_is_written_is_read_as_a_part_of_the_fleet(repository: Repository) -> None:

@@ -5,8 +5,9 @@ from edgewright.spec.checks import checks_of
 from edgewright.spec.limits import CHECKS
 from edgewright.spec.load import load_fleet
 
-from .conftest import SHEET, Repository
-from .test_baseline import FILE, entry
+from .conftest import SHEET, Repository, entry
+
+FILE = "baselines/reader.yaml"
 
 
 def found(repository: Repository, hardware_class: str = "board") -> tuple[str, ...]:

@@ -12,23 +12,10 @@ from edgewright.spec.load import load_fleet
 from edgewright.spec.problem import InvalidSpec
 from edgewright.spec.source import Mark
 
-from .conftest import MODEL, SHEET, Repository
+from .conftest import MODEL, SHEET, Repository, only, problems_of
 
 BOARD = "hardware/board.yaml"
 READER = "models/reader/model.yaml"
-
-
-def problems_of(repository: Repository) -> list[str]:
-    """Every problem as `file:line:col: message; suggestion`."""
-    with pytest.raises(InvalidSpec) as caught:
-        load_fleet(repository.root)
-    return [problem.render().split("\n")[0] for problem in caught.value.problems]
-
-
-def only(repository: Repository) -> str:
-    problems = problems_of(repository)
-    assert len(problems) == 1, problems
-    return problems[0]
 
 
 def test_a_valid_repository_becomes_a_workspace(repository: Repository) -> None:
