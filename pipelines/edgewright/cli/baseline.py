@@ -14,6 +14,7 @@ from edgewright.errors import BuildError, SpecError
 
 if TYPE_CHECKING:
     from edgewright.plan.baseline import LaneCost
+    from edgewright.spec.baseline import ClassBaseline
     from edgewright.spec.workspace import Workspace
 
 Row = tuple[str, ...]
@@ -140,7 +141,7 @@ def document(costs: Sequence[LaneCost], written: dict[str, bool]) -> dict[str, A
     }
 
 
-def _counts(entry: Any) -> dict[str, int] | None:
+def _counts(entry: ClassBaseline | None) -> dict[str, int] | None:
     return entry.instructions.model_dump() if entry is not None else None
 
 
