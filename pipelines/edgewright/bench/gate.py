@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edgewright.bench import baseline
 from edgewright.bench.conditions import condition_checks
 from edgewright.bench.field_plot import conditions_png
 from edgewright.bench.plot import headroom_png
@@ -51,6 +52,7 @@ def run(job: Job) -> Result:
             "calibration": report.calibration,
             "failed": [check.name for check in report.failed],
             "checks": [dict(zip(HEADINGS, row, strict=True)) for row in table(report)],
+            "notes": list(report.notes),
         }
     )
 
@@ -67,7 +69,7 @@ def judge(
 
     Args:
         lane: Model and class.
-        spec: The stage's slice: `limits`, `metric`, `conditions`, `sources`, `modelVersion`.
+        spec: The stage's slice: `limits`, `metric`, `conditions`, `baseline`, `sources`, `modelVersion`.
         manifest: The artifact's manifest.
         evaluation: `evaluation.json`.
         benchmark: `benchmark.json`.
@@ -77,14 +79,19 @@ def judge(
     """
     holds = json.loads(manifest)
     check_binding(holds, evaluation, benchmark)
+    counts = benchmark.get("counts")
+    grown, notes = baseline.checks(
+        counts, (counts or {}).get("engine"), spec["limits"], spec.get("baseline"), spec["sources"]
+    )
     return GateReport(
         model=lane.model,
         hardware_class=lane.hardware_class,
         model_version=spec["modelVersion"],
         artifact=digest_of(manifest),
         calibration=benchmark["calibration"],
-        checks=checks(spec, evaluation, benchmark, artifact_bytes(holds)),
+        checks=(*checks(spec, evaluation, benchmark, artifact_bytes(holds)), *grown),
         figures={"evaluation": evaluation, "benchmark": benchmark},
+        notes=(*benchmark.get("notes", ()), *notes),
     )
 
 

@@ -21,7 +21,7 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright_agent.contract import canonical_json, is_digest
 
-VERSION = 1
+VERSION = 1  # devices read it: keys may be added, none may change its meaning
 Verdict = Literal["pass", "fail"]
 Direction = Literal["max", "min"]
 HEADINGS = ("check", "measured", "limit", "headroom", "verdict", "from")
@@ -35,7 +35,7 @@ class Check:
         name: `latency-p95`, `accuracy-floor`, …
         measured: The figure; None when there is none.
         limit: What the YAML demands.
-        unit: `ms`, `bytes` or `ratio` (0 to 1).
+        unit: `ms`, `bytes`, `instructions` or `ratio` (0 to 1).
         direction: Whether the limit is the most (`max`) or the least (`min`) that may be.
         source: The YAML that says so, `file#dotted.path`.
         detail: What went wrong, by its name, where a figure alone does not tell.
@@ -108,6 +108,7 @@ class GateReport:
         artifact: Digest of the artifact's manifest.
         calibration: How the measured figures relate to the device.
         figures: The whole evaluation and benchmark, for people.
+        notes: What stands between the figures and the device, and what could not be compared.
     """
 
     model: str
@@ -117,6 +118,7 @@ class GateReport:
     calibration: str
     checks: tuple[Check, ...]
     figures: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -141,6 +143,7 @@ class GateReport:
                 "calibration": self.calibration,
                 "checks": [check.to_json() for check in self.checks],
                 "figures": finite(self.figures),
+                "notes": list(self.notes),
             }
         )
 
@@ -172,6 +175,7 @@ class GateReport:
                     for c in document["checks"]
                 ),
                 document["figures"],
+                tuple(document.get("notes", ())),
             )
             stored = [document["verdict"], *(c["verdict"] for c in document["checks"])]
             judged = [report.verdict, *(check.verdict for check in report.checks)]

@@ -15,6 +15,7 @@ from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
 from edgewright.plan.note import write_note
+from edgewright.spec.baseline import baseline_file_of
 from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS, condition_check
 from edgewright.spec.load import Workspace
 
@@ -135,13 +136,15 @@ def _brief(value: Any) -> str:
 
 
 def line_of(workspace: Workspace, source: str) -> str:
-    """Return `file:line` of a limit named as `file#dotted.path`.
+    """Return `file:line` of a limit named as `file#dotted.path`; one left to its default has that of its section.
 
     Reports carry the path, not the line, so that a comment added above a limit changes no digest.
     """
     file, _, path = source.partition("#")
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
-    return workspace.line(file, keys) or source
+    if file not in workspace.sources:
+        return source
+    return workspace.line(file, keys) or f"{workspace.sources[file].line(keys)}, by default"
 
 
 def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
@@ -157,6 +160,11 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         line = workspace.line(hardware if path[0] == "hardware" else model, keys[1:])
         return f"{line} " if line else ""
     candidates = [(model, keys), ("fleet.yaml", keys)]
+    if path[:1] == ("baseline",):
+        baseline = workspace.baselines.get(step.model)
+        index = baseline.index_of(str(step.hardware_class)) if baseline else None
+        if index is not None:
+            candidates.insert(0, (baseline_file_of(step.model), ("classes", index, *keys[1:])))
     if path[:1] == ("recipes",):
         candidates.insert(0, (model, ("optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one

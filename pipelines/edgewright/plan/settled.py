@@ -48,7 +48,7 @@ class Settled:
         Args:
             root: The fleet's repository.
             began: What `fingerprint(root)` was before the specs were read.
-            reads: Files outside `hardware/` and `models/` that the plan depends on, relative to `root`.
+            reads: Files beside the specs and the models' folders that the plan depends on, relative to `root`.
             results: Files of the cache that must stay for the answer to hold.
 
         Raises:
@@ -114,7 +114,7 @@ def _content(path: Path) -> bytes:
 
 def _spec_files(root: Path) -> Iterator[Path]:
     yield root / "fleet.yaml"
-    for folder in ("hardware", "models"):
+    for folder in ("hardware", "models", "baselines"):
         yield from files_below(root / folder)
 
 

@@ -130,7 +130,9 @@ def _packaged(workspace: Workspace, step: StepId) -> Slice:
 def _gated(workspace: Workspace, step: StepId) -> Slice:
     model, hardware = _both(workspace, step)
     name = str(step.hardware_class)
+    baseline = workspace.baseline_of(step.model, name)
     return {
+        **({"baseline": baseline.yardstick()} if baseline else {}),
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
         "conditions": [dump(condition) for condition in effective_conditions(model, name)],

@@ -194,7 +194,7 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
         item = _resolved(node.get("items", {}), root)
         return "list of choices" if "enum" in item else f"list of {_plural(_kind(item, root))}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-    if node.get("type") == "string" and "title" in node:
+    if "x-units" in node:
         return str(node["title"])
     return words.get(str(node.get("type")), "mapping" if node.get("type") == "object" else "any value")
 

@@ -16,6 +16,7 @@ from edgewright.spec.quantity import (
     Bytes,
     BytesPerSecond,
     Celsius,
+    Count,
     Megahertz,
     Milliseconds,
     Percent,
@@ -259,6 +260,15 @@ class Latency(Spec):
     """99th percentile."""
 
 
+class InstructionLimits(Spec):
+    """Budget of guest instructions."""
+
+    load: Count | None = None
+    """From the imported engine to a session that can run."""
+    inference: Count | None = None
+    """One-sample inference."""
+
+
 class Limits(Spec):
     """What every model on this class must meet; a model may narrow a limit for itself, never widen it."""
 
@@ -266,10 +276,17 @@ class Limits(Spec):
     """Sum of all layers of the artifact."""
     load_time: Milliseconds
     """From an empty process with the engine imported to a session that can run."""
+    power_cycle: Milliseconds | None = None
+    """From a process without the engine to the first answer, nothing cached, as after the power was cut; the operating
+    system's own start is not part of it; absent: not limited."""
     latency: Latency
     """One-sample inference."""
     peak_memory: Bytes
     """Peak resident memory over the bare engine."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions on the emulated processor, one thread; absent: no budget."""
+    regression: Percent = 1.0
+    """How much the instructions may grow over those in `baselines/<model>.yaml`, each of load and inference."""
 
 
 class CyclesPerInstruction(Spec):

@@ -4,6 +4,8 @@
 30.0
 >>> limit_sources(model, "digit-reader", "raspberry-pi-4")["latency-p95"]
 'models/digit-reader/model.yaml#overrides.0.limits.latency.p95'
+>>> limit_values(hardware.limits)["regression-load"]
+1.0
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from edgewright.spec.condition import Condition
-from edgewright.spec.hardware import HardwareClass, Latency, Limits
+from edgewright.spec.hardware import HardwareClass, InstructionLimits, Latency, Limits
 from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
 
 T = TypeVar("T")
@@ -19,16 +21,23 @@ T = TypeVar("T")
 LIMIT_PATHS: dict[str, tuple[str, ...]] = {
     "artifact-size": ("artifactSize",),
     "load-time": ("loadTime",),
+    "power-cycle": ("powerCycle",),
     "latency-p95": ("latency", "p95"),
     "latency-p99": ("latency", "p99"),
     "peak-memory": ("peakMemory",),
+    "instructions-load": ("instructions", "load"),
+    "instructions-inference": ("instructions", "inference"),
+    "regression-load": ("regression",),
+    "regression-inference": ("regression",),
 }
 """Gate check → where its limit stands below `limits`."""
 
-METRIC_PATHS: dict[str, tuple[str, ...]] = {"accuracy-floor": ("floor",), "accuracy-drop": ("maxDrop",)}
+METRIC_PATHS: dict[str, tuple[str, ...]] = {
+    "accuracy-floor": ("floor",),
+    "accuracy-drop": ("maxDrop",),
+    "target-drop": ("maxDrop",),
+}
 """Gate check → where its limit stands below `metric`."""
-CHECKS = (*LIMIT_PATHS, *METRIC_PATHS, "target-outputs", "target-drop")
-"""The checks of every gate report, in their order; those of field conditions follow."""
 
 
 def condition_check(name: str) -> str:
@@ -36,9 +45,11 @@ def condition_check(name: str) -> str:
     return f"accuracy-under-{name}"
 
 
-def checks_of(model: Model) -> tuple[str, ...]:
-    """Return every check of a gate report about `model`, in its order."""
-    return (*CHECKS, *(condition_check(condition.name) for condition in model.conditions))
+CHECKS = (
+    "artifact-size", "load-time", "latency-p95", "latency-p99", "peak-memory", "accuracy-floor", "accuracy-drop",
+    "target-outputs", "target-drop",
+)  # fmt: skip
+"""Checks that every lane has, in the order of a gate report; `edgewright.spec.checks` adds a lane's own."""
 
 
 def override_of(model: Model, class_name: str) -> Override | None:
@@ -61,13 +72,33 @@ def narrowed(limits: Limits, override: LimitsOverride | None) -> Limits:
         update={
             "artifact_size": _first(override.artifact_size, limits.artifact_size),
             "load_time": _first(override.load_time, limits.load_time),
+            "power_cycle": _first(override.power_cycle, limits.power_cycle),
             "latency": Latency.model_construct(
                 p95=_first(latency.p95 if latency else None, limits.latency.p95),
                 p99=_first(latency.p99 if latency else None, limits.latency.p99),
             ),
             "peak_memory": _first(override.peak_memory, limits.peak_memory),
+            "instructions": _instructions(override.instructions, limits.instructions),
+            "regression": _first(override.regression, limits.regression),
         }
     )
+
+
+def _instructions(
+    override: InstructionLimits | None, limits: InstructionLimits | None
+) -> InstructionLimits | None:
+    if override is None or limits is None:
+        return override or limits
+    return InstructionLimits.model_construct(
+        load=_first(override.load, limits.load), inference=_first(override.inference, limits.inference)
+    )
+
+
+def limit_values(limits: Limits | LimitsOverride) -> dict[str, float]:
+    """Return gate check → its limit in base units, for those `limits` has (bytes, milliseconds, percent, counts)."""
+    tree = limits.model_dump(by_alias=True)
+    found = {check: _value(tree, path) for check, path in LIMIT_PATHS.items()}
+    return {check: value for check, value in found.items() if value is not None}
 
 
 def effective_metric(model: Model, class_name: str) -> Metric:
@@ -100,7 +131,7 @@ def effective_optimization(model: Model, class_name: str) -> Optimization:
 
 
 def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, str]:
-    """Return gate check → the YAML that decides its limit, as `file#dotted.path`.
+    """Return gate check → the YAML that decides its limit (or would, were there one), as `file#dotted.path`.
 
     Paths, not lines: a comment added above a limit must change no report. `Workspace.line` finds the line.
     """

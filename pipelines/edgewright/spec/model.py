@@ -9,7 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
 from edgewright.spec.condition import Condition, ConditionOverride, TensorName
-from edgewright.spec.quantity import Bytes, Milliseconds, Quantity
+from edgewright.spec.hardware import InstructionLimits
+from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity
 
 Entry = Annotated[
     str,
@@ -183,10 +184,16 @@ class LimitsOverride(Spec):
     """Sum of all layers."""
     load_time: Milliseconds | None = None
     """Load time."""
+    power_cycle: Milliseconds | None = None
+    """Start-up after a power cycle."""
     latency: LatencyOverride | None = None
     """Latency."""
     peak_memory: Bytes | None = None
     """Peak memory."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions; also where the class has none."""
+    regression: Percent | None = None
+    """How much the instructions may grow over the baseline."""
 
 
 class MetricOverride(Spec):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from edgewright.plan.action import prepare
 from edgewright.plan.cache import Cache
-from edgewright.plan.lane import StepId
+from edgewright.plan.lane import Lane, StepId
 from edgewright.plan.resolve import before, order, resolve
-from edgewright.spec.load import Workspace
+from edgewright.spec.load import Workspace, load_fleet
+
+BENCHMARK = {
+    "counts": {
+        "target": "some core",
+        "engine": "onnxruntime 1.31.1",
+        "load": {"instructions": 50_000_000},
+        "perInference": {"instructions": 400_000},
+    },
+}
 
 
 def fill(
@@ -44,7 +54,32 @@ def _files(step: StepId, key: str, failing: frozenset[str]) -> dict[str, str]:
             "source": f"hardware/{step.hardware_class}.yaml#limits.latency.p95",
         }  # fmt: skip
         return {"gate-report.json": json.dumps({"verdict": check["verdict"], "checks": [check]})}
+    if step.stage == "benchmarked":
+        return {"benchmark.json": json.dumps(BENCHMARK)}
+    if step.stage == "packaged":
+        return {"manifest.json": json.dumps({"packaged": key})}
     if step.stage == "published":
         document = {"digest": f"sha256:{key}", "size": 1, "repository": step.model, "url": "oci:x"}
         return {"published.json": json.dumps(document)}
     return {f"{step.stage}.bin": f"{step.stage} {key}"}
+
+
+def replace(fleet: Path, lane: Lane, stage: str, name: str, document: Any) -> None:
+    """Give a lane's stage another result than it has."""
+    workspace, cache = load_fleet(fleet), Cache(fleet / "cache")
+    step = StepId(stage, lane.model, lane.hardware_class)
+    records = resolve(workspace, cache, steps=before(workspace, step)).records
+    action = prepare(workspace, step, records)
+    file = fleet / "scratch" / name
+    file.write_text(json.dumps(document))
+    cache.store(action.key, action.parts, {name: file}, {})
+
+
+def fail(fleet: Path, lane: Lane, *checks: str) -> None:
+    """Let the lane's gate fail these checks."""
+    failed = [
+        {"name": name, "measured": 0.02, "limit": 0.01, "unit": "ratio", "verdict": "fail", "source": "x#y"}
+        for name in checks
+    ]
+    passed = {**failed[0], "name": "load-time", "verdict": "pass"}
+    replace(fleet, lane, "gated", "gate-report.json", {"verdict": "fail", "checks": [passed, *failed]})

@@ -11,7 +11,7 @@ thread, with the sources of chance taken away, it repeats to the last instructio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Counts:
         awakening: Instructions to import the engine and for the first inference, which also allocates, rounded up
             to whole millions.
         engine_bytes: What importing the engine reads from storage.
+        engine: Which engine it was; empty when nobody asked.
     """
 
     load: ClassCounts
@@ -56,11 +57,13 @@ class Counts:
     target: str
     awakening: int = 0
     engine_bytes: int = 0
+    engine: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "target": self.target,
+            "engine": self.engine,
             "load": self.load.to_json(),
             "perInference": self.per_inference.to_json(),
             "inferences": list(self.inferences),
@@ -122,8 +125,9 @@ def counts_of(seen: Observation, *, target: str, warm_up: int) -> Counts:
     Raises:
         BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
     """
-    return from_spans(
-        seen.spans, target=target, warm_up=warm_up, engine_bytes=int(seen.answer.get("engineBytes", 0))
+    found = from_spans(seen.spans, target=target, warm_up=warm_up)
+    return replace(
+        found, engine=seen.answer.get("engine", ""), engine_bytes=int(seen.answer.get("engineBytes", 0))
     )
 
 
@@ -136,14 +140,13 @@ def rounds(size_bytes: int) -> tuple[int, int]:
     )
 
 
-def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1, engine_bytes: int = 0) -> Counts:
+def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1) -> Counts:
     """Return the counts of one process.
 
     Args:
         spans: In the order they were written.
         target: Label.
         warm_up: Inferences that are not counted.
-        engine_bytes: What importing the engine read.
 
     Raises:
         BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
@@ -167,7 +170,6 @@ def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1, engine_b
         inferences=tuple(found.instructions for found in considered),
         target=target,
         awakening=-(-(engine + inferred[0].instructions) // ENGINE_STEP) * ENGINE_STEP,
-        engine_bytes=engine_bytes,
     )
 
 
