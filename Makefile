@@ -1,5 +1,6 @@
 # The two commands of the README are `make demo` and `make test`; each works alone on a fresh checkout.
-# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`).
+# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`). `make test` uses every core; with `-n 0` in
+# PYTEST_ARGS, and in pytest without make, one test runs after another.
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -14,7 +15,7 @@ demo: bootstrap real-parts ## the whole path on this machine: from fleet.yaml to
 	@$(BIN)/edgewright demo
 
 test: bootstrap real-parts targets ## every test: unit, command line, real registry and agents, power cuts, attacks
-	@$(BIN)/pytest --ignore=tests/benchmarks $(PYTEST_ARGS)
+	@$(BIN)/pytest -n logical --dist worksteal --ignore=tests/benchmarks $(PYTEST_ARGS)
 
 check: bootstrap ## lint, format, types, which package may import what, links and commands in the documents
 	@$(BIN)/ruff check .
