@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 def busy_machine() -> Iterator[None]:
     """Keep every core busy."""
     program = [sys.executable, "-c", "while True: sum(range(10**5))"]
-    hogs = [subprocess.Popen(program) for _ in range(6)]
+    hogs = [subprocess.Popen(program) for _ in range(len(os.sched_getaffinity(0)) + 1)]
     try:
         yield
     finally:

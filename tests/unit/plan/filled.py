@@ -9,7 +9,7 @@ from typing import Any
 from edgewright.plan.action import prepare
 from edgewright.plan.cache import Cache
 from edgewright.plan.lane import Lane, StepId
-from edgewright.plan.resolve import before, order, resolve
+from edgewright.plan.resolve import Plan, before, resolve
 from edgewright.spec.load import Workspace, load_fleet
 
 BENCHMARK = {
@@ -22,27 +22,21 @@ BENCHMARK = {
 }
 
 
-def fill(
-    workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()
-) -> list[StepId]:
-    """Give every step that must run a stand-in result; lanes of `failing` classes fail their gate.
+def fill(workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()) -> None:
+    """Give every step that must run a stand-in result; lanes of `failing` classes fail their gate."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    while ready := _ready(plan := resolve(workspace, cache)):
+        for step in ready:
+            action = prepare(workspace, step, plan.records)
+            outputs = {}
+            for name, text in _files(step, action.key, failing).items():
+                outputs[name] = scratch / name
+                outputs[name].write_text(text)
+            cache.store(action.key, action.parts, outputs, {})
 
-    Returns the steps that were made.
-    """
-    made = []
-    for step in order(workspace):
-        current = resolve(workspace, cache, steps=[*before(workspace, step), step])
-        if current.step(step).state != "run":
-            continue
-        action = prepare(workspace, step, current.records)
-        outputs = {}
-        for name, text in _files(step, action.key, failing).items():
-            scratch.mkdir(parents=True, exist_ok=True)
-            outputs[name] = scratch / name
-            outputs[name].write_text(text)
-        cache.store(action.key, action.parts, outputs, {})
-        made.append(step)
-    return made
+
+def _ready(plan: Plan) -> list[StepId]:
+    return [step.id for step in plan.to_run if step.after is None]
 
 
 def _files(step: StepId, key: str, failing: frozenset[str]) -> dict[str, str]:
