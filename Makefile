@@ -1,5 +1,6 @@
 # The two commands of the README are `make demo` and `make test`; each works alone on a fresh checkout.
-# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`).
+# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`). `make test` uses every core; with `-n 0` in
+# PYTEST_ARGS, and in pytest without make, one test runs after another.
 
 SHELL := /bin/bash
 BIN := .venv/bin
@@ -10,11 +11,11 @@ BIN := .venv/bin
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: bootstrap real-parts ## the whole path on this machine: from fleet.yaml to verified models on three agents
+demo: bootstrap real-parts targets ## the whole path on this machine: from fleet.yaml to verified models on three agents
 	@$(BIN)/edgewright demo
 
 test: bootstrap real-parts targets ## every test: unit, command line, real registry and agents, power cuts, attacks
-	@$(BIN)/pytest --ignore=tests/benchmarks $(PYTEST_ARGS)
+	@$(BIN)/pytest -n logical --dist worksteal --ignore=tests/benchmarks $(PYTEST_ARGS)
 
 check: bootstrap ## lint, format, types, which package may import what, links and commands in the documents
 	@$(BIN)/ruff check .

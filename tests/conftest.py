@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from authority import Authority, TokenServer
 from real import NOTHING_MAY_BE_SKIPPED, ROOT, Registry, Tool, require
@@ -18,6 +19,22 @@ READER = ("device", "reads-only")
 
 # bcrypt of PASSWORD at the lowest cost: docker-registry takes no other hash, the standard library makes none.
 PASSWORD_BCRYPT = "$2b$04$45vM2buTMvAh6nJW5WcRMOU3gNr1MeJ.gHCmt9qAiqNNLOmwDQBjy"
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile(
+    "untimed",
+    settings(),
+    deadline=None,
+    suppress_health_check={*settings().suppress_health_check, HealthCheck.too_slow},
+)
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test run share; see `shared.made_once`."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
 
 
 @pytest.fixture

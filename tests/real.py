@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ START_DEADLINE_S = 20.0
 
 TOOL_DEADLINE_S = 120.0
 """A client that runs longer hangs."""
+
+_LISTENS = re.compile(rb'listening on 127\.0\.0\.1:(\d+)[",]')
 
 # Discard service: nothing listens there, so a program that reaches for the internet fails at once.
 DEAD_PROXY = "http://127.0.0.1:9"
@@ -66,11 +70,12 @@ def require_target(name: str) -> None:
     pytest.skip(reason)
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """Hold a TCP port of 127.0.0.1 that refuses connections; nobody else can take it meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @dataclass
@@ -116,7 +121,7 @@ class Tool:
 
 @dataclass
 class Registry:
-    """A docker-registry process of its own, on a free port of 127.0.0.1.
+    """A docker-registry process of its own, on a port of 127.0.0.1 that the system chooses at its first start.
 
     `stop` and `start` keep address and content, so a test can take the network away and give it back.
 
@@ -169,7 +174,7 @@ class Registry:
         """Start it and return once it answers."""
         assert self._process is None, "it runs already"
         self.storage.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
+        said_before_bytes = self.log.stat().st_size if self.log.exists() else 0
         config = self.folder / "config.yml"
         config.write_text(json.dumps(self._configuration()))  # JSON is YAML
         with self.log.open("ab") as log:
@@ -181,7 +186,7 @@ class Registry:
                 stderr=subprocess.STDOUT,
                 env={"PATH": os.defpath, "HOME": str(self.folder), "OTEL_TRACES_EXPORTER": "none"},
             )
-        self._wait_until_it_answers(self._process)
+        self._wait_until_it_listens(self._process, said_before_bytes)
 
     def stop(self) -> None:
         """Take it away; does nothing when it is not running."""
@@ -212,16 +217,15 @@ class Registry:
             **({"auth": self.auth} if self.auth else {}),
         }
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes], said_before_bytes: int) -> None:
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 self._process = None
                 raise RuntimeError(f"docker-registry ended at once:\n{self.log.read_text()[-2000:]}")
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            if told := _LISTENS.search(self.log.read_bytes(), said_before_bytes):
+                self.port = int(told[1])
                 return
-            except OSError:
-                time.sleep(0.01)  # poll again; readiness is decided by the connection above
+            time.sleep(0.01)  # look again; readiness is decided by what it says above
         self.stop()
-        raise RuntimeError(f"docker-registry did not answer on {self.host} in {START_DEADLINE_S} s")
+        raise RuntimeError(f"docker-registry did not listen within {START_DEADLINE_S} s")

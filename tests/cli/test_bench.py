@@ -1,35 +1,83 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from edgewright.bench.assessment import Assessment, checks, under_load
-from edgewright.bench.counting.counts import ClassCounts, Counts
+from edgewright.bench.assessment import Assessment, Subject, under_load
+from edgewright.bench.counting.counts import Counts
+from edgewright.bench.counting.spans import ClassCounts
 from edgewright.bench.functional import Functional
+from edgewright.bench.gate import checks
+from edgewright.bench.report import GateReport
 from edgewright.bench.timing import predict
 from edgewright.cli.bench import command, table
 from edgewright.errors import BuildError, SpecError
-from edgewright.plan.lane import Lane
-from edgewright.spec.load import load_fleet
+from edgewright.plan.lane import Lane, StepId
+from edgewright.plan.stage import STAGES, dump
+from edgewright.spec.hardware import Sheet
+from edgewright.spec.load import Workspace, load_fleet
 from real import ROOT
 
 LANE = Lane("vibration-monitor", "raspberry-pi-4")
 PER_INFERENCE = ClassCounts(500_000, {"loads": 100_000, "simdInt": 250_000, "scalar": 150_000})
 
 
+def bearing(fleet: Workspace) -> dict[str, Any]:
+    """What a model that loses nothing on any condition is reported with."""
+    declared = STAGES["benchmarked"].reads(fleet, StepId("benchmarked", LANE.model, LANE.hardware_class))
+    return {
+        "clean": 0.98,
+        "conditions": [
+            {
+                "name": condition["name"],
+                "degradation": {key: value for key, value in condition.items() if key != "name"},
+                "accuracy": 0.98,
+                "drop": 0.0,
+            }
+            for condition in declared["model"]["conditions"]
+        ],
+    }
+
+
 def assessed(functional: Functional, *, counted: bool = True) -> str:
     """What the terminal shows of an assessment, colours taken away."""
     fleet = load_fleet(Path(ROOT))
+    sheet = Sheet.of(fleet.hardware[LANE.hardware_class])
     counts = Counts(ClassCounts(20_000_000, {}), PER_INFERENCE, (500_000,), "some core") if counted else None
-    timing = predict(counts, fleet.hardware[LANE.hardware_class], 4_000_000) if counts else None
-    simulation = under_load(fleet, LANE, timing) if timing else None
-    judged = checks(fleet, LANE, functional, timing, simulation)
-    notes = timing.notes if timing else ()
-    found = Assessment(LANE, "int8", functional, counts, timing, simulation, judged, notes)
+    timing = predict(counts, sheet, 4_000_000) if counts else None
+    nowhere = Path("nowhere")
+    spec = {"workload": dump(fleet.models[LANE.model].workload)}
+    subject = Subject(LANE, sheet, spec, nowhere, nowhere, nowhere, nowhere)
+    simulation = under_load(subject, timing) if timing else None
+    found = Assessment(
+        LANE,
+        "int8",
+        functional,
+        counts,
+        timing,
+        simulation,
+        2**20,
+        bearing(fleet),
+        notes=timing.notes if timing else (),
+    )
+    gated = STAGES["gated"].reads(fleet, StepId("gated", LANE.model, LANE.hardware_class))
+    evaluation = {"value": 0.98, "drop": 0.0}
+    report = GateReport(
+        LANE.model,
+        LANE.hardware_class,
+        "1.0.0",
+        "sha256:" + "0" * 64,
+        found.calibration,
+        checks(gated, evaluation, found.to_json(), 40_000),
+    )
     with CliRunner().isolation():
-        return table(fleet, found).replace("\x1b[32m", "").replace("\x1b[31m", "").replace("\x1b[0m", "")
+        shown = table(fleet, found, report)
+    for colour in ("\x1b[32m", "\x1b[31m", "\x1b[0m"):
+        shown = shown.replace(colour, "")
+    return shown
 
 
 def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
@@ -37,6 +85,7 @@ def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
         target="some core",
         engine="onnxruntime 1.31.1",
         worst=0.0005,
+        tolerance_used=0.05,
         accuracy=0.97,
         reference_accuracy=0.98,
         agreement=0.99,
@@ -69,6 +118,7 @@ def test_a_failure_is_told_with_its_remedy_and_without_figures_it_has_not() -> N
     )
     shown = [" ".join(line.split()) for line in assessed(broken, counted=False).splitlines()]
     assert "failed model-corrupt: no graph" in shown
+    assert "target-outputs fail model-corrupt: no graph" in shown
     assert "→ build it anew" in shown
     assert "verdict fail" in shown
     assert not any(line.startswith(("latency ", "golden")) for line in shown)

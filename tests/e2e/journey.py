@@ -60,6 +60,18 @@ class Journey:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Journey(folder)
 
+    def follow(self, later: Journey) -> None:
+        """Put the fleet of `later`, with everything it built and published, in the place of this one's.
+
+        To the devices it is as if their fleet had gone on.
+        """
+        shutil.rmtree(self.fleet)
+        shutil.copytree(later.fleet, self.fleet, symlinks=True)
+
+    def use_results(self, other: Journey) -> None:
+        """Take over what another fleet has built: what is signed and published is made anew all the same."""
+        shutil.copytree(other.fleet / ".edgewright" / "cache", self.fleet / ".edgewright" / "cache")
+
     def edgewright(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the pipeline's command line in the fleet's folder."""
         return self._run("edgewright", words, environment)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from e2e.busy import busy_machine
 from edgewright.bench.counting.build import build
-from edgewright.bench.counting.counts import Counts, Span, count, read_span
+from edgewright.bench.counting.counts import Counts, count
+from edgewright.bench.counting.spans import Span, read_span
 from edgewright.bench.target.emulator import Target, open_target
 from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
 from edgewright.build.golden import encoded
@@ -78,19 +77,6 @@ def model(tmp_path: Path) -> Path:
 
 
 GOLDEN = {"inputs": {"x": encoded(np.ones((2, 64), np.float32))}}
-
-
-@contextmanager
-def busy_machine() -> Iterator[None]:
-    """More work than this machine has cores."""
-    program = [sys.executable, "-c", "while True: sum(range(10**5))"]
-    hogs = [subprocess.Popen(program) for _ in range(6)]
-    try:
-        yield
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the program is written for x86-64")

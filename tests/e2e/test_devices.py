@@ -24,12 +24,6 @@ def device(built: Journey) -> str:
     return name
 
 
-def second_release(built: Journey) -> None:
-    """Publish another artifact for the device's class."""
-    built.edit(f"hardware/{PI}.yaml", r"^(\s+threads:) \d+", r"\1 1")
-    built.release()
-
-
 def answers(built: Journey, device: str) -> bool:
     """Whether the device's active model answers."""
     return built.agent(device, "infer", MODEL).returncode == 0
@@ -92,6 +86,7 @@ def test_an_artifact_signed_by_another_key_is_refused(built: Journey, tmp_path: 
 
 def test_metadata_signed_by_another_root_is_refused(built: Journey, device: str, tmp_path: Path) -> None:
     other = Journey.start(tmp_path / "other")
+    other.use_results(built)
     assert other.edgewright("keys", "init").returncode == 0
     other.release()
     shutil.rmtree(built.layouts / "tuf")
@@ -104,10 +99,12 @@ def test_metadata_signed_by_another_root_is_refused(built: Journey, device: str,
 
 
 @pytest.mark.parametrize("emptied", [False, True], ids=["with its cache", "with its cache lost"])
-def test_older_metadata_is_refused(built: Journey, device: str, tmp_path: Path, emptied: bool) -> None:
+def test_older_metadata_is_refused(
+    built: Journey, device: str, second_release: Journey, tmp_path: Path, emptied: bool
+) -> None:
     old = tmp_path / "old"
     shutil.copytree(built.layouts, old)
-    second_release(built)
+    built.follow(second_release)
     assert built.agent(device, "once").returncode == 0
     newer = active(built, device)
     assert newer == built.digest(PI)
@@ -123,10 +120,13 @@ def test_older_metadata_is_refused(built: Journey, device: str, tmp_path: Path, 
     assert answers(built, device)
 
 
-def test_expired_metadata_installs_nothing_new_but_inference_goes_on(built: Journey, device: str) -> None:
-    built.edit("fleet.yaml", r"^groups:", "trust:\n  expiry:\n    timestamp: 1s\ngroups:")
+def test_expired_metadata_installs_nothing_new_but_inference_goes_on(
+    built: Journey, device: str, second_release: Journey
+) -> None:
     before = active(built, device)
-    second_release(built)
+    built.follow(second_release)
+    built.edit("fleet.yaml", r"^groups:", "trust:\n  expiry:\n    timestamp: 1s\ngroups:")
+    assert built.edgewright("release", "--refresh").returncode == 0
     assert built.digest(PI) != before
     ends = json.loads((built.fleet / ".edgewright/tuf/timestamp.json").read_bytes())["signed"]["expires"]
     while datetime.now(timezone.utc) <= datetime.fromisoformat(ends):
@@ -138,9 +138,9 @@ def test_expired_metadata_installs_nothing_new_but_inference_goes_on(built: Jour
     assert answers(built, device)
 
 
-def test_a_corrupted_byte_is_never_installed(built: Journey, device: str) -> None:
+def test_a_corrupted_byte_is_never_installed(built: Journey, device: str, second_release: Journey) -> None:
     before = active(built, device)
-    second_release(built)
+    built.follow(second_release)
     digest = built.digest(PI).removeprefix("sha256:")
     manifest = json.loads((built.layouts / MODEL / "blobs/sha256" / digest).read_bytes())
     runtime = manifest["layers"][1]
@@ -164,9 +164,11 @@ def test_a_registry_that_is_away_stops_nothing(built: Journey, device: str) -> N
     assert answers(built, device)
 
 
-def test_a_device_without_space_says_so_and_recovers(built: Journey, device: str) -> None:
+def test_a_device_without_space_says_so_and_recovers(
+    built: Journey, device: str, second_release: Journey
+) -> None:
     before = active(built, device)
-    second_release(built)
+    built.follow(second_release)
     file = built.config(device)
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "reserveBytes": 1 << 60}))
@@ -181,10 +183,10 @@ def test_a_device_without_space_says_so_and_recovers(built: Journey, device: str
 
 
 def test_a_model_too_big_for_this_device_is_rolled_back_and_not_tried_again(
-    built: Journey, device: str
+    built: Journey, device: str, second_release: Journey
 ) -> None:
     before = active(built, device)
-    second_release(built)
+    built.follow(second_release)
     file = built.config(device)
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "budget": {"peakMemoryBytes": 1}}))
@@ -199,9 +201,9 @@ def test_a_model_too_big_for_this_device_is_rolled_back_and_not_tried_again(
     assert active(built, device) == before
 
 
-def test_a_person_can_go_back_and_forth(built: Journey, device: str) -> None:
+def test_a_person_can_go_back_and_forth(built: Journey, device: str, second_release: Journey) -> None:
     first = active(built, device)
-    second_release(built)
+    built.follow(second_release)
     assert built.agent(device, "once").returncode == 0
     second = active(built, device)
     assert built.agent(device, "rollback", MODEL).returncode == 0

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgewright.bench.functional import SATURATES, check, decoded
+from edgewright.bench.functional import SATURATES, check
 from edgewright.bench.target.emulator import Target, ask, emulated_target, native_target, open_target
 from edgewright.bench.target.processor import Core
 from edgewright.bench.target.userland import inspect, targets_cache
+from edgewright.build.golden import decoded
 from edgewright.cli import targets
 from edgewright.errors import SpecError
 from edgewright.spec.load import load_fleet

@@ -21,7 +21,7 @@ from edgewright.plan.history import History, explain
 from edgewright.plan.lane import StepId, classes_of
 from edgewright.plan.resolve import before, gate_report, resolve
 from edgewright.plan.stage import STAGES, upstream
-from edgewright.spec.limits import CHECKS
+from edgewright.spec.checks import checks_of
 from edgewright.spec.load import Workspace
 from edgewright_agent.contract import canonical_json
 
@@ -57,7 +57,8 @@ def make_asset(
         watch: Told how the step goes, for a run with somebody looking on.
     """
     key = key_of(step)
-    checks = CHECKS if step.stage == "gated" else ()
+    gated = step.stage == "gated" and step.hardware_class is not None
+    checks = checks_of(workspace, step.model, str(step.hardware_class)) if gated else ()
 
     @dg.asset(
         key=key,
@@ -95,7 +96,7 @@ def make_asset(
             data_version=dg.DataVersion(hashlib.sha256(canonical_json(record.files)).hexdigest()),
         )
         if checks:
-            yield from _check_results(key, gate_report(cache, {step: record}, step))
+            yield from _check_results(key, checks, gate_report(cache, {step: record}, step))
 
     return body
 
@@ -134,17 +135,23 @@ def bring(workspace: Workspace, cache: Cache, step: StepId, tell: Any) -> tuple[
     return record, cause, time.perf_counter() - began
 
 
-def _check_results(key: dg.AssetKey, report: dict[str, Any] | None) -> Iterator[dg.AssetCheckResult]:
-    for check in (report or {"checks": []})["checks"]:
+def _check_results(
+    key: dg.AssetKey, names: tuple[str, ...], report: dict[str, Any] | None
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield a result for every declared check; one that the report does not have could not be made: a warning."""
+    found = {check["name"]: check for check in (report or {"checks": []})["checks"]}
+    for name in names:
+        check = found.get(name)
         yield dg.AssetCheckResult(
             asset_key=key,
-            check_name=check["name"].replace("-", "_"),
-            passed=check["verdict"] == "pass",
-            severity=dg.AssetCheckSeverity.ERROR,
+            check_name=name.replace("-", "_"),
+            passed=check is not None and check["verdict"] == "pass",
+            severity=dg.AssetCheckSeverity.ERROR if check else dg.AssetCheckSeverity.WARN,
+            description=None if check else "not compared: see the notes of the gate report",
             metadata={
-                name: value
-                for name in ("measured", "limit", "unit", "headroom", "source")
-                if (value := check.get(name)) is not None
+                part: value
+                for part in ("measured", "limit", "unit", "headroom", "source", "detail")
+                if (value := (check or {}).get(part)) is not None
             },
         )
 

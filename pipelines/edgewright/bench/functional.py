@@ -12,7 +12,6 @@ saturate, so that the advice is a finding and not a guess.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,16 +21,15 @@ from typing import Any, Literal
 import numpy as np
 from packaging.specifiers import SpecifierSet
 
-from edgewright.bench.target.emulator import Target, ask
-from edgewright.build.golden import encoded
-from edgewright.build.samples import Arrays, Network, Samples
+from edgewright.bench.counting.counts import rounds
+from edgewright.bench.sample import Sample, joined
+from edgewright.bench.target.emulator import Target
+from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.build.golden import decoded
+from edgewright.build.samples import Arrays
 
 TIMEOUT_S = 600.0
 CPU = "CPUExecutionProvider"
-
-# An emulated inference takes 100 to 1,000 times its own time, so a large model gets fewer samples: most models of
-# that size then stay under a minute. By the size of the file, so that the choice is the same everywhere.
-SAMPLES_BY_SIZE = ((1_000_000, 128), (16_000_000, 32), (None, 8))
 
 ADVICE = {
     "engine-missing": "the userland is incomplete: edgewright targets provision",
@@ -58,24 +56,6 @@ Verdict = Literal["pass", "fail"]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Validation samples to be tried in a target.
-
-    Attributes:
-        inputs: By name, first dimension = samples.
-        targets: True classes.
-        reference: Classes the evaluator's own run of the same artifact chose.
-    """
-
-    inputs: Arrays
-    targets: np.ndarray
-    reference: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-
-@dataclass(frozen=True)
 class Functional:
     """What one artifact did in one target.
 
@@ -85,6 +65,7 @@ class Functional:
         failure: Name of what went wrong; None when the artifact loaded, ran and agreed.
         message: What went wrong, for people.
         worst: Largest difference from the golden outputs; None when there was no answer.
+        tolerance_used: Largest share of its tolerance that a golden output uses; over 1 it is beyond.
         accuracy: Share of the sample that was right on this execution path.
         reference_accuracy: The same for the evaluator's own run of the artifact.
         agreement: Share of the sample where both chose the same class.
@@ -94,6 +75,7 @@ class Functional:
         peak_bytes: Largest resident memory after each stage, the emulator's own included.
         advice: What would fix it.
         notes: What stands between this and the device.
+        observation: The process all this was seen in, for whoever counts its instructions.
     """
 
     target: str
@@ -101,6 +83,7 @@ class Functional:
     failure: str | None = None
     message: str | None = None
     worst: float | None = None
+    tolerance_used: float | None = None
     accuracy: float | None = None
     reference_accuracy: float | None = None
     agreement: float | None = None
@@ -110,6 +93,7 @@ class Functional:
     peak_bytes: Mapping[str, int] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    observation: Observation = field(default=Observation({}), repr=False, compare=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -125,6 +109,7 @@ class Functional:
             "failure": self.failure,
             "message": self.message,
             "worst": _three_digits(self.worst),
+            "toleranceUsed": _three_digits(self.tolerance_used),
             "accuracy": self.accuracy,
             "referenceAccuracy": self.reference_accuracy,
             "agreement": self.agreement,
@@ -137,30 +122,6 @@ class Functional:
         return {name: value for name, value in document.items() if value is not None}
 
 
-def sample_of(validation: Samples, model: bytes, count: int | None = None) -> Sample:
-    """Return samples spread evenly over the labels, and what this machine's own run of the artifact makes of them.
-
-    Args:
-        validation: All validation samples.
-        model: The serialized artifact.
-        count: How many; by the size of the model when None.
-
-    Raises:
-        BuildError: onnxruntime cannot load or run the model here.
-    """
-    if count is None:
-        count = next(n for limit, n in SAMPLES_BY_SIZE if limit is None or len(model) <= limit)
-    turn = np.zeros(len(validation), int)
-    for label in np.unique(validation.targets):
-        of_label = np.flatnonzero(validation.targets == label)
-        turn[of_label] = np.arange(len(of_label))
-    rows = np.sort(np.lexsort((np.arange(len(validation)), validation.targets, turn))[:count])
-    inputs = {name: array[rows] for name, array in validation.inputs.items()}
-    network = Network(model)
-    scores = network.run(inputs, batch=1)[network.outputs[0]]
-    return Sample(inputs, validation.targets[rows], scores.argmax(axis=1))
-
-
 def check(
     target: Target,
     model: Path,
@@ -170,6 +131,8 @@ def check(
     *,
     timeout_s: float = TIMEOUT_S,
     memory_limit_bytes: int | None = None,
+    plugin: Path | None = None,
+    memo: Memo | None = None,
 ) -> Functional:
     """Run the artifact in its class's target and judge what it did.
 
@@ -181,12 +144,14 @@ def check(
         sample: From `sample_of`.
         timeout_s: For each process.
         memory_limit_bytes: What the model may take over the bare engine.
+        plugin: Counts the same process's instructions; golden inputs are then inferred some more times.
+        memo: Where what was seen before is found.
 
     Raises:
         EnvironmentFault: the target cannot be started at all.
     """
     settings = json.loads(runtime.read_bytes())
-    request = {
+    request: dict[str, Any] = {
         "model": str(model.absolute()),
         "providers": settings["providers"],
         "arena": settings["arena"],
@@ -194,8 +159,19 @@ def check(
         "placement": True,
         "inputs": joined(golden["inputs"], sample),
     }
-    answer = ask(target, request, timeout_s=timeout_s, memory_limit_bytes=memory_limit_bytes)
+    if plugin is not None:
+        request["inferences"] = warm_up_of(golden, sample) + rounds(model.stat().st_size)[1]
+    observed = observe(
+        target,
+        request,
+        timeout_s=timeout_s,
+        plugin=plugin,
+        memory_limit_bytes=memory_limit_bytes,
+        memo=memo,
+    )
+    answer = observed.answer
     seen: dict[str, Any] = {
+        "observation": observed,
         "target": target.label,
         "engine": answer.get("engine"),
         "providers": tuple(answer.get("providers", ())),
@@ -205,17 +181,16 @@ def check(
     }
     if failure := answer.get("failure"):
         named = (ADVICE[failure],) if failure in ADVICE else ()
-        # A report is the same wherever the file lies.
-        message = answer["message"].replace(request["model"], model.name)
-        return Functional(**seen, failure=failure, message=message, advice=named)
+        return Functional(**seen, failure=failure, message=answer["message"], advice=named)
 
     outputs = {name: decoded(value) for name, value in answer["outputs"].items()}
-    rows = len(decoded(next(iter(golden["inputs"].values()))))
-    seen["worst"], agrees = difference({name: array[:rows] for name, array in outputs.items()}, golden)
+    rows = rows_of(golden)
+    seen["worst"], used = difference({name: array[:rows] for name, array in outputs.items()}, golden)
+    seen["tolerance_used"] = used
     if sample is not None:
         seen |= _scores(next(iter(outputs.values()))[rows:], sample)
-    if not agrees:
-        advice = diagnose(target, request, golden, settings["precision"], timeout_s)
+    if used > 1:
+        advice = diagnose(target, request, golden, settings["precision"], timeout_s, memo)
         message = (
             f"outputs differ from the golden ones by up to {seen['worst']:.3g} (atol {golden['atol']:.3g})"
         )
@@ -223,22 +198,31 @@ def check(
     return Functional(**seen)
 
 
-def difference(outputs: Arrays, golden: Mapping[str, Any]) -> tuple[float, bool]:
-    """Return the largest difference from the golden outputs, and whether all are within its tolerance."""
-    worst, agrees = 0.0, True
+def difference(outputs: Arrays, golden: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the largest difference from the golden outputs, and the largest share of its tolerance that one uses.
+
+    The tolerance of a value is `atol` + `rtol` times its size, as in `numpy.allclose`; a share of 1 is just within it.
+    """
+    worst = used = 0.0
     for name, value in golden["outputs"].items():
-        wanted, got = decoded(value), outputs.get(name)
+        wanted, got = decoded(value).astype(np.float64), outputs.get(name)
         if got is None or got.shape != wanted.shape:
-            return float("inf"), False
+            return float("inf"), float("inf")
         if wanted.size:
-            apart = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-            worst = max(worst, float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max()))
-        agrees &= bool(np.allclose(got, wanted, atol=golden["atol"], rtol=golden["rtol"]))
-    return worst, agrees
+            apart = np.nan_to_num(np.abs(got.astype(np.float64) - wanted), nan=np.inf, posinf=np.inf)
+            allowed = golden["atol"] + golden["rtol"] * np.abs(wanted)
+            shares = np.divide(apart, allowed, out=np.where(apart > 0, np.inf, 0.0), where=allowed > 0)
+            worst, used = max(worst, float(apart.max())), max(used, float(shares.max()))
+    return worst, used
 
 
 def diagnose(
-    target: Target, request: Mapping[str, Any], golden: Mapping[str, Any], precision: str, timeout_s: float
+    target: Target,
+    request: Mapping[str, Any],
+    golden: Mapping[str, Any],
+    precision: str,
+    timeout_s: float,
+    memo: Memo | None = None,
 ) -> tuple[str, ...]:
     """Find out why an int8 model answers differently: run it again with kernels that cannot saturate.
 
@@ -252,12 +236,13 @@ def diagnose(
         trials.insert(0, ("session.x64quantprecision", SATURATES))
     for option, advice in trials:
         again = {
-            **request, "inputs": golden["inputs"], "placement": False, "sessionConfig": {option: "1"}
+            **request, "inputs": golden["inputs"], "inferences": rows_of(golden), "placement": False,
+            "sessionConfig": {option: "1"},
         }  # fmt: skip
-        answer = ask(target, again, timeout_s=timeout_s)
+        answer = observe(target, again, timeout_s=timeout_s, memo=memo).answer
         if "failure" in answer:
             continue
-        if difference({name: decoded(value) for name, value in answer["outputs"].items()}, golden)[1]:
+        if difference({name: decoded(value) for name, value in answer["outputs"].items()}, golden)[1] <= 1:
             return (advice,)
     return ("not a matter of integer kernels: compare the fp32 model on this target, operator by operator",)
 
@@ -285,20 +270,14 @@ def notes_on(settings: Mapping[str, Any], answer: Mapping[str, Any]) -> list[str
     return notes
 
 
-def joined(golden_inputs: Mapping[str, Any], sample: Sample | None) -> dict[str, Any]:
-    """Return the golden inputs with the sample's behind them: one process answers for both."""
-    if sample is None:
-        return dict(golden_inputs)
-    return {
-        name: encoded(np.concatenate([decoded(value), sample.inputs[name]]))
-        for name, value in golden_inputs.items()
-    }
+def rows_of(golden: Mapping[str, Any]) -> int:
+    """Return how many golden inputs there are."""
+    return len(decoded(next(iter(golden["inputs"].values()))))
 
 
-def decoded(value: Mapping[str, Any]) -> np.ndarray:
-    """Return the array of a golden.json value."""
-    flat = np.frombuffer(base64.b64decode(value["data"]), np.dtype(value["dtype"]).newbyteorder("<"))
-    return flat.reshape(value["shape"]).astype(value["dtype"])
+def warm_up_of(golden: Mapping[str, Any], sample: Sample | None) -> int:
+    """Return how many inferences `check` makes before those whose instructions are counted."""
+    return rows_of(golden) + (len(sample) if sample else 0)
 
 
 def _scores(scores: np.ndarray, sample: Sample) -> dict[str, Any]:

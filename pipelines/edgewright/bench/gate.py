@@ -3,7 +3,7 @@
 A failing gate completes this stage: its report is what a person needs. It is the signing step that refuses.
 
 Inputs: `evaluated/evaluation.json`, `benchmarked/benchmark.json`, `packaged/manifest.json`. Outputs:
-`gate-report.json`, `headroom.png`.
+`gate-report.json`, `headroom.png`, and `conditions.png` where the model declares field conditions.
 """
 
 from __future__ import annotations
@@ -12,36 +12,34 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edgewright.bench import baseline
+from edgewright.bench.conditions import condition_checks
+from edgewright.bench.field_plot import conditions_png
 from edgewright.bench.plot import headroom_png
 from edgewright.bench.report import HEADINGS, Check, Direction, GateReport, table
 from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
+from edgewright.plan.lane import Lane
 from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME, digest_of
 
 
 def run(job: Job) -> Result:
-    """Write `gate-report.json` and `headroom.png`.
+    """Write `gate-report.json`, `headroom.png` and, with field conditions, `conditions.png`.
 
     Raises:
         BuildError: the evaluation or the benchmark is about other files than the artifact holds.
     """
-    manifest_bytes = job.inputs["packaged/manifest.json"].read_bytes()
-    manifest = json.loads(manifest_bytes)
-    evaluation = json.loads(job.inputs["evaluated/evaluation.json"].read_bytes())
-    benchmark = json.loads(job.inputs["benchmarked/benchmark.json"].read_bytes())
-    check_binding(manifest, evaluation, benchmark)
-    report = GateReport(
-        model=job.model,
-        hardware_class=str(job.hardware_class),
-        model_version=job.spec["modelVersion"],
-        artifact=digest_of(manifest_bytes),
-        calibration=benchmark["calibration"],
-        checks=checks(job.spec, evaluation, benchmark, artifact_bytes(manifest)),
-        figures={"evaluation": evaluation, "benchmark": benchmark},
+    report = judge(
+        Lane(job.model, str(job.hardware_class)),
+        job.spec,
+        manifest=job.inputs["packaged/manifest.json"].read_bytes(),
+        evaluation=json.loads(job.inputs["evaluated/evaluation.json"].read_bytes()),
+        benchmark=json.loads(job.inputs["benchmarked/benchmark.json"].read_bytes()),
     )
     (job.out / "gate-report.json").write_bytes(report.to_json())
-    (job.out / "headroom.png").write_bytes(headroom_png(report))
+    for name, picture in plots(report).items():
+        (job.out / name).write_bytes(picture)
     for check in report.failed:
         job.progress(
             f"{job.model} on {job.hardware_class}: {check.name} is {shown(check.measured, check.unit)},"
@@ -54,8 +52,56 @@ def run(job: Job) -> Result:
             "calibration": report.calibration,
             "failed": [check.name for check in report.failed],
             "checks": [dict(zip(HEADINGS, row, strict=True)) for row in table(report)],
+            "notes": list(report.notes),
         }
     )
+
+
+def judge(
+    lane: Lane,
+    spec: Mapping[str, Any],
+    *,
+    manifest: bytes,
+    evaluation: Mapping[str, Any],
+    benchmark: Mapping[str, Any],
+) -> GateReport:
+    """Return the gate report of one artifact.
+
+    Args:
+        lane: Model and class.
+        spec: The stage's slice: `limits`, `metric`, `conditions`, `baseline`, `sources`, `modelVersion`.
+        manifest: The artifact's manifest.
+        evaluation: `evaluation.json`.
+        benchmark: `benchmark.json`.
+
+    Raises:
+        BuildError: evaluation or benchmark are about other files than the artifact holds.
+    """
+    holds = json.loads(manifest)
+    check_binding(holds, evaluation, benchmark)
+    counts = benchmark.get("counts")
+    grown, notes = baseline.checks(
+        counts, (counts or {}).get("engine"), spec["limits"], spec.get("baseline"), spec["sources"]
+    )
+    return GateReport(
+        model=lane.model,
+        hardware_class=lane.hardware_class,
+        model_version=spec["modelVersion"],
+        artifact=digest_of(manifest),
+        calibration=benchmark["calibration"],
+        checks=(*checks(spec, evaluation, benchmark, artifact_bytes(holds)), *grown),
+        figures={"evaluation": evaluation, "benchmark": benchmark},
+        notes=(*benchmark.get("notes", ()), *notes),
+    )
+
+
+def plots(report: GateReport) -> dict[str, bytes]:
+    """Return file name → PNG of a report: the headroom, and what is left under each field condition."""
+    pictures = {"headroom.png": headroom_png(report)}
+    if (measured := report.figures["benchmark"].get("conditions")) is not None:
+        title = f"{report.model} on {report.hardware_class}"
+        pictures["conditions.png"] = conditions_png(measured, report.checks, title)
+    return pictures
 
 
 def check_binding(
@@ -92,24 +138,66 @@ def checks(
     """Return every check of a lane.
 
     Args:
-        spec: `limits`, `metric`, `sources` as the gate sees them (bytes, milliseconds, shares).
+        spec: `limits`, `metric`, `conditions`, `sources` as the gate sees them (bytes, milliseconds, shares).
         evaluation: `evaluation.json`.
         benchmark: `benchmark.json`.
         size_bytes: Size of the artifact.
     """
     limits, metric, sources = spec["limits"], spec["metric"], spec["sources"]
-    rows: tuple[tuple[str, Any, float, str, Direction], ...] = (
+    rows: tuple[tuple[str, Any, float | None, str, Direction], ...] = (
         ("artifact-size", size_bytes, limits["artifactSize"], "bytes", "max"),
         ("load-time", benchmark.get("loadMs"), limits["loadTime"], "ms", "max"),
+        ("power-cycle", benchmark.get("powerCycleMs"), limits.get("powerCycle"), "ms", "max"),
         ("latency-p95", benchmark.get("p95Ms"), limits["latency"]["p95"], "ms", "max"),
         ("latency-p99", benchmark.get("p99Ms"), limits["latency"]["p99"], "ms", "max"),
         ("peak-memory", benchmark.get("peakMemoryBytes"), limits["peakMemory"], "bytes", "max"),
         ("accuracy-floor", evaluation.get("value"), metric["floor"], "ratio", "min"),
         ("accuracy-drop", evaluation.get("drop"), metric["maxDrop"], "ratio", "max"),
     )
-    return tuple(
-        Check(name, _figure(measured), limit, unit, direction, sources.get(name, ""))
-        for name, measured, limit, unit, direction in rows
+    return (
+        *(
+            Check(name, _figure(measured), limit, unit, direction, sources.get(name, ""))
+            for name, measured, limit, unit, direction in rows
+            if limit is not None
+        ),
+        *target_checks(benchmark.get("functional") or {}, metric["maxDrop"], sources),
+        *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
+    )
+
+
+def target_checks(
+    functional: Mapping[str, Any], max_drop: float, sources: Mapping[str, str]
+) -> tuple[Check, Check]:
+    """Return what the class's own execution path is held to: the golden outputs, and the accuracy on a sample.
+
+    The sample is judged against this machine's run of the same artifact on the same samples, so its size costs no
+    certainty; but a drop smaller than one sample cannot be seen, and one sample may be a tie.
+
+    Args:
+        functional: `functional` of `benchmark.json`.
+        max_drop: What the model allows.
+        sources: Check → the YAML that decides it.
+    """
+    failure = functional.get("failure")
+    detail = f"{failure}: {functional.get('message', '')}" if failure else ""
+    there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
+    samples = functional.get("samples") or 1
+    # Whole samples: a difference of two shares would miss the limit by dust.
+    drop = (
+        None if there is None or here is None else (round(here * samples) - round(there * samples)) / samples
+    )
+    allowed = max(max_drop, 1 / samples)
+    return (
+        Check(
+            "target-outputs",
+            _figure(functional.get("toleranceUsed")),
+            1.0,
+            "ratio",
+            "max",
+            sources.get("target-outputs", ""),
+            detail,
+        ),
+        Check("target-drop", _figure(drop), allowed, "ratio", "max", sources.get("target-drop", "")),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from edgewright.bench.report import Check, GateReport
 from edgewright.plan.figures import shown
@@ -20,6 +21,9 @@ from edgewright.plan.figures import shown
 PASS, FAIL, TRACK, INK, QUIET = "#0072B2", "#D55E00", "#EEF1F4", "#1F2933", "#66727F"  # Okabe and Ito (2008)
 SHOWN_MAX = 1.5  # a bar this long means "at least this much": worse than that is bad whatever its length
 WIDTH_IN, HEAD_IN, ROW_IN, FOOT_IN, DPI = 9.0, 0.80, 0.42, 0.45, 120
+BARS_IN = (1.35, 5.58)  # left and right end of the bars; longer names of checks push the left end
+NAMES_IN, GAP_IN = 2.7, 0.3  # the most that names may take, and around them
+FIGURES_IN, WORDS_IN = 5.72, 8.80  # where a check's figures begin and its headroom ends
 
 
 def headroom_png(report: GateReport) -> bytes:
@@ -28,7 +32,7 @@ def headroom_png(report: GateReport) -> bytes:
     height_in = HEAD_IN + ROW_IN * rows + FOOT_IN
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.15, FOOT_IN / height_in, 0.47, ROW_IN * rows / height_in))
+    axes = figure.add_axes((0, FOOT_IN / height_in, 1, ROW_IN * rows / height_in))
     axes.set_xlim(0, SHOWN_MAX)
     axes.set_ylim(rows - 0.5, -0.5)
     for row, check in enumerate(report.checks):
@@ -37,6 +41,10 @@ def headroom_png(report: GateReport) -> bytes:
     axes.set_xticks([0, 0.5, 1.0, 1.5], ["0", "50 %", "limit", "150 %"])
     axes.set_yticks(range(rows), [check.name for check in report.checks])
     axes.tick_params(length=0, colors=INK, labelsize=10)
+    names_in = max((fit(label, NAMES_IN) for label in axes.get_yticklabels()), default=0.0)
+    left_in = max(BARS_IN[0], names_in + GAP_IN)
+    box = axes.get_position()
+    axes.set_position((left_in / WIDTH_IN, box.y0, (BARS_IN[1] - left_in) / WIDTH_IN, box.height))
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -54,6 +62,14 @@ def headroom_png(report: GateReport) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def fit(text: Any, room_in: float) -> float:
+    """Return the width (inches) of a text after making its print smaller where it needs more than its room."""
+    width_in = float(text.get_window_extent(text.figure.canvas.get_renderer()).width) / DPI
+    if width_in > room_in:
+        text.set_fontsize(text.get_fontsize() * room_in / width_in)
+    return min(width_in, room_in)
 
 
 def _draw(axes: Any, row: int, check: Check) -> None:
@@ -75,7 +91,8 @@ def _draw(axes: Any, row: int, check: Check) -> None:
     sign = relation[check.direction, failed] if check.seen else "· limit"
     figures = f"{shown(check.measured, check.unit)} {sign} {shown(check.limit, check.unit)}"
     headroom = "fails" if failed else f"{check.headroom:.0%} left".replace("%", " %")
-    axes.text(SHOWN_MAX + 0.05, row, figures, va="center", fontsize=10, color=INK)
-    axes.text(
-        SHOWN_MAX * 1.76, row, headroom, va="center", ha="right", fontsize=10, fontweight="bold", color=color
-    )
+    # Across from the edge of the picture, down with the row: words stand in columns whatever room names take.
+    columns = blended_transform_factory(axes.figure.transFigure, axes.transData)
+    place: dict[str, Any] = {"transform": columns, "va": "center", "fontsize": 10}
+    axes.text(FIGURES_IN / WIDTH_IN, row, figures, color=INK, **place)
+    axes.text(WORDS_IN / WIDTH_IN, row, headroom, ha="right", fontweight="bold", color=color, **place)

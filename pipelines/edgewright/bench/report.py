@@ -21,7 +21,7 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright_agent.contract import canonical_json, is_digest
 
-VERSION = 1
+VERSION = 1  # devices read it: keys may be added, none may change its meaning
 Verdict = Literal["pass", "fail"]
 Direction = Literal["max", "min"]
 HEADINGS = ("check", "measured", "limit", "headroom", "verdict", "from")
@@ -35,9 +35,10 @@ class Check:
         name: `latency-p95`, `accuracy-floor`, …
         measured: The figure; None when there is none.
         limit: What the YAML demands.
-        unit: `ms`, `bytes` or `ratio` (0 to 1).
+        unit: `ms`, `bytes`, `instructions` or `ratio` (0 to 1).
         direction: Whether the limit is the most (`max`) or the least (`min`) that may be.
         source: The YAML that says so, `file#dotted.path`.
+        detail: What went wrong, by its name, where a figure alone does not tell.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Check:
     unit: str
     direction: Direction
     source: str
+    detail: str = ""
 
     @property
     def seen(self) -> bool:
@@ -83,6 +85,20 @@ class Check:
         """Share of the budget used: 1 is exactly at the limit."""
         return None if self.headroom is None else 1 - self.headroom
 
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {
+            "name": self.name,
+            "measured": finite(self.measured),
+            "limit": self.limit,
+            "unit": self.unit,
+            "direction": self.direction,
+            "headroom": self.headroom,
+            "verdict": self.verdict,
+            "source": self.source,
+            **({"detail": self.detail} if self.detail else {}),
+        }
+
 
 @dataclass(frozen=True)
 class GateReport:
@@ -92,6 +108,7 @@ class GateReport:
         artifact: Digest of the artifact's manifest.
         calibration: How the measured figures relate to the device.
         figures: The whole evaluation and benchmark, for people.
+        notes: What stands between the figures and the device, and what could not be compared.
     """
 
     model: str
@@ -101,6 +118,7 @@ class GateReport:
     calibration: str
     checks: tuple[Check, ...]
     figures: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -123,20 +141,9 @@ class GateReport:
                 "artifact": self.artifact,
                 "verdict": self.verdict,
                 "calibration": self.calibration,
-                "checks": [
-                    {
-                        "name": check.name,
-                        "measured": finite(check.measured),
-                        "limit": check.limit,
-                        "unit": check.unit,
-                        "direction": check.direction,
-                        "headroom": check.headroom,
-                        "verdict": check.verdict,
-                        "source": check.source,
-                    }
-                    for check in self.checks
-                ],
+                "checks": [check.to_json() for check in self.checks],
                 "figures": finite(self.figures),
+                "notes": list(self.notes),
             }
         )
 
@@ -156,10 +163,19 @@ class GateReport:
                 document["artifact"],
                 document["calibration"],
                 tuple(
-                    Check(c["name"], c["measured"], c["limit"], c["unit"], c["direction"], c["source"])
+                    Check(
+                        c["name"],
+                        c["measured"],
+                        c["limit"],
+                        c["unit"],
+                        c["direction"],
+                        c["source"],
+                        c.get("detail", ""),
+                    )
                     for c in document["checks"]
                 ),
                 document["figures"],
+                tuple(document.get("notes", ())),
             )
             stored = [document["verdict"], *(c["verdict"] for c in document["checks"])]
             judged = [report.verdict, *(check.verdict for check in report.checks)]

@@ -2,6 +2,7 @@
 
     latency  = instructions per inference × cycles per instruction / clock / thread speed-up
     start-up = instructions to load × cycles per instruction / clock + bytes / storage read rate
+    power cycle = start-up + the same for importing the engine, and the first inference
 
 >>> banded(10.0, 0.25)
 Banded(value=10.0, low=7.5, high=12.5)
@@ -24,7 +25,7 @@ from typing import Any, Literal
 
 from edgewright.bench.anchors import anchor_of
 from edgewright.bench.counting.counts import Counts
-from edgewright.spec.hardware import Calibration, HardwareClass
+from edgewright.spec.hardware import Calibration, Sheet
 
 # The slowest core in the table of anchors is at 1.93: double the unknown one is slower than all of them.
 UNKNOWN_CYCLES_PER_INSTRUCTION = 1.0
@@ -88,12 +89,15 @@ class Timing:
     Attributes:
         latency_ms: One-sample inference, undisturbed and unthrottled.
         startup_ms: From an empty process with the engine imported to a session that can run, artifact not cached.
+        power_cycle_ms: From a process without the engine to the first answer, nothing cached; the operating system's
+            own start is not part of it.
         calibration: Where the cycles per instruction come from.
         coefficients: What was used.
     """
 
     latency_ms: Banded
     startup_ms: Banded
+    power_cycle_ms: Banded
     calibration: Calibration
     coefficients: Coefficients
 
@@ -107,6 +111,7 @@ class Timing:
         return {
             "latencyMs": self.latency_ms.to_json(),
             "startupMs": self.startup_ms.to_json(),
+            "powerCycleMs": self.power_cycle_ms.to_json(),
             "calibration": self.calibration,
             "cyclesPerInstruction": self.coefficients.cycles_per_instruction.to_json(),
             "clockMhz": self.coefficients.clock_hz / 1e6,
@@ -115,9 +120,7 @@ class Timing:
         }
 
 
-def predict(
-    counts: Counts, hardware: HardwareClass, storage_bytes: int, *, precision: Precision = "fp32"
-) -> Timing:
+def predict(counts: Counts, hardware: Sheet, storage_bytes: int, *, precision: Precision = "fp32") -> Timing:
     """Return the times of a model on a class.
 
     Args:
@@ -127,16 +130,18 @@ def predict(
         precision: Of the model's arithmetic, as its `runtime.json` says.
     """
     used = coefficients(hardware, precision)
-    read_ms = storage_bytes / hardware.storage.read * 1e3
+    rate = hardware.storage.read
+    startup_ms = used.milliseconds(counts.load.instructions) + _read_ms(storage_bytes, rate)
     return Timing(
         latency_ms=used.milliseconds(counts.per_inference.instructions).scaled(1 / used.thread_speedup),
-        startup_ms=used.milliseconds(counts.load.instructions) + banded(read_ms, STORAGE_ERROR),
+        startup_ms=startup_ms,
+        power_cycle_ms=startup_ms + used.milliseconds(counts.awakening) + _read_ms(counts.engine_bytes, rate),
         calibration=used.calibration,
         coefficients=used,
     )
 
 
-def coefficients(hardware: HardwareClass, precision: Precision = "fp32") -> Coefficients:
+def coefficients(hardware: Sheet, precision: Precision = "fp32") -> Coefficients:
     """Return what a class says of itself, else what is published about its core, else the unknown core's."""
     emulation = hardware.emulation
     own = emulation.cycles_per_instruction
@@ -181,6 +186,10 @@ def significant(value: float, digits: int = DIGITS) -> float:
     (0.3106, 28410.0)
     """
     return float(f"{value:.{digits}g}")
+
+
+def _read_ms(size_bytes: int, bytes_per_s: float) -> Banded:
+    return banded(size_bytes / bytes_per_s * 1e3, STORAGE_ERROR)
 
 
 def _cycles_band(cycles: float, calibration: Calibration, fit_error_percent: float | None) -> Banded:

@@ -112,3 +112,9 @@ def encoded(array: np.ndarray) -> dict[str, Any]:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     data = base64.b64encode(little.tobytes()).decode()
     return {"dtype": array.dtype.name, "shape": list(array.shape), "data": data}
+
+
+def decoded(value: Mapping[str, Any]) -> np.ndarray:
+    """Return the array of a golden.json value."""
+    flat = np.frombuffer(base64.b64decode(value["data"]), np.dtype(value["dtype"]).newbyteorder("<"))
+    return flat.reshape(value["shape"]).astype(value["dtype"])

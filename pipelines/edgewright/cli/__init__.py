@@ -14,6 +14,7 @@ import click
 from edgewright.errors import EdgewrightError
 
 VERBS = {
+    "baseline": "Show and record what models cost in instructions.",
     "bench": "Try a built model on its class's emulated processor.",
     "demo": "Show the whole path on this machine, from YAML to devices.",
     "explain": "Explain a field of the YAML.",

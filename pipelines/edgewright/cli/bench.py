@@ -1,11 +1,12 @@
-"""`edgewright bench`: what the emulated target says about one lane."""
+"""`edgewright bench`: what the emulated target says about one lane, and what the gate makes of it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,46 +16,128 @@ from edgewright.cli.options import root_option
 from edgewright.errors import BuildError, SpecError
 
 if TYPE_CHECKING:
-    from edgewright.bench.assessment import Artifact, Assessment, Progress
-    from edgewright.bench.report import Check
+    from edgewright.bench.assessment import Assessment, Progress
+    from edgewright.bench.report import Check, GateReport
     from edgewright.bench.timing import Banded
-    from edgewright.plan.lane import Lane
+    from edgewright.plan.action import Records
+    from edgewright.plan.cache import Cache
+    from edgewright.plan.job import Job
+    from edgewright.plan.lane import Lane, StepId
     from edgewright.spec.workspace import Workspace
 
 Rows = list[tuple[str, str]]
-LABEL_WIDTH = 19
 
 
 @click.command()
 @root_option
 @click.argument("model")
 @click.option("--class", "hardware_class", required=True, help="Hardware class, the name of its file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; no progress.")
-def command(root: Path, model: str, hardware_class: str, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the gate report as JSON; no progress.")
+@click.option(
+    "--plots",
+    "plots_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to draw latency, heat, headroom and field conditions into.",
+)
+def command(root: Path, model: str, hardware_class: str, as_json: bool, plots_folder: Path | None) -> None:
     """Try the built MODEL on its class's emulated processor: does it work, what will it cost.
 
-    Runs it there, counts its instructions, predicts latency and start-up, and plays its workload in virtual
-    time. Exit code 2 when it does not work or misses a limit.
+    Runs it there, counts its instructions, predicts latency and start-up, plays its workload in virtual time,
+    and judges the result as the gate does; nothing is taken from earlier runs or recorded. Exit code 2 when
+    it does not work or misses a limit.
     """
-    from edgewright.bench.target.userland import targets_cache
     from edgewright.spec.load import load_fleet
 
     workspace = load_fleet(root)
     lane = _lane(workspace, model, hardware_class)
-    artifact = _built(workspace, lane)
     started_s = time.monotonic()
     with _progress(quiet=as_json) as tell:
-        from edgewright.bench.assessment import alone, assess
-
-        with alone(targets_cache(), tell):
-            found = assess(workspace, lane, artifact, targets_cache(), tell)
+        found, report = _assess(workspace, lane, tell)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        click.echo(report.to_json())
     else:
-        click.echo(table(workspace, found))
+        click.echo(table(workspace, found, report))
         click.echo(f"\ntook {time.monotonic() - started_s:.1f} s")
-    if found.verdict != "pass":
+    if plots_folder is not None:
+        names = _draw(plots_folder, found, report)
+        click.echo(f"drew {', '.join(names)} in {plots_folder}", err=True)
+    if report.verdict != "pass":
         raise SystemExit(2)
+
+
+def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessment, GateReport]:
+    """Run the stages `benchmarked` and `gated` of a built lane, without the cache.
+
+    Raises:
+        BuildError: it is not built, or a spec or its code has changed since.
+        EnvironmentFault: its target is not on this machine.
+    """
+    from edgewright.bench.benchmark import benchmark, document
+    from edgewright.bench.gate import judge
+    from edgewright.plan.cache import open_cache
+    from edgewright.plan.lane import StepId
+    from edgewright.plan.resolve import before, resolve
+    from edgewright.plan.stage import STAGES
+
+    cache = open_cache(workspace.root)
+    last = StepId("packaged", lane.model, lane.hardware_class)
+    records = resolve(workspace, cache, steps=[*before(workspace, last), last]).records
+    if last not in records:
+        raise BuildError(
+            f"{lane} is not built, or something it is made of has changed", hint="edgewright run"
+        )
+    with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as scratch:
+        job = _job(workspace, cache, records, StepId("benchmarked", *_names(lane)), Path(scratch), tell)
+        found = benchmark(job)
+        limits = STAGES["gated"].reads(workspace, StepId("gated", *_names(lane)))
+        files = records[StepId("evaluated", *_names(lane))].files
+        report = judge(
+            lane,
+            limits,
+            manifest=cache.verified(records[last].files["manifest.json"]).read_bytes(),
+            evaluation=json.loads(cache.verified(files["evaluation.json"]).read_bytes()),
+            benchmark=document(job, found),
+        )
+    return found, report
+
+
+def _job(
+    workspace: Workspace, cache: Cache, records: Records, step: StepId, out: Path, tell: Progress
+) -> Job:
+    from edgewright.plan.action import prepare
+    from edgewright.plan.job import Job
+
+    action = prepare(workspace, step, records)
+    inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
+    return Job(workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, tell)
+
+
+def _names(lane: Lane) -> tuple[str, str]:
+    return lane.model, lane.hardware_class
+
+
+def _draw(folder: Path, found: Assessment, report: GateReport) -> list[str]:
+    """Write every picture of a lane; return their names.
+
+    Raises:
+        EnvironmentFault: the folder cannot be written.
+    """
+    from edgewright.bench import benchmark, gate
+    from edgewright.errors import EnvironmentFault
+
+    limits_ms = {
+        check.name.removeprefix("latency-"): check.limit
+        for check in report.checks
+        if check.name.startswith("latency-")
+    }
+    pictures: Mapping[str, bytes] = {**benchmark.plots(found, limits_ms), **gate.plots(report)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            (folder / name).write_bytes(picture)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write {folder}: {error.strerror or error}") from error
+    return sorted(pictures)
 
 
 def _lane(workspace: Workspace, model: str, hardware_class: str) -> Lane:
@@ -72,33 +155,6 @@ def _lane(workspace: Workspace, model: str, hardware_class: str) -> Lane:
         classes = ", ".join(workspace.classes_of(model))
         raise SpecError(f"{model} is not built for {hardware_class}", hint=f"its classes: {classes}")
     return Lane(model, hardware_class)
-
-
-def _built(workspace: Workspace, lane: Lane) -> Artifact:
-    """Return the lane's files from the cache.
-
-    Raises:
-        BuildError: it is not built, or a spec or its code has changed since.
-    """
-    from edgewright.bench.assessment import artifact_of
-    from edgewright.plan.cache import open_cache
-    from edgewright.plan.lane import StepId
-    from edgewright.plan.resolve import before, resolve
-
-    cache = open_cache(workspace.root)
-    last = StepId("evaluated", lane.model, lane.hardware_class)
-    records = resolve(workspace, cache, steps=[*before(workspace, last), last]).records
-    if last not in records:
-        raise BuildError(
-            f"{lane} is not built, or something it is made of has changed", hint="edgewright run"
-        )
-    return artifact_of(
-        {
-            f"{stage}/{name}": cache.verified(digest)
-            for stage in ("optimized", "evaluated")
-            for name, digest in records[StepId(stage, lane.model, lane.hardware_class)].files.items()
-        }
-    )
 
 
 @contextlib.contextmanager
@@ -120,15 +176,16 @@ def _progress(*, quiet: bool) -> Iterator[Progress]:
         yield lambda step: bars.update(task, description=step)
 
 
-def table(workspace: Workspace, found: Assessment) -> str:
-    """Return an assessment for a terminal."""
+def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
+    """Return an assessment and its verdict for a terminal."""
     version = workspace.models[found.lane.model].model_version
     rows: Rows = [("", f"{found.lane.model} {version} on {found.lane.hardware_class}, {found.precision}")]
     rows += [*_functional(found), *_times(found), *_load(found)]
-    rows += [(f"{item.name}", _judged(workspace, item)) for item in found.checks]
-    rows.append(("verdict", _verdict(found.verdict)))
+    rows += [(f"{item.name}", _judged(workspace, item)) for item in report.checks]
+    rows.append(("verdict", _verdict(report.verdict)))
     rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
-    return "\n".join(f"{label:<{LABEL_WIDTH}}{text}".rstrip() for label, text in rows)
+    width = max(len(label) for label, _ in rows) + 2
+    return "\n".join(f"{label:<{width}}{text}".rstrip() for label, text in rows)
 
 
 def _functional(found: Assessment) -> Rows:
@@ -170,6 +227,7 @@ def _times(found: Assessment) -> Rows:
     rows += [
         ("latency", f"{_band(found.timing.latency_ms)}, {found.calibration}"),
         ("start-up", f"{_band(found.timing.startup_ms)}, {found.calibration}"),
+        ("power cycle", f"{_band(found.timing.power_cycle_ms)}, from no engine to the first answer"),
         ("", f"cycles per instruction {per_cycle:g}, clock {used.clock_hz / 1e6:,.0f} MHz"),
     ]
     return rows
@@ -206,9 +264,12 @@ def _judged(workspace: Workspace, item: Check) -> str:
     from edgewright.plan.history import line_of
 
     relation = "≤" if item.direction == "max" else "≥"
+    if item.detail:
+        return f"{_verdict(item.verdict)}  {item.detail}"
     left = "" if item.headroom is None else f", {item.headroom:.0%} left"
     figures = f"{shown(item.measured, item.unit)} {relation} {shown(item.limit, item.unit)}{left}"
-    return f"{_verdict(item.verdict)}  {figures}  ({line_of(workspace, item.source)})"
+    where = f"  ({line_of(workspace, item.source)})" if item.source else ""
+    return f"{_verdict(item.verdict)}  {figures}{where}"
 
 
 def _verdict(verdict: str) -> str:

@@ -14,7 +14,7 @@ from edgewright.spec.explain import explain
 def command(path: str) -> None:
     """Explain a key: type, unit, default, meaning, example.
 
-    PATH is dotted and starts with the kind of file: fleet, hardware or model; for example
+    PATH is dotted and starts with the kind of file: fleet, hardware, model or baseline; for example
     hardware.limits.latency.p95.
     """
     explanation = explain(path)

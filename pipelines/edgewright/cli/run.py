@@ -74,8 +74,11 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
     exit_code = 2 if blocked else 0
     click.echo(_text(workspace, plan, as_json_, made))
     if not as_json_:
+        from edgewright.bench.target.place import documents
+
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        settled.keep(root, began, [workspace.fleet.signing.public_key], _results(cache, plan))
+        reads = [workspace.fleet.signing.public_key, *map(str, documents())]
+        settled.keep(root, began, reads, _results(cache, plan))
     return exit_code
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect, targets_cache
 from edgewright.plan.figures import shown
 from edgewright.plan.render import table
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FOREIGN = tuple(name for name, userland in USERLANDS.items() if userland.qemu)
 HEADINGS = ("target", "state", "size", "what")
@@ -100,25 +97,17 @@ class Lines:
 
 
 def _needed() -> list[str]:
-    """Return the userlands that the classes of this fleet run in, all foreign ones outside a fleet.
+    """Return the userlands that the classes of this fleet run and are counted in.
 
     Raises:
         InvalidSpec: the fleet's YAML is wrong.
     """
-    from pathlib import Path
-
-    from edgewright.bench.target.processor import choose
+    from edgewright.bench.target.place import emulated_userland
     from edgewright.cli.options import find_root
-    from edgewright.errors import EnvironmentFault
     from edgewright.spec.load import load_fleet
 
-    needed: set[str] = set()
-    root: Path = find_root(Path.cwd())
-    for hardware in load_fleet(root).hardware.values():
-        try:
-            needed.add(choose(hardware).userland)
-        except EnvironmentFault:  # native to another machine: nothing to fetch helps
-            continue
+    fleet = load_fleet(find_root(Path.cwd()))
+    needed = {emulated_userland(hardware.cpu.arch) for hardware in fleet.hardware.values()}
     return [name for name in FOREIGN if name in needed]
 
 

@@ -17,7 +17,7 @@ from edgewright.spec.problem import InvalidSpec
 @root_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(root: Path, as_json: bool) -> None:
-    """Check fleet.yaml, hardware/*.yaml and models/*/model.yaml; builds nothing."""
+    """Check fleet.yaml, hardware/*.yaml, models/*/model.yaml and baselines/*.yaml; builds nothing."""
     try:
         workspace = load_fleet(root)
     except InvalidSpec as error:

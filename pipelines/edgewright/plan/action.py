@@ -63,6 +63,8 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
         parts["code"] = code_digests(folder, checkpoint.path if checkpoint else None)
     if stage.host:
         parts["host"] = host_name()
+    if stage.place:
+        parts["place"] = _function(stage.place)(parts["spec"])
     key = hashlib.sha256(canonical_json({"stage": step.stage, **parts})).hexdigest()
     return Action(step, key, parts, inputs)
 
@@ -74,9 +76,7 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
         EdgewrightError: what the stage raises, its message made for a person.
     """
     step = action.step
-    stage = STAGES[step.stage]
-    module, _, function = stage.entry.partition(":")
-    run: Callable[[Job], Result] = getattr(importlib.import_module(module), function)
+    run: Callable[[Job], Result] = _function(STAGES[step.stage].entry)
     with cache.scratch() as scratch:
         out = Path(scratch)
         inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
@@ -93,3 +93,9 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
             ) from error
         outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         return cache.store(action.key, action.parts, outputs, dict(result.facts))
+
+
+def _function(entry: str) -> Callable[..., Any]:
+    module, _, name = entry.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found

@@ -2,6 +2,8 @@
 
 >>> shown(34_100, "bytes"), shown(256 * 2**20, "bytes"), shown(0.0423, "ms"), shown(0.99, "ratio"), shown(None, "ms")
 ('34.1 kB', '256 MiB', '0.0423 ms', '99.00 %', 'not measured')
+>>> shown(2_500_001, "instructions")
+'2,500,001'
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ _DECIMAL = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def shown(value: float | None, unit: str) -> str:
-    """Return a figure with its unit (`bytes`, `ms` or `ratio`); what is missing or not finite was not measured."""
+    """Return a figure with its unit (`bytes`, `ms`, `ratio`); what is missing or not finite was not measured.
+
+    `instructions` are counted to the last one, and shown so: a budget may be missed by one.
+    """
     if value is None or not math.isfinite(value):
         return "not measured"
     if unit == "bytes":
         return _bytes(value)
+    if unit == "instructions":
+        return f"{value:,.0f}"
     if unit == "ratio":
         return f"{100 * value:.2f} %"
     return f"{value:.3g} {unit}" if abs(value) < 999.5 else f"{value:,.0f} {unit}"
@@ -28,7 +35,7 @@ def _bytes(value: float) -> str:
         size,
         name,
     ) in _BINARY:  # limits are often written in binary units: give them back as they were written
-        if value >= size and value % size == 0:
+        if size <= value < 1024 * size and value % size == 0:
             return f"{value / size:.0f} {name}"
     for size, name in _DECIMAL:
         if abs(value) >= size:

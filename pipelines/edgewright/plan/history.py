@@ -15,10 +15,13 @@ from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.lane import StepId
 from edgewright.plan.note import write_note
-from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS
+from edgewright.spec.baseline import baseline_file_of
+from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS, condition_check
 from edgewright.spec.load import Workspace
 
-_READ_THE_SHEET = ("optimized", "benchmarked")  # stages whose slice holds keys of the hardware sheet
+_READ_THE_SHEET = ("optimized",)  # stages whose slice holds keys of the hardware sheet
+_NOT_THERE = ("missing", "outdated", "damaged")  # states of a userland that stand in place of its digest
+_SHEETS = ("hardware", "model")  # first keys of a slice that holds both files' keys
 
 
 class History:
@@ -67,6 +70,12 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
         causes.append(f"stage {action.step.stage} is newer")
     if before.get("host") != after.get("host"):
         causes.append("measured on another machine")
+    causes += [
+        f"target {name} is {new} here: edgewright targets provision"
+        if new in _NOT_THERE
+        else f"target {name} changed"
+        for name, _, new in _pairs(before.get("place", {}), after.get("place", {}))
+    ]
     causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
     shown = "; ".join(causes[:3])
     return (
@@ -75,6 +84,7 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
 
 
 def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
+    old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [
             found
@@ -82,6 +92,29 @@ def _differences(old: Any, new: Any, path: tuple[str, ...] = ()) -> list[tuple[t
             for found in _differences(old.get(key), new.get(key), (*path, key))
         ]
     return [] if old == new or path[:1] == ("sources",) else [(path, old, new)]
+
+
+def _by_name(value: Any) -> Any:
+    """Return a list of named items (inputs, conditions) as a mapping from their names, anything else as it is."""
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(item, Mapping) and "name" in item for item in value)
+    ):
+        return {item["name"]: item for item in value}
+    return value
+
+
+def _written(slice_: Any, path: tuple[str, ...]) -> tuple[str | int, ...]:
+    """Return a path of `_differences` as the YAML counts it: names of items become their places in the list."""
+    keys: list[str | int] = []
+    for step in path:
+        if _by_name(slice_) is slice_:
+            keys.append(step)
+        else:
+            keys.append(next((i for i, item in enumerate(slice_) if item["name"] == step), step))
+        slice_ = _by_name(slice_).get(step) if isinstance(_by_name(slice_), Mapping) else None
+    return tuple(keys)
 
 
 def _pairs(old: Mapping[str, str], new: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
@@ -97,7 +130,7 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(path)
+    return ".".join(path[1:] if path[0] in _SHEETS else path)
 
 
 def _brief(value: Any) -> str:
@@ -109,13 +142,15 @@ def _brief(value: Any) -> str:
 
 
 def line_of(workspace: Workspace, source: str) -> str:
-    """Return `file:line` of a limit named as `file#dotted.path`.
+    """Return `file:line` of a limit named as `file#dotted.path`; one left to its default has that of its section.
 
     Reports carry the path, not the line, so that a comment added above a limit changes no digest.
     """
     file, _, path = source.partition("#")
     keys = tuple(int(key) if key.isdigit() else key for key in path.split("."))
-    return workspace.line(file, keys) or source
+    if file not in workspace.sources:
+        return source
+    return workspace.line(file, keys) or f"{workspace.sources[file].line(keys)}, by default"
 
 
 def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
@@ -126,11 +161,20 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         return f"{line_of(workspace, source)} "
     hardware = f"hardware/{step.hardware_class}.yaml"
     model = f"models/{step.model}/model.yaml"
-    candidates = [(model, path), ("fleet.yaml", path)]
+    keys = _written(action.parts["spec"], path)
+    if path[0] in _SHEETS:  # the slice keeps both files apart
+        line = workspace.line(hardware if path[0] == "hardware" else model, keys[1:])
+        return f"{line} " if line else ""
+    candidates = [(model, keys), ("fleet.yaml", keys)]
+    if path[:1] == ("baseline",):
+        baseline = workspace.baselines.get(step.model)
+        index = baseline.index_of(str(step.hardware_class)) if baseline else None
+        if index is not None:
+            candidates.insert(0, (baseline_file_of(step.model), ("classes", index, *keys[1:])))
     if path[:1] == ("recipes",):
-        candidates.insert(0, (model, ("optimization", *path)))
+        candidates.insert(0, (model, ("optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one
-        candidates = [(hardware, path), (hardware, ("cpu", *path)), *candidates]
+        candidates = [(hardware, keys), (hardware, ("cpu", *keys)), *candidates]
     for file, location in candidates:
         line = workspace.line(file, location) if location else None
         if line is not None:
@@ -140,6 +184,8 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
 
 def _check_of(path: tuple[str, ...]) -> str | None:
     """Return the gate check whose limit stands at `path` of the gate's slice."""
+    if path[:1] == ("conditions",) and path[2:] == ("floor",):
+        return condition_check(path[1])
     places = {("limits", *below): check for check, below in LIMIT_PATHS.items()}
     places |= {("metric", *below): check for check, below in METRIC_PATHS.items()}
     return places.get(path)

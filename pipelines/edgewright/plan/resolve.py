@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,8 +153,11 @@ def gate_reason(workspace: Workspace, cache: Cache, records: dict[StepId, Record
     if report is None or report["verdict"] == "pass":
         return ""
     failed = [check for check in report["checks"] if check["verdict"] != "pass"]
-    return "; ".join(
-        f"{check['name']} {shown(check['measured'], check['unit'])} misses {shown(check['limit'], check['unit'])}"
-        f" ({line_of(workspace, check['source'])})"
-        for check in failed
-    )
+    return "; ".join(_missed(workspace, check) for check in failed)
+
+
+def _missed(workspace: Workspace, check: Mapping[str, Any]) -> str:
+    if detail := check.get("detail"):
+        return f"{check['name']}: {detail}"
+    measured, limit = (shown(check[figure], check["unit"]) for figure in ("measured", "limit"))
+    return f"{check['name']} {measured} misses {limit} ({line_of(workspace, check['source'])})"

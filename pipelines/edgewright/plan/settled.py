@@ -48,7 +48,7 @@ class Settled:
         Args:
             root: The fleet's repository.
             began: What `fingerprint(root)` was before the specs were read.
-            reads: Files outside `hardware/` and `models/` that the plan depends on, relative to `root`.
+            reads: Files beside the specs and the models' folders that the plan depends on, relative to `root`.
             results: Files of the cache that must stay for the answer to hold.
 
         Raises:
@@ -94,7 +94,8 @@ def fingerprint(root: Path, reads: Iterable[str] = ()) -> str:
         if entry.name.endswith(".dist-info")
     )
     cores = str(len(os.sched_getaffinity(0)))
-    digest.update("\0".join([*installed, cores, os.environ.get("EDGEWRIGHT_CACHE", "")]).encode())
+    places = [os.environ.get(name, "") for name in ("EDGEWRIGHT_CACHE", "EDGEWRIGHT_TARGETS")]
+    digest.update("\0".join([*installed, cores, *places]).encode())
     return digest.hexdigest()
 
 
@@ -103,7 +104,7 @@ def _content(path: Path) -> bytes:
         lines = path.read_bytes().splitlines() if path.exists() else []
         return b"".join(line for line in lines if line.startswith((b"model name", b"Model")))
     try:
-        if path.suffix in (".py", ".yaml", ".pub") and path.is_file():
+        if path.suffix in (".py", ".yaml", ".pub", ".c", ".h") and path.is_file():
             return path.read_bytes()
         state = path.stat()  # weights and data can be large: size and time of change tell enough for a note
     except OSError as error:  # a link to nowhere, for example: that it cannot be read is all there is to know
@@ -113,9 +114,11 @@ def _content(path: Path) -> bytes:
 
 def _spec_files(root: Path) -> Iterator[Path]:
     yield root / "fleet.yaml"
-    for folder in ("hardware", "models"):
+    for folder in ("hardware", "models", "baselines"):
         yield from files_below(root / folder)
 
 
 def _program_files() -> Iterator[Path]:
-    return (path for path in files_below(Path(__file__).parents[1]) if path.suffix == ".py")
+    return (
+        path for path in files_below(Path(__file__).parents[1]) if path.suffix in (".py", ".c", ".h", ".txt")
+    )

@@ -20,7 +20,14 @@ from pydantic import BaseModel
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
 from edgewright.plan.tree import files_below
-from edgewright.spec.limits import effective_limits, effective_metric, effective_optimization, limit_sources
+from edgewright.spec.hardware import Sheet
+from edgewright.spec.limits import (
+    effective_conditions,
+    effective_limits,
+    effective_metric,
+    effective_optimization,
+    limit_sources,
+)
 from edgewright.spec.load import Workspace
 
 Slice = Mapping[str, Any]
@@ -38,6 +45,7 @@ class Stage:
         tools: Distributions whose versions are part of the action key.
         code: Whether it runs the Python beside `model.yaml`, which may read any file there.
         host: Whether its figures belong to the machine that made them.
+        place: `module:function` that says of a lane's spec slice which emulators and userlands its figures depend on.
     """
 
     name: str
@@ -49,6 +57,7 @@ class Stage:
     code: bool = False
     host: bool = False
     per_model: bool = False
+    place: str | None = None
 
 
 def dump(spec: BaseModel | None) -> Any:
@@ -92,11 +101,19 @@ def _evaluated(workspace: Workspace, step: StepId) -> Slice:
 
 
 def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
-    _, hardware = _both(workspace, step)
+    model, hardware = _both(workspace, step)
     return {
-        "runtime": dump(hardware.runtime),
-        "emulation": dump(hardware.emulation),
-        "accelerator": dump(hardware.accelerator),
+        "hardware": dump(Sheet.of(hardware)),
+        "model": {
+            "signature": dump(model.signature),
+            "data": {"validation": model.data.validation},
+            **({"workload": dump(model.workload)} if model.workload else {}),
+            # Not their floors: what is demanded changes no figure.
+            "conditions": [
+                {key: value for key, value in dump(condition).items() if key != "floor"}
+                for condition in model.conditions
+            ],
+        },
     }
 
 
@@ -113,9 +130,12 @@ def _packaged(workspace: Workspace, step: StepId) -> Slice:
 def _gated(workspace: Workspace, step: StepId) -> Slice:
     model, hardware = _both(workspace, step)
     name = str(step.hardware_class)
+    baseline = workspace.baseline_of(step.model, name)
     return {
+        **({"baseline": baseline.yardstick()} if baseline else {}),
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
+        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
         "modelVersion": model.model_version,
         "sources": limit_sources(model, step.model, name),
     }
@@ -180,11 +200,12 @@ STAGES: Mapping[str, Stage] = {
             needs=("exported", "optimized"), tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.measure:run", 1, _benchmarked,
-            needs=("optimized", "evaluated"), tools=_RUN, host=True,
+            "benchmarked", "edgewright.bench.benchmark:run", 2, _benchmarked,
+            needs=("optimized", "evaluated"), tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
+            place="edgewright.bench.target.place:place",
         ),
         Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 1, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage("gated", "edgewright.bench.gate:run", 2, _gated, needs=("evaluated", "benchmarked", "packaged")),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(

@@ -1,4 +1,4 @@
-"""Reads and checks the YAML a team edits: `fleet.yaml`, `hardware/<class>.yaml`, `models/<name>/model.yaml`.
+"""Reads and checks the YAML a team reviews: `fleet.yaml`, `hardware/`, `models/*/model.yaml` and `baselines/`.
 
 >>> from pathlib import Path
 >>> from edgewright.spec.load import load_fleet

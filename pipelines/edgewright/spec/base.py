@@ -128,7 +128,7 @@ class Spec(BaseModel):
         protected_namespaces=(),
         strict=True,
         allow_inf_nan=False,
-        # Only the three documents build validators, once each, when the first file is read.
+        # Only the documents build validators, once each, when the first file is read.
         defer_build=True,
     )
 

@@ -52,6 +52,8 @@ _ADVICE = (
     ("did not find expected alphabetic", "'&' or '*' starts a name in YAML", "put the text in quotes"),
     ("cannot start any token", "text cannot start with this character", "put it in quotes"),
     ("invalid Unicode character", "no such character", "use single quotes or correct the code"),
+    # libyaml since 0.2.6 looks for the key of a list that deep before it tells where the list begins.
+    ("exceeded maximum nesting depth", f"nested deeper than {MAX_DEPTH} levels", ""),
 )
 
 

@@ -152,13 +152,14 @@ def _facts(node: dict[str, Any], root: dict[str, Any]) -> dict[str, str]:
         facts["form"] = str(item["patternErrorMessage"]).removeprefix("must be ")
     bounds = [
         f"{word} {item[name]}"
-        for name, word in (("minimum", "at least"), ("maximum", "at most"))
+        for name, word in (("minimum", "at least"), ("exclusiveMinimum", "more than"), ("maximum", "at most"))
         if name in item
     ]
     if bounds:
         facts["range"] = " and ".join(bounds)
     if node.get("minItems"):
-        facts["items"] = f"at least {node['minItems']}"
+        least = node["minItems"]
+        facts["items"] = f"exactly {least}" if node.get("maxItems") == least else f"at least {least}"
     return facts
 
 
@@ -193,13 +194,15 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
         item = _resolved(node.get("items", {}), root)
         return "list of choices" if "enum" in item else f"list of {_plural(_kind(item, root))}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
-    if node.get("type") == "string" and "title" in node:
+    if "x-units" in node:
         return str(node["title"])
     return words.get(str(node.get("type")), "mapping" if node.get("type") == "object" else "any value")
 
 
 def _plural(kind: str) -> str:
-    return {"mapping": "mappings", "text": "texts", "whole number": "whole numbers"}.get(kind, kind)
+    return {"mapping": "mappings", "text": "texts", "number": "numbers", "whole number": "whole numbers"}.get(
+        kind, kind
+    )
 
 
 def _mapping(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

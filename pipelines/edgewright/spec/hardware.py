@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, Line, Prose, Spec, Text, camel_case
 from edgewright.spec.quantity import (
+    IN_BASE_UNITS,
     BitsPerSecond,
     Bytes,
     BytesPerSecond,
     Celsius,
+    Count,
     Megahertz,
     Milliseconds,
     Percent,
@@ -256,6 +260,15 @@ class Latency(Spec):
     """99th percentile."""
 
 
+class InstructionLimits(Spec):
+    """Budget of guest instructions."""
+
+    load: Count | None = None
+    """From the imported engine to a session that can run."""
+    inference: Count | None = None
+    """One-sample inference."""
+
+
 class Limits(Spec):
     """What every model on this class must meet; a model may narrow a limit for itself, never widen it."""
 
@@ -263,10 +276,17 @@ class Limits(Spec):
     """Sum of all layers of the artifact."""
     load_time: Milliseconds
     """From an empty process with the engine imported to a session that can run."""
+    power_cycle: Milliseconds | None = None
+    """From a process without the engine to the first answer, nothing cached, as after the power was cut; the operating
+    system's own start is not part of it; absent: not limited."""
     latency: Latency
     """One-sample inference."""
     peak_memory: Bytes
     """Peak resident memory over the bare engine."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions on the emulated processor, one thread; absent: no budget."""
+    regression: Percent = 1.0
+    """How much the instructions may grow over those in `baselines/<model>.yaml`, each of load and inference."""
 
 
 class CyclesPerInstruction(Spec):
@@ -326,6 +346,39 @@ class RollbackPolicy(Spec):
     """Loads tried, counted durably before each, until the model is given up."""
     health_timeout: Seconds = 60.0
     """Longest a golden inference may take."""
+
+
+class Sheet(Spec):
+    """The part of a hardware class that decides what a model costs on it, and nothing else.
+
+    >>> Sheet.read(dump(Sheet.of(hardware))) == Sheet.of(hardware)     # doctest: +SKIP
+    True
+    """
+
+    cpu: Cpu
+    """Processor."""
+    accelerator: Accelerator | None = None
+    """Accelerator, if any."""
+    memory: Memory
+    """Main memory."""
+    storage: Storage
+    """Storage."""
+    thermal: Thermal
+    """Thermal."""
+    runtime: Runtime
+    """Inference engine."""
+    emulation: Emulation
+    """Emulated target."""
+
+    @classmethod
+    def of(cls, hardware: HardwareClass) -> Sheet:
+        """Return that part of a class."""
+        return cls.model_construct(**{name: getattr(hardware, name) for name in cls.model_fields})
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Sheet:
+        """Return a sheet that was dumped as JSON values, quantities as numbers in their base units."""
+        return cls.model_validate_json(json.dumps(document), context=IN_BASE_UNITS)
 
 
 class HardwareClass(Document):

@@ -4,13 +4,16 @@
 30.0
 >>> limit_sources(model, "digit-reader", "raspberry-pi-4")["latency-p95"]
 'models/digit-reader/model.yaml#overrides.0.limits.latency.p95'
+>>> limit_values(hardware.limits)["regression-load"]
+1.0
 """
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from edgewright.spec.hardware import HardwareClass, Latency, Limits
+from edgewright.spec.condition import Condition
+from edgewright.spec.hardware import HardwareClass, InstructionLimits, Latency, Limits
 from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
 
 T = TypeVar("T")
@@ -18,16 +21,35 @@ T = TypeVar("T")
 LIMIT_PATHS: dict[str, tuple[str, ...]] = {
     "artifact-size": ("artifactSize",),
     "load-time": ("loadTime",),
+    "power-cycle": ("powerCycle",),
     "latency-p95": ("latency", "p95"),
     "latency-p99": ("latency", "p99"),
     "peak-memory": ("peakMemory",),
+    "instructions-load": ("instructions", "load"),
+    "instructions-inference": ("instructions", "inference"),
+    "regression-load": ("regression",),
+    "regression-inference": ("regression",),
 }
 """Gate check → where its limit stands below `limits`."""
 
-METRIC_PATHS: dict[str, tuple[str, ...]] = {"accuracy-floor": ("floor",), "accuracy-drop": ("maxDrop",)}
-CHECKS = (*LIMIT_PATHS, *METRIC_PATHS)
-"""Every check of a gate report, in its order."""
+METRIC_PATHS: dict[str, tuple[str, ...]] = {
+    "accuracy-floor": ("floor",),
+    "accuracy-drop": ("maxDrop",),
+    "target-drop": ("maxDrop",),
+}
 """Gate check → where its limit stands below `metric`."""
+
+
+def condition_check(name: str) -> str:
+    """Return the gate check of a field condition."""
+    return f"accuracy-under-{name}"
+
+
+CHECKS = (
+    "artifact-size", "load-time", "latency-p95", "latency-p99", "peak-memory", "accuracy-floor", "accuracy-drop",
+    "target-outputs", "target-drop",
+)  # fmt: skip
+"""Checks that every lane has, in the order of a gate report; `edgewright.spec.checks` adds a lane's own."""
 
 
 def override_of(model: Model, class_name: str) -> Override | None:
@@ -50,13 +72,33 @@ def narrowed(limits: Limits, override: LimitsOverride | None) -> Limits:
         update={
             "artifact_size": _first(override.artifact_size, limits.artifact_size),
             "load_time": _first(override.load_time, limits.load_time),
+            "power_cycle": _first(override.power_cycle, limits.power_cycle),
             "latency": Latency.model_construct(
                 p95=_first(latency.p95 if latency else None, limits.latency.p95),
                 p99=_first(latency.p99 if latency else None, limits.latency.p99),
             ),
             "peak_memory": _first(override.peak_memory, limits.peak_memory),
+            "instructions": _instructions(override.instructions, limits.instructions),
+            "regression": _first(override.regression, limits.regression),
         }
     )
+
+
+def _instructions(
+    override: InstructionLimits | None, limits: InstructionLimits | None
+) -> InstructionLimits | None:
+    if override is None or limits is None:
+        return override or limits
+    return InstructionLimits.model_construct(
+        load=_first(override.load, limits.load), inference=_first(override.inference, limits.inference)
+    )
+
+
+def limit_values(limits: Limits | LimitsOverride) -> dict[str, float]:
+    """Return gate check → its limit in base units, for those `limits` has (bytes, milliseconds, percent, counts)."""
+    tree = limits.model_dump(by_alias=True)
+    found = {check: _value(tree, path) for check, path in LIMIT_PATHS.items()}
+    return {check: value for check, value in found.items() if value is not None}
 
 
 def effective_metric(model: Model, class_name: str) -> Metric:
@@ -72,6 +114,16 @@ def effective_metric(model: Model, class_name: str) -> Metric:
     )
 
 
+def effective_conditions(model: Model, class_name: str) -> tuple[Condition, ...]:
+    """Return the field conditions of a lane, in the model's order, with the floors its override sets."""
+    override = override_of(model, class_name)
+    floors = {item.name: item.floor for item in (override.conditions or ())} if override else {}
+    return tuple(
+        condition.model_copy(update={"floor": floors.get(condition.name, condition.floor)})
+        for condition in model.conditions
+    )
+
+
 def effective_optimization(model: Model, class_name: str) -> Optimization:
     """Return what may be tried on one class: the override's recipes instead of the model's, if it has any."""
     override = override_of(model, class_name)
@@ -79,7 +131,7 @@ def effective_optimization(model: Model, class_name: str) -> Optimization:
 
 
 def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, str]:
-    """Return gate check → the YAML that decides its limit, as `file#dotted.path`.
+    """Return gate check → the YAML that decides its limit (or would, were there one), as `file#dotted.path`.
 
     Paths, not lines: a comment added above a limit must change no report. `Workspace.line` finds the line.
     """
@@ -95,7 +147,18 @@ def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, s
                 sources[check] = f"{model_file}#overrides.{index}.{path}"
             else:
                 sources[check] = f"{file}#{path}"
-    return sources
+    return sources | _floor_sources(model, model_file, index)
+
+
+def _floor_sources(model: Model, model_file: str, override_index: int | None) -> dict[str, str]:
+    """Return the check of each field condition → the YAML that sets its floor."""
+    places = {item.name: f"conditions.{i}.floor" for i, item in enumerate(model.conditions)}
+    if override_index is not None:
+        overridden = model.overrides[override_index].conditions or ()
+        places |= {
+            item.name: f"overrides.{override_index}.conditions.{i}.floor" for i, item in enumerate(overridden)
+        }
+    return {condition_check(name): f"{model_file}#{place}" for name, place in places.items()}
 
 
 def class_file_of(class_name: str) -> str:

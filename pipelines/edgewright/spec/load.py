@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from typing import TypeVar
 
 from edgewright.spec.base import NAME, Document
+from edgewright.spec.baseline import BASELINES, Baseline
 from edgewright.spec.document import Loaded, load_document
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
@@ -25,21 +26,22 @@ D = TypeVar("D", bound=Document)
 
 
 def load_fleet(root: FilePath) -> Workspace:
-    """Read `fleet.yaml`, `hardware/*.yaml` and `models/*/model.yaml` below `root`.
+    """Read `fleet.yaml`, `hardware/*.yaml`, `models/*/model.yaml` and `baselines/*.yaml` below `root`.
 
     Raises:
         InvalidSpec: Something is wrong; it holds every problem found in all files.
     """
     problems: list[Problem] = []
-    hardware = _load_all(HardwareClass, _hardware_files(root, problems), root)
+    hardware = _load_all(HardwareClass, _flat_files(root, "hardware", problems), root)
     models = _load_all(Model, _model_files(root, problems), root)
+    baselines = _load_all(Baseline, _flat_files(root, BASELINES, problems), root)
     if (root / FLEET_FILE).exists():
         fleet = load_document(Fleet, root / FLEET_FILE, FLEET_FILE, FLEET_FILE)
     else:
         raise InvalidSpec(
             [Problem(FLEET_FILE, 1, 1, "there is no such file", f"create it in {root.name or root}")]
         )
-    draft = Draft(root, fleet, hardware, models)
+    draft = Draft(root, fleet, hardware, models, baselines)
     for loaded in draft.files():
         problems += loaded.problems
     problems += broken_rules(draft)
@@ -51,6 +53,7 @@ def load_fleet(root: FilePath) -> Workspace:
         hardware={name: loaded.document for name, loaded in hardware.items()},
         models={name: loaded.document for name, loaded in models.items()},
         sources={loaded.source.file: loaded.source for loaded in draft.files()},
+        baselines={name: loaded.document for name, loaded in baselines.items()},
     )
 
 
@@ -61,10 +64,10 @@ def _load_all(kind: type[D], files: dict[str, FilePath], root: FilePath) -> dict
     }
 
 
-def _hardware_files(root: FilePath, problems: list[Problem]) -> dict[str, FilePath]:
+def _flat_files(root: FilePath, folder: str, problems: list[Problem]) -> dict[str, FilePath]:
     files: dict[str, FilePath] = {}
-    for file in _entries(root, "hardware", problems):
-        shown = _display(f"hardware/{file.name}")
+    for file in _entries(root, folder, problems):
+        shown = _display(f"{folder}/{file.name}")
         if file.suffix == ".yml":
             problems.append(Problem(shown, 1, 1, "spec files end in .yaml", f"rename it to {file.stem}.yaml"))
         elif file.suffix == ".yaml":

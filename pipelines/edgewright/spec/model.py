@@ -8,7 +8,9 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
-from edgewright.spec.quantity import Bytes, Milliseconds, Quantity
+from edgewright.spec.condition import Condition, ConditionOverride, TensorName
+from edgewright.spec.hardware import InstructionLimits
+from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity
 
 Entry = Annotated[
     str,
@@ -67,7 +69,7 @@ class Train(Spec):
 class Tensor(Spec):
     """One input or output of the network."""
 
-    name: Annotated[str, Text("a name that ONNX and Python accept", r"[A-Za-z_][A-Za-z0-9_]*", ("image",))]
+    name: TensorName
     """Name in the ONNX graph."""
     dtype: Literal["float32", "int64", "int32", "uint8"] = "float32"
     """Element type."""
@@ -182,10 +184,16 @@ class LimitsOverride(Spec):
     """Sum of all layers."""
     load_time: Milliseconds | None = None
     """Load time."""
+    power_cycle: Milliseconds | None = None
+    """Start-up after a power cycle."""
     latency: LatencyOverride | None = None
     """Latency."""
     peak_memory: Bytes | None = None
     """Peak memory."""
+    instructions: InstructionLimits | None = None
+    """Budget of guest instructions; also where the class has none."""
+    regression: Percent | None = None
+    """How much the instructions may grow over the baseline."""
 
 
 class MetricOverride(Spec):
@@ -204,6 +212,8 @@ class Override(Spec):
     """The class."""
     metric: MetricOverride | None = None
     """Metric."""
+    conditions: tuple[ConditionOverride, ...] | None = Field(default=None, min_length=1)
+    """Floors of field conditions."""
     limits: LimitsOverride | None = None
     """Limits."""
     optimization: Optimization | None = None
@@ -235,6 +245,8 @@ class Model(Document):
     """Data sets."""
     metric: Metric
     """Metric and floor."""
+    conditions: tuple[Condition, ...] = ()
+    """Field conditions: worse inputs, each with the accuracy that must be left."""
     optimization: Optimization = Field(default_factory=Optimization)
     """Recipes to try."""
     golden: Golden = Field(default_factory=Golden)

@@ -11,7 +11,10 @@ ValueError: a duration needs a unit: write 30ms
 '14d'
 
 Units are case-sensitive (`MB` is not `Mb`) and follow the number without a space; binary and decimal prefixes
-mean what they say: `1kB` is 1000 bytes, `1KiB` is 1024 (IEC 80000-13).
+mean what they say: `1kB` is 1000 bytes, `1KiB` is 1024 (IEC 80000-13). What is only counted needs no unit:
+
+>>> COUNT.parse("2.5M"), COUNT.parse(345108)
+(2500000, 345108)
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"([+-]?)([0-9]{1,15})(?:\.([0-9]{1,9}))?")
 _NUMBER_PATTERN = r"[0-9]{1,15}(\.[0-9]{1,9})?"
 
+IN_BASE_UNITS: Mapping[str, str] = {"quantities": "plain numbers in their base units"}
+"""pydantic's validation context for a spec that was read before and dumped as numbers, never for YAML."""
+
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
@@ -37,7 +43,8 @@ class Quantity:
 
     Attributes:
         noun: What it is called in messages, with its article.
-        units: Unit → (numerator, denominator) of its factor to the base unit, smallest first.
+        units: Unit → (numerator, denominator) of its factor to the base unit, smallest first; with the unit "" a bare
+            number is right, too.
         usual: Unit put after a bare number when a message shows what would be right.
         examples: Two or so values as people write them.
         whole: Whether the base unit is indivisible (bytes, bits per second): the result is an int.
@@ -64,12 +71,14 @@ class Quantity:
             ValueError: It is not text, has no unit or an unknown one, or is out of range; says what to write.
         """
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            raise ValueError(f"{self.noun} needs a unit: write {self._with_unit(value)}")
+            if "" not in self.units:
+                raise ValueError(f"{self.noun} needs a unit: write {self._with_unit(value)}")
+            value = _digits(value)
         if not isinstance(value, str):
             raise ValueError(f"must be {self.noun} such as {self.examples[0]}")
         match = _NUMBER.match(value)
         if match is None:
-            raise ValueError(f"must be {self.noun}: a number and a unit, such as {self.examples[0]}")
+            raise ValueError(f"must be {self.noun}: {self._form('a unit')}, such as {self.examples[0]}")
         unit = value[match.end() :]
         if unit not in self.units:
             raise ValueError(self._unit_message(match.group(), unit))
@@ -83,11 +92,14 @@ class Quantity:
         if not scaled and not self.zero:
             raise ValueError(f"must be more than nothing, such as {self.examples[0]}")
         if self.maximum is not None and scaled > self.maximum * divisor:
-            raise ValueError(f"must be at most {self.format(self.maximum)}")
+            most = self.format(self.maximum)
+            raise ValueError(
+                f"must be between -{most} and {most}" if self.signed else f"must be at most {most}"
+            )
         if not self.whole:
             return -scaled / divisor if sign == "-" else scaled / divisor
         if scaled % divisor:
-            raise ValueError(f"must come to a whole number of {next(iter(self.units))}")
+            raise ValueError(f"must come to a whole number of {next(iter(self.units))}".removesuffix(" of "))
         return scaled // divisor
 
     def format(self, number: float) -> str:
@@ -106,15 +118,19 @@ class Quantity:
         sign = "[+-]?" if self.signed else ""
         return f"^{sign}{_NUMBER_PATTERN}({'|'.join(map(re.escape, self.units))})$"
 
+    def _form(self, unit: str) -> str:
+        """Return in words what a person writes; `unit` stands for the units there are."""
+        return f"a number, alone or with {unit}" if "" in self.units else f"a number and {unit}"
+
     def _with_unit(self, value: float) -> str:
-        number = f"{value:.9f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+        number = _digits(value)
         base = next(iter(self.units))
         large = self.whole and value >= 65536  # someone wrote the base unit: 4294967296, not "4294967296 MiB"
         return f"{number}{base if large else self.usual}"
 
     def _unit_message(self, number: str, unit: str) -> str:
         bare = unit.strip()
-        if not bare:
+        if not bare and "" not in self.units:
             return f"{self.noun} needs a unit: write {number}{self.usual}"
         meant = [known for known in self.units if known.lower() == bare.lower()]
         if not meant and bare.lower() in self.near:
@@ -123,33 +139,41 @@ class Quantity:
             meant = [known for known in self.units if known.lower().startswith(bare.lower())]
         if meant:
             return f"{number}{unit!s} is not {self.noun}: write {' or '.join(number + u for u in meant[:2])}"
-        return f"unknown unit {bare[:20]!r} of {self.noun}; units are {', '.join(self.units)}"
+        return f"unknown unit {bare[:20]!r} of {self.noun}; units are {', '.join(filter(None, self.units))}"
 
     def __get_pydantic_core_schema__(
         self, _source: Any, _handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         """Let pydantic read the text and keep the number."""
-        return core_schema.no_info_plain_validator_function(self._validate)
+        return core_schema.with_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(
         self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Describe the text a person writes, with the message an editor shows for a wrong one."""
+        units = list(filter(None, self.units))
         return {
-            "type": "string",
+            # "pattern" speaks of texts only (JSON Schema 2020-12, Validation 6.3.3), so it bears bare numbers.
+            "type": ["string", "number"] if "" in self.units else "string",
             "title": self.noun.removeprefix("a "),
             "pattern": self.pattern,
             "examples": list(self.examples),
-            "x-units": list(self.units),
-            "patternErrorMessage": f"must be {self.noun}: a number and one of {', '.join(self.units)}",
+            "x-units": units,
+            "patternErrorMessage": f"must be {self.noun}: {self._form('one of ' + ', '.join(units))}",
         }
 
-    def _validate(self, value: Any) -> int | float:
+    def _validate(self, value: Any, info: core_schema.ValidationInfo[Any]) -> int | float:
+        if info.context is IN_BASE_UNITS and isinstance(value, (int, float)):
+            return value
         try:
             return self.parse(value)
         except ValueError as problem:
             # As an argument, not as the template: braces in what a person wrote are not placeholders.
             raise PydanticCustomError("quantity", "{message}", {"message": str(problem)}) from None
+
+
+def _digits(number: float) -> str:
+    return f"{number:.9f}".rstrip("0").rstrip(".") if isinstance(number, float) else str(number)
 
 
 def _scale(base: str, *prefixes: str) -> dict[str, tuple[int, int]]:
@@ -213,6 +237,14 @@ CELSIUS = Quantity(
     near={"celsius": "C", "degc": "C", "deg": "C"},
 )
 PERCENT = Quantity("a share", {"%": (1, 1)}, "%", ("20%",), zero=True, maximum=100, near={"percent": "%"})
+COUNT = Quantity(
+    "a count",
+    _scale("", "k", "M", "G", "T"),
+    "M",
+    ("2.5M", "120M"),
+    whole=True,
+    near={"mio": "M", "million": "M", "mi": "M", "b": "G", "bn": "G", "billion": "G", "thousand": "k"},
+)
 
 Bytes = Annotated[int, BYTES]
 """A size; read as bytes."""
@@ -232,3 +264,5 @@ Celsius = Annotated[float, CELSIUS]
 """A temperature; read as degrees Celsius."""
 Percent = Annotated[float, PERCENT]
 """A share of a hundred; read as percent."""
+Count = Annotated[int, COUNT]
+"""How many; read as a whole number."""

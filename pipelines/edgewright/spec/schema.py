@@ -1,4 +1,4 @@
-"""JSON Schemas of the three kinds of spec files, for editors (yaml-language-server) and `explain`.
+"""JSON Schemas of the four kinds of spec files, for editors (yaml-language-server) and `explain`.
 
 >>> schema_of("hardware")["$defs"]["Latency"]["properties"]["p95"]["examples"]
 ['30ms', '1.5s']
@@ -18,15 +18,26 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from edgewright.spec.base import Document
+from edgewright.spec.baseline import Baseline
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import Model
 from edgewright.spec.quantity import Quantity
 
-KINDS: dict[str, type[Document]] = {"fleet": Fleet, "hardware": HardwareClass, "model": Model}
+KINDS: dict[str, type[Document]] = {
+    "fleet": Fleet,
+    "hardware": HardwareClass,
+    "model": Model,
+    "baseline": Baseline,
+}
 """Kind of file → its document; the kind is also the first word of an `explain` path."""
 
-FILES = {"fleet": "fleet.yaml", "hardware": "hardware/*.yaml", "model": "models/*/model.yaml"}
+FILES = {
+    "fleet": "fleet.yaml",
+    "hardware": "hardware/*.yaml",
+    "model": "models/*/model.yaml",
+    "baseline": "baselines/*.yaml",
+}
 """Kind of file → which files are of it."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

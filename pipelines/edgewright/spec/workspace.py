@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
+from edgewright.spec.baseline import Baseline, ClassBaseline
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import Model
@@ -31,6 +32,7 @@ class Workspace:
         hardware: Class name → hardware class, sorted by name.
         models: Model name → model, sorted by name.
         sources: File (relative, with `/`) → where its values stand.
+        baselines: Model name → what it costs as published, for models that have a baseline, sorted by name.
     """
 
     root: FilePath
@@ -38,6 +40,7 @@ class Workspace:
     hardware: Mapping[str, HardwareClass]
     models: Mapping[str, Model]
     sources: Mapping[str, Source] = field(repr=False)
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
     def at(self, file: str, path: Path) -> Mark:
         """Return line and column (from 1) of a path, or of its nearest parent that is written in the file.
@@ -56,6 +59,11 @@ class Workspace:
         """Return the hardware classes a model is built for, sorted."""
         chosen = self.models[model].classes
         return tuple(self.hardware if chosen is None else sorted(chosen))
+
+    def baseline_of(self, model: str, hardware_class: str) -> ClassBaseline | None:
+        """Return what a lane costs as published, None when nothing is known of it."""
+        baseline = self.baselines.get(model)
+        return baseline.of(hardware_class) if baseline else None
 
     def lanes(self) -> list[tuple[str, str]]:
         """Return every (model, hardware class) to build, sorted."""

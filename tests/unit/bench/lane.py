@@ -1,7 +1,7 @@
 """What the bench stages are given, made by hand: a model of one multiplication, its runtime and golden inputs.
 
 >>> lane = Lane(tmp_path)
->>> lane.run("edgewright.bench.measure")["benchmark.json"]
+>>> lane.run("edgewright.bench.gate")["gate-report.json"]
 PosixPath('…')
 """
 
@@ -37,13 +37,15 @@ LIMITS: dict[str, Any] = {
 }
 METRIC: dict[str, Any] = {"floor": 0.9, "maxDrop": 0.01}
 SOURCES = {"latency-p95": "hardware/some-class.yaml#limits.latency.p95"}
+WORKS: dict[str, Any] = {"toleranceUsed": 0.25, "accuracy": 0.96, "referenceAccuracy": 0.96, "samples": 100}
 BENCHMARK: dict[str, Any] = {
     "loadMs": 5.0,
-    "p50Ms": 0.5,
+    "powerCycleMs": 900.0,
     "p95Ms": 1.0,
     "p99Ms": 1.0,
     "peakMemoryBytes": 4_000_000,
-    "calibration": "none, this host",
+    "calibration": "public-anchor",
+    "functional": WORKS,
 }
 EVALUATION: dict[str, Any] = {"metric": "accuracy", "value": 0.98, "fp32": 0.985, "drop": 0.005}
 
@@ -129,6 +131,7 @@ class Lane:
             "limits": LIMITS,
             "metric": METRIC,
             "sources": SOURCES,
+            "conditions": [],
             "modelVersion": "1.2.3",
             "runtime": RUNTIME,
         }

@@ -5,19 +5,12 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
-from edgewright.bench.field import (
-    Degradation,
-    accuracy_under,
-    degraded,
-    deviation,
-    field_report,
-    normal,
-)
+from edgewright.bench import field
+from edgewright.bench.field import Degradation, degraded, deviation, normal
 from edgewright.errors import BuildError
 
 COUNT, READINGS = 400, 256
@@ -30,15 +23,6 @@ def tones() -> tuple[dict[str, np.ndarray], np.ndarray]:
     phase = (np.arange(READINGS) * (1 + 3 * targets[:, None]) + np.arange(COUNT)[:, None]) % 64
     signals = np.abs(phase - 32) / 16 - 1
     return {"signal": signals.astype(np.float32)[:, None]}, targets
-
-
-class CountsTurns:
-    """A classifier that a little noise does not impress and a lot does: it counts how often the sign changes."""
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        signal = inputs["signal"][:, 0]
-        turns = (np.diff((signal > 0).astype(int)) != 0).sum(axis=1)
-        return {"scores": np.stack([20.0 - turns, turns - 20.0], axis=1)}
 
 
 def worse(degradation: Degradation, seed: int = 0) -> np.ndarray:
@@ -56,6 +40,15 @@ def test_a_degradation_that_changes_nothing_gives_back_the_very_same_bits() -> N
 def test_type_and_shape_are_kept() -> None:
     bad = worse(Degradation("bad", gain=0.5, offset=0.1, snr_db=10, adc_bits=6, dropped=0.2))
     assert (bad.dtype, bad.shape) == (clean().dtype, clean().shape)
+
+
+def test_a_degradation_may_happen_to_one_input_only() -> None:
+    sensors = {"camera": clean(), "microphone": clean()}
+    worse_camera = degraded(sensors, Degradation("dim", gain=0.5, inputs=("camera",)))
+    assert np.array_equal(worse_camera["camera"], clean() * 0.5)
+    assert worse_camera["microphone"] is sensors["microphone"]
+    with pytest.raises(BuildError, match="no input 'lidar'"):
+        degraded(sensors, Degradation("dim", gain=0.5, inputs=("lidar",)))
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0, 40.0])
@@ -79,6 +72,11 @@ def test_exposure_scales_shifts_and_saturates() -> None:
     assert np.array_equal(dim, clean() * 0.5)
     bright = worse(Degradation("bright", gain=2.0, offset=0.25))
     assert np.array_equal(bright, np.clip(clean() * 2 + 0.25 * 2, -1, 1))
+
+
+def test_a_sensor_of_a_smaller_range_clips() -> None:
+    clipped = worse(Degradation("saturated", full_scale=(-0.5, 0.5)))
+    assert np.array_equal(clipped, np.clip(clean(), -0.5, 0.5))
 
 
 def test_a_converter_of_n_bits_knows_two_to_the_n_values() -> None:
@@ -132,6 +130,12 @@ def test_images_of_whole_grey_values_stay_whole() -> None:
     assert bad.max() == 255
 
 
+def test_a_full_scale_beyond_what_a_byte_holds_would_wrap_and_is_refused() -> None:
+    image = {"image": np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)}
+    with pytest.raises(BuildError, match="uint8: bright has full scale 0 to 511"):
+        degraded(image, Degradation("bright", gain=2.0, full_scale=(0.0, 511.0)))
+
+
 def test_token_numbers_are_no_signal() -> None:
     with pytest.raises(BuildError, match="int64: noise is for signals"):
         degraded({"tokens": np.arange(8)}, Degradation("noise", snr_db=10))
@@ -160,33 +164,6 @@ def test_a_degradation_that_makes_no_sense_is_refused(wrong: dict[str, float]) -
         Degradation("wrong", **wrong)  # type: ignore[arg-type]
 
 
-def test_accuracy_falls_as_noise_rises() -> None:
-    inputs, targets = tones()
-    found = [
-        accuracy_under(CountsTurns(), inputs, targets, Degradation("noise", snr_db=snr))
-        for snr in (60, 10, -10)
-    ]
-    assert found[0] == 1.0
-    assert found[0] >= found[1] > found[2]
-    assert found[2] == pytest.approx(0.5, abs=0.1)  # guessing
-
-
-def test_without_samples_there_is_no_accuracy() -> None:
-    with pytest.raises(BuildError, match="no samples"):
-        accuracy_under(CountsTurns(), {"signal": clean()[:0]}, np.zeros(0, int), Degradation("clean"))
-
-
-def test_the_report_names_each_condition_and_what_it_costs() -> None:
-    report = field_report(
-        CountsTurns(), *tones(), [Degradation("night", snr_db=-10), Degradation("dim", gain=0.5)]
-    )
-    assert (report["samples"], report["clean"]) == (COUNT, 1.0)
-    night, dim = report["conditions"]
-    assert dim == {"name": "dim", "accuracy": 1.0, "drop": 0.0}
-    assert night["name"] == "night"
-    assert night["drop"] == pytest.approx(1 - night["accuracy"])
-
-
 def test_the_deviation_is_correctly_rounded_whatever_the_order_of_the_sum() -> None:
     values = np.random.default_rng(0).standard_normal(10_001) * 1e6
     assert deviation(values) == deviation(values[::-1].copy()) == deviation(np.sort(values))
@@ -197,6 +174,36 @@ def test_the_degraded_bytes_are_pinned_for_every_machine() -> None:
     """Raw PCG64 bits, elementwise arithmetic and correctly rounded sums: nothing here may differ by processor."""
     bad = worse(Degradation("bad", gain=0.8, offset=0.05, snr_db=12, adc_bits=8, dropped=0.1), seed=3)
     assert hashlib.sha256(bad.astype("<f4").tobytes()).hexdigest() == PINNED
+
+
+def test_large_data_are_degraded_block_by_block_with_the_very_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = Degradation("bad", gain=0.8, offset=0.05, snr_db=12, adc_bits=8, dropped=0.1)
+    at_once = worse(bad, seed=3)
+    for readings in (1, 3 * READINGS + 5):  # a block holds whole samples, and at least one
+        monkeypatch.setattr(field, "BLOCK", readings)
+        assert worse(bad, seed=3).tobytes() == at_once.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("condition", "degradation"),
+    [
+        ({"name": "dim", "floor": 0.9, "gain": 0.5}, Degradation("dim", gain=0.5)),
+        (
+            {"name": "a", "floor": 0.9, "offset": -5.0, "snr": 15.0, "adcBits": 6, "fullScale": [0.0, 1.0]},
+            Degradation("a", offset=-0.05, snr_db=15.0, adc_bits=6, full_scale=(0.0, 1.0)),
+        ),
+        (
+            {"name": "b", "floor": 0.9, "dropped": 2.0, "fill": "zero", "inputs": ["signal"]},
+            Degradation("b", dropped=0.02, fill="zero", inputs=("signal",)),
+        ),
+    ],
+)
+def test_a_condition_of_the_yaml_becomes_a_degradation(
+    condition: dict[str, object], degradation: Degradation
+) -> None:
+    assert Degradation.from_spec(condition) == degradation
 
 
 def test_narrower_vectors_of_the_same_processor_give_the_same_bytes() -> None:

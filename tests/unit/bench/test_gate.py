@@ -10,7 +10,7 @@ import pytest
 from edgewright.bench.plot import headroom_png
 from edgewright.bench.report import Check, GateReport
 from edgewright.errors import BuildError
-from edgewright_agent.contract import digest_of
+from edgewright_agent.contract import canonical_json, digest_of
 from unit.bench.lane import BENCHMARK, EVALUATION, LIMITS, Lane
 
 GATE = "edgewright.bench.gate"
@@ -22,6 +22,8 @@ CHECKS = (
     "peak-memory",
     "accuracy-floor",
     "accuracy-drop",
+    "target-outputs",
+    "target-drop",
 )
 
 
@@ -49,7 +51,7 @@ def test_a_lane_within_all_limits_passes_and_the_report_names_the_artifact(lane:
         "some-class",
         "1.2.3",
     )
-    assert report["calibration"] == "none, this host"
+    assert report["calibration"] == "public-anchor"
     assert report["figures"]["evaluation"]["value"] == EVALUATION["value"]
     assert report["figures"]["benchmark"]["p95Ms"] == BENCHMARK["p95Ms"]
 
@@ -88,7 +90,8 @@ def test_everything_exactly_at_its_limit_passes(lane: Lane) -> None:
     lane.evaluate(value=0.9, drop=0.01)
     report = gated(lane)
     assert report["verdict"] == "pass"
-    assert {check["headroom"] for check in report["checks"]} == {0.0}
+    figures = [check for check in report["checks"] if not check["name"].startswith("target-")]
+    assert {check["headroom"] for check in figures} == {0.0}
 
 
 @pytest.mark.parametrize("figure", [None, float("nan"), float("inf"), "fast", True])
@@ -96,6 +99,45 @@ def test_a_figure_that_is_no_number_blocks(lane: Lane, figure: Any) -> None:
     lane.benchmark(p95Ms=figure)
     lane.evaluate(value=figure)
     assert failed(gated(lane)) == ["latency-p95", "accuracy-floor"]
+
+
+def test_a_power_cycle_is_judged_where_the_class_limits_it(lane: Lane) -> None:
+    assert failed(gated(lane, limits={**LIMITS, "powerCycle": 800.0})) == ["power-cycle"]
+    assert failed(gated(lane, limits={**LIMITS, "powerCycle": 900.0})) == []
+
+
+def test_what_does_not_work_on_its_target_is_blocked_by_the_name_of_its_failure(lane: Lane) -> None:
+    lane.benchmark(functional={"failure": "operator-missing", "message": "no Frobnicate here"})
+    report = gated(lane)
+    assert failed(report) == ["target-outputs", "target-drop"]
+    by_name = {check["name"]: check for check in report["checks"]}
+    assert by_name["target-outputs"]["detail"] == "operator-missing: no Frobnicate here"
+    assert GateReport.from_json(json.dumps(report).encode()).to_json() == canonical_json(report)
+
+
+def test_an_artifact_that_was_never_tried_on_its_target_is_blocked(lane: Lane) -> None:
+    lane.benchmark(functional=None)
+    assert failed(gated(lane)) == ["target-outputs", "target-drop"]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "samples", "blocked"),
+    [
+        (0.96, 0.96, 100, []),
+        (0.95, 0.96, 100, []),  # one sample in a hundred is the allowed drop itself
+        (0.94, 0.96, 100, ["target-drop"]),
+        (0.99, 0.96, 100, []),
+        (0.75, 0.875, 8, []),  # of eight samples one may be a tie
+        (0.75, 1.0, 8, ["target-drop"]),
+    ],
+)
+def test_accuracy_on_the_targets_path_may_fall_by_what_the_model_allows_and_never_less_than_one_sample(
+    lane: Lane, there: float, here: float, samples: int, blocked: list[str]
+) -> None:
+    lane.benchmark(
+        functional={"toleranceUsed": 1.0, "accuracy": there, "referenceAccuracy": here, "samples": samples}
+    )
+    assert failed(gated(lane)) == blocked
 
 
 def test_a_narrower_limit_of_the_model_is_what_counts(lane: Lane) -> None:
@@ -150,5 +192,5 @@ def test_the_picture_has_room_for_the_longest_names_and_for_what_was_not_measure
         Check("load-time", None, 1.0, "ms", "max", ""),
         Check("accuracy-drop", -1, 0.0, "ratio", "max", ""),
     )
-    report = GateReport(name, name, "10.20.30", "sha256:" + "0" * 64, "none, this host", checks)
+    report = GateReport(name, name, "10.20.30", "sha256:" + "0" * 64, "public-anchor", checks)
     assert size_of(headroom_png(report))[0] == 1080

@@ -1,4 +1,4 @@
-"""A tiny model, built once per session: exporting is what takes time."""
+"""A tiny model, built once per test run: exporting is what takes time."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from unit.build.tiny import Repository
+from shared import made_once
+from unit.build.tiny import Repository, results
 
 
 @pytest.fixture(scope="session")
-def _built(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    repository = Repository(tmp_path_factory.mktemp("built"))
-    for stage in ("checkpoint", "exported", "optimized"):
-        repository.run(stage)
-    return repository
+def _built(run_folder: Path) -> Path:
+    def build(folder: Path) -> None:
+        repository = Repository(folder)
+        for stage in ("checkpoint", "exported", "optimized"):
+            repository.run(stage)
+
+    return made_once(run_folder / "tiny-model", build)
 
 
 @pytest.fixture
-def exported(_built: Repository, tmp_path: Path) -> Repository:
+def exported(_built: Path, tmp_path: Path) -> Repository:
     """A repository of its own whose model is trained, exported and quantized."""
     mine = Repository(tmp_path / "exported")
-    mine.files = dict(_built.files)
+    mine.files = results(_built)
     return mine
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from authority import Authority
 from edgewright.build.fetch import fetch
 from edgewright.errors import BuildError, NetworkError
-from real import free_port
+from real import closed_port
 from unit.build.tiny import Repository
 
 
@@ -195,5 +195,5 @@ def test_a_server_nobody_vouches_for_is_refused(https: str, monkeypatch: pytest.
 
 def test_an_address_nobody_answers_at_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(NetworkError, match="cannot be reached"):
-        fetch(f"https://127.0.0.1:{free_port()}/weights")
+    with closed_port() as port, pytest.raises(NetworkError, match="cannot be reached"):
+        fetch(f"https://127.0.0.1:{port}/weights")

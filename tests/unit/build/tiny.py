@@ -114,3 +114,12 @@ class Repository:
         made = {path.name: path for path in sorted(out.iterdir())}
         self.files = {**self.files, **{f"{stage}/{name}": path for name, path in made.items()}}
         return made
+
+
+def results(root: Path) -> dict[str, Path]:
+    """Return what the stages run in the repository at `root` have made: `stage/name` → file."""
+    return {
+        f"{out.name.rpartition('-')[2]}/{path.name}": path
+        for out in sorted(root.glob("out-*"))
+        for path in sorted(out.iterdir())
+    }

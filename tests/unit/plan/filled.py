@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from edgewright.plan.action import prepare
 from edgewright.plan.cache import Cache
-from edgewright.plan.lane import StepId
-from edgewright.plan.resolve import before, order, resolve
-from edgewright.spec.load import Workspace
+from edgewright.plan.lane import Lane, StepId
+from edgewright.plan.resolve import Plan, before, resolve
+from edgewright.spec.load import Workspace, load_fleet
+
+BENCHMARK = {
+    "counts": {
+        "target": "some core",
+        "engine": "onnxruntime 1.31.1",
+        "load": {"instructions": 50_000_000},
+        "perInference": {"instructions": 400_000},
+    },
+}
 
 
-def fill(
-    workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()
-) -> list[StepId]:
-    """Give every step that must run a stand-in result; lanes of `failing` classes fail their gate.
+def fill(workspace: Workspace, cache: Cache, scratch: Path, failing: frozenset[str] = frozenset()) -> None:
+    """Give every step that must run a stand-in result; lanes of `failing` classes fail their gate."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    while ready := _ready(plan := resolve(workspace, cache)):
+        for step in ready:
+            action = prepare(workspace, step, plan.records)
+            outputs = {}
+            for name, text in _files(step, action.key, failing).items():
+                outputs[name] = scratch / name
+                outputs[name].write_text(text)
+            cache.store(action.key, action.parts, outputs, {})
 
-    Returns the steps that were made.
-    """
-    made = []
-    for step in order(workspace):
-        current = resolve(workspace, cache, steps=[*before(workspace, step), step])
-        if current.step(step).state != "run":
-            continue
-        action = prepare(workspace, step, current.records)
-        outputs = {}
-        for name, text in _files(step, action.key, failing).items():
-            scratch.mkdir(parents=True, exist_ok=True)
-            outputs[name] = scratch / name
-            outputs[name].write_text(text)
-        cache.store(action.key, action.parts, outputs, {})
-        made.append(step)
-    return made
+
+def _ready(plan: Plan) -> list[StepId]:
+    return [step.id for step in plan.to_run if step.after is None]
 
 
 def _files(step: StepId, key: str, failing: frozenset[str]) -> dict[str, str]:
@@ -44,7 +48,32 @@ def _files(step: StepId, key: str, failing: frozenset[str]) -> dict[str, str]:
             "source": f"hardware/{step.hardware_class}.yaml#limits.latency.p95",
         }  # fmt: skip
         return {"gate-report.json": json.dumps({"verdict": check["verdict"], "checks": [check]})}
+    if step.stage == "benchmarked":
+        return {"benchmark.json": json.dumps(BENCHMARK)}
+    if step.stage == "packaged":
+        return {"manifest.json": json.dumps({"packaged": key})}
     if step.stage == "published":
         document = {"digest": f"sha256:{key}", "size": 1, "repository": step.model, "url": "oci:x"}
         return {"published.json": json.dumps(document)}
     return {f"{step.stage}.bin": f"{step.stage} {key}"}
+
+
+def replace(fleet: Path, lane: Lane, stage: str, name: str, document: Any) -> None:
+    """Give a lane's stage another result than it has."""
+    workspace, cache = load_fleet(fleet), Cache(fleet / "cache")
+    step = StepId(stage, lane.model, lane.hardware_class)
+    records = resolve(workspace, cache, steps=before(workspace, step)).records
+    action = prepare(workspace, step, records)
+    file = fleet / "scratch" / name
+    file.write_text(json.dumps(document))
+    cache.store(action.key, action.parts, {name: file}, {})
+
+
+def fail(fleet: Path, lane: Lane, *checks: str) -> None:
+    """Let the lane's gate fail these checks."""
+    failed = [
+        {"name": name, "measured": 0.02, "limit": 0.01, "unit": "ratio", "verdict": "fail", "source": "x#y"}
+        for name in checks
+    ]
+    passed = {**failed[0], "name": "load-time", "verdict": "pass"}
+    replace(fleet, lane, "gated", "gate-report.json", {"verdict": "fail", "checks": [passed, *failed]})

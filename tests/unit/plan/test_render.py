@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.plan.cache import Cache
-from edgewright.plan.history import History
+from edgewright.plan.history import History, line_of
 from edgewright.plan.lane import StepId
 from edgewright.plan.render import conclusion, markdown
 from edgewright.plan.resolve import Plan, resolve
@@ -74,6 +74,17 @@ def test_a_limit_of_the_sheet_is_found_in_the_sheet(fleet: Path) -> None:
     fill_and_remember(fleet)
     line = edit(fleet / "hardware" / f"{PI}.yaml", "artifactSize: 32MB", "artifactSize: 31MB")
     assert cause(fleet, "gated").startswith(f"hardware/{PI}.yaml:{line} limits.artifactSize: ")
+
+
+def test_a_limit_left_to_its_default_is_found_where_it_would_stand(fleet: Path) -> None:
+    sheet = f"hardware/{PI}.yaml"
+    text = (fleet / sheet).read_text()
+    line = text[: text.index("\nlimits:")].count("\n") + 2
+    assert line_of(load_fleet(fleet), f"{sheet}#limits.regression") == f"{sheet}:{line}, by default"
+    assert (
+        line_of(load_fleet(fleet), "hardware/gone.yaml#limits.regression")
+        == "hardware/gone.yaml#limits.regression"
+    )
 
 
 def test_words_of_the_yaml_stay_words_in_a_pull_request(fleet: Path) -> None:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgewright.plan.action import Action
 from edgewright.plan.cache import Cache
-from edgewright.plan.history import History
+from edgewright.plan.history import History, explain
 from edgewright.plan.lane import Lane, StepId, lanes
 from edgewright.plan.published import blocked_lanes, published_lanes
 from edgewright.plan.resolve import before, resolve
-from edgewright.plan.stage import LANE_STAGES
+from edgewright.plan.stage import LANE_STAGES, dump
+from edgewright.spec.limits import limit_sources
 from edgewright.spec.load import load_fleet
 
 from .filled import fill
@@ -98,6 +101,46 @@ def test_the_cause_names_the_yaml_line_and_both_values(fleet: Path) -> None:
     cause = plan.step(StepId("optimized", "digit-reader", PI)).cause
     assert cause.startswith(f"hardware/{PI}.yaml:{number} runtime.threads: ")
     assert cause.endswith(" → 1")
+
+
+def test_the_cause_in_a_list_of_named_items_names_the_item_and_its_line(fleet: Path) -> None:
+    cache = filled(fleet)
+    history = History(fleet)
+    history.remember(resolve(load_fleet(fleet), cache).records)
+    file = fleet / "models" / "digit-reader" / "model.yaml"
+    number, _ = line_with(file, "shape: [batch, 1, 8, 8]")
+    edit(file, "shape: [batch, 1, 8, 8]", "shape: [batch, 1, 8, 9]")
+    cause = resolve(load_fleet(fleet), cache, history=History(fleet)).step(
+        StepId("exported", "digit-reader", PI)
+    )
+    assert cause.cause == (
+        f"models/digit-reader/model.yaml:{number} signature.inputs.image.shape:"
+        " ['batch', 1, 8, 8] → ['batch', 1, 8, 9]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("was", "said"),
+    [
+        ({"gain": 0.5}, "{line:gain} conditions.dim-light.gain: 0.5 → 0.75"),
+        ({"floor": 0.5}, "{line:floor} conditions.dim-light.floor: 0.5 → 0.93"),
+        ({"dropped": 1.0}, "conditions.dim-light.dropped: 1 → absent"),
+    ],
+)
+def test_the_cause_of_a_changed_condition_is_its_own_line(
+    fleet: Path, was: dict[str, Any], said: str
+) -> None:
+    workspace = load_fleet(fleet)
+    model = workspace.models["digit-reader"]
+    now = {"conditions": dump(model)["conditions"], "sources": limit_sources(model, "digit-reader", PI)}
+    before = {**now, "conditions": [{**now["conditions"][0], **was}, *now["conditions"][1:]]}
+    parts = {"stageVersion": 1, "spec": now, "inputs": {}, "tools": {}}
+    step = StepId("gated", "digit-reader", PI)
+    cause = explain(workspace, Action(step, "key", parts, {}), {**parts, "spec": before})
+    file = "models/digit-reader/model.yaml"
+    first = line_with(fleet / file, "name: dim-light")[0]
+    lines = {"gain": f"{file}:{first + 1}", "floor": f"{file}:{first + 4}"}
+    assert cause == re.sub(r"{line:(\w+)}", lambda found: lines[found[1]], said)
 
 
 def test_a_failed_gate_blocks_its_lane_and_the_index_goes_on_without_it(fleet: Path) -> None:

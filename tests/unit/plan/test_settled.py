@@ -19,6 +19,8 @@ def fleet(workspace: Path) -> Path:
     (workspace / PUBLIC_KEY).parent.mkdir(parents=True)
     (workspace / PUBLIC_KEY).write_text("public key")
     (workspace / "result").write_text("bytes")
+    (workspace / "baselines").mkdir()
+    (workspace / "baselines" / "digit-reader.yaml").write_text("version: 1\n")
     return workspace
 
 
@@ -37,7 +39,14 @@ def test_what_was_said_comes_back_with_its_exit_code_while_nothing_changes(fleet
 
 @pytest.mark.parametrize(
     "name",
-    ["fleet.yaml", "hardware/raspberry-pi-4.yaml", f"{MODEL}/model.yaml", f"{MODEL}/data.py", PUBLIC_KEY],
+    [
+        "fleet.yaml",
+        "hardware/raspberry-pi-4.yaml",
+        "baselines/digit-reader.yaml",
+        f"{MODEL}/model.yaml",
+        f"{MODEL}/data.py",
+        PUBLIC_KEY,
+    ],
 )
 def test_a_changed_file_ends_the_note(fleet: Path, name: str) -> None:
     keep(fleet)
@@ -48,6 +57,12 @@ def test_a_changed_file_ends_the_note(fleet: Path, name: str) -> None:
 def test_a_new_file_beside_a_model_ends_the_note(fleet: Path) -> None:
     keep(fleet)
     (fleet / MODEL / "samples.csv").write_text("1\n")
+    assert Settled.find(fleet) is None
+
+
+def test_a_new_baseline_ends_the_note(fleet: Path) -> None:
+    keep(fleet)
+    (fleet / "baselines" / "vibration-monitor.yaml").write_text("version: 1\n")
     assert Settled.find(fleet) is None
 
 

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.spec.baseline import ClassBaseline
+from edgewright.spec.load import load_fleet
+from edgewright.spec.problem import InvalidSpec
+
 FLEET = """\
 version: 1
 name: edge
@@ -92,3 +96,37 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "repository")
+
+
+def problems_of(repository: Repository) -> list[str]:
+    """Every problem as `file:line:col: message; suggestion`."""
+    with pytest.raises(InvalidSpec) as caught:
+        load_fleet(repository.root)
+    return [problem.render().split("\n")[0] for problem in caught.value.problems]
+
+
+def only(repository: Repository) -> str:
+    problems = problems_of(repository)
+    assert len(problems) == 1, problems
+    return problems[0]
+
+
+def entry(
+    hardware_class: str = "board",
+    *,
+    target: str = "qemu-aarch64 7.2, cpu cortex-a72",
+    engine: str = "onnxruntime 1.31.1",
+    load: int = 45_123_456,
+    inference: int = 345_108,
+) -> ClassBaseline:
+    """An entry of a baseline."""
+    return ClassBaseline.model_validate(
+        {
+            "hardwareClass": hardware_class,
+            "modelVersion": "1.0.0",
+            "artifact": "sha256:" + "a" * 64,
+            "target": target,
+            "engine": engine,
+            "instructions": {"load": load, "inference": inference},
+        }
+    )

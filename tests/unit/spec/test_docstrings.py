@@ -14,6 +14,7 @@ from edgewright.spec.yaml import parse
     ("module", "names"),
     [
         ("base", {}),
+        ("baseline", {}),
         ("compose", {}),
         ("diagnose", {"parse": parse, "HardwareClass": HardwareClass}),
         ("explain", {}),

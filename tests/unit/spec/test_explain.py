@@ -35,6 +35,9 @@ def test_a_mapping_lists_its_keys() -> None:
         ("hardware.storage.kind", "one of sd, emmc, ssd, nvme, required"),
         ("hardware.precisions", "list of choices, required"),
         ("hardware.accelerator", "mapping, optional"),
+        ("hardware.limits.instructions.inference", "count, optional"),
+        ("hardware.limits.regression", "share, default 1%"),
+        ("baseline.classes.instructions.load", "whole number, required"),
         ("model.signature.inputs.shape", "list of whole number or always batch, required"),
         ("model.overrides", "list of mappings, default []"),
         ("hardware.version", "always 1, required"),
@@ -62,8 +65,8 @@ def test_free_keys_are_explained_by_their_mapping() -> None:
             "did you mean hardware.limits.latency?",
         ),
         ("hardwear.limits", "there is no kind of spec called 'hardwear'", "did you mean hardware?"),
-        ("zebra", "there is no kind of spec called 'zebra'", "kinds are fleet, hardware, model"),
-        ("", "there is no kind of spec called ''", "kinds are fleet, hardware, model"),
+        ("zebra", "there is no kind of spec called 'zebra'", "kinds are fleet, hardware, model, baseline"),
+        ("", "there is no kind of spec called ''", "kinds are fleet, hardware, model, baseline"),
         ("hardware.power.zebra", "hardware.power has no key 'zebra'", "its keys are budget, source"),
         ("hardware.cpu.cores.x", "hardware.cpu.cores has no keys below it", "try hardware.cpu.cores"),
     ],
@@ -84,7 +87,7 @@ def every_path(path: str) -> Iterator[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_can_be_explained(kind: str) -> None:
     paths = list(every_path(kind))
-    assert len(paths) > 15
+    assert len(paths) > 10
     for path in paths:
         assert explain(path).key.description
         assert max(map(len, explain(path).render(width=80).split("\n"))) < 110

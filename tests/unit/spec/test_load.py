@@ -12,23 +12,10 @@ from edgewright.spec.load import load_fleet
 from edgewright.spec.problem import InvalidSpec
 from edgewright.spec.source import Mark
 
-from .conftest import MODEL, SHEET, Repository
+from .conftest import MODEL, SHEET, Repository, only, problems_of
 
 BOARD = "hardware/board.yaml"
 READER = "models/reader/model.yaml"
-
-
-def problems_of(repository: Repository) -> list[str]:
-    """Every problem as `file:line:col: message; suggestion`."""
-    with pytest.raises(InvalidSpec) as caught:
-        load_fleet(repository.root)
-    return [problem.render().split("\n")[0] for problem in caught.value.problems]
-
-
-def only(repository: Repository) -> str:
-    problems = problems_of(repository)
-    assert len(problems) == 1, problems
-    return problems[0]
 
 
 def test_a_valid_repository_becomes_a_workspace(repository: Repository) -> None:
@@ -95,6 +82,16 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
         ('">=1.20,<2"', '">=1.20 <2"', "10:13: must be a version range (PEP 440), such as >=1.20,<2"),
         ('">=1.20,<2"', '"~=1"', "10:13: this is not a PEP 440 version range; write >=1.20,<2"),
         ("p99: 60ms", "p99: 30ms", "19:10: p99 is below p95 (40ms); write at least 40ms"),
+        (
+            "peakMemory: 256MiB",
+            "peakMemory: 256MiB\n  instructions: {inference: 2.5m}",
+            "21:29: 2.5m is not a count; write 2.5M",
+        ),
+        (
+            "peakMemory: 256MiB",
+            "peakMemory: 256MiB\n  regression: 1",
+            "21:15: a share needs a unit; write 1%",
+        ),
         ("forModels: 1GiB", "forModels: 8GiB", "4:34: models cannot have more than the whole memory (4GiB)"),
         (
             "peakMemory: 256MiB",
@@ -272,8 +269,13 @@ def test_a_wrong_model_says_what_is_wrong(repository: Repository, old: str, new:
             "17:45: p99 (20ms) is below p95 (40ms)",
         ),
         (
+            "overrides: [{hardwareClass: board, limits: {regression: 2%}}]",
+            "17:57: wider than the class allows (1%, hardware/board.yaml:14); "
+            "an override may only narrow: write 1% or less",
+        ),
+        (
             "overrides: [{hardwareClass: board}]",
-            "17:29: this override changes nothing; add metric, limits or optimization",
+            "17:29: this override changes nothing; add metric, conditions, limits or optimization",
         ),
         (
             "overrides: [{hardwareClass: board, metric: {floor: 0.8}},"
@@ -289,6 +291,17 @@ def test_a_wrong_model_says_what_is_wrong(repository: Repository, old: str, new:
 def test_a_model_only_narrows_what_exists(repository: Repository, added: str, message: str) -> None:
     repository.append(READER, added + "\n")
     assert only(repository) == f"{READER}:{message}"
+
+
+def test_a_model_cannot_widen_the_instruction_budget_of_its_class(repository: Repository) -> None:
+    repository.edit(BOARD, "peakMemory: 256MiB", "peakMemory: 256MiB\n  instructions: {load: 120M}")
+    repository.append(
+        READER, "overrides: [{hardwareClass: board, limits: {instructions: {load: 121M, inference: 9G}}}]\n"
+    )
+    assert only(repository) == (
+        f"{READER}:17:66: wider than the class allows (120M, {BOARD}:21); "
+        "an override may only narrow: write 120M or less"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from edgewright.spec.quantity import (
     BYTES,
     BYTES_PER_SECOND,
     CELSIUS,
+    COUNT,
     MEGAHERTZ,
     MILLISECONDS,
     PERCENT,
@@ -29,6 +30,7 @@ ALL = [
     WATTS,
     CELSIUS,
     PERCENT,
+    COUNT,
 ]
 
 
@@ -54,6 +56,10 @@ ALL = [
         (CELSIUS, "85°C", 85.0),
         (CELSIUS, "-20C", -20.0),
         (PERCENT, "20%", 20.0),
+        (COUNT, "2.5M", 2_500_000),
+        (COUNT, "1.001k", 1001),
+        (COUNT, "345108", 345_108),
+        (COUNT, "12G", 12_000_000_000),
     ],
 )
 def test_a_number_with_its_unit_becomes_the_base_unit(quantity: Quantity, text: str, value: float) -> None:
@@ -89,6 +95,16 @@ def test_a_number_with_its_unit_becomes_the_base_unit(quantity: Quantity, text: 
         (BYTES, None, "must be a size such as 256MiB"),
         (BYTES, True, "must be a size such as 256MiB"),
         (BYTES, [1], "must be a size such as 256MiB"),
+        (COUNT, "2.5 M", "2.5 M is not a count: write 2.5M"),
+        (COUNT, "2.5m", "2.5m is not a count: write 2.5M"),
+        (COUNT, "2bn", "2bn is not a count: write 2G"),
+        (COUNT, "7 ", "7  is not a count: write 7"),
+        (COUNT, "2.5Q", "unknown unit 'Q' of a count; units are k, M, G, T"),
+        (COUNT, 2.5, "must come to a whole number"),
+        (COUNT, 0, "must be more than nothing, such as 2.5M"),
+        (COUNT, -5, "a count has no sign: write 5"),
+        (COUNT, "many", "must be a count: a number, alone or with a unit, such as 2.5M"),
+        (COUNT, True, "must be a count such as 2.5M"),
     ],
 )
 def test_anything_else_says_what_would_be_right(quantity: Quantity, value: object, message: str) -> None:
@@ -103,7 +119,12 @@ def test_the_editor_pattern_accepts_what_the_parser_accepts(quantity: Quantity) 
         assert re.search(quantity.pattern, text)
     for unit in quantity.units:
         assert re.search(quantity.pattern, f"3{unit}")
-        assert not re.search(quantity.pattern, "3")
+    assert bool(re.search(quantity.pattern, "3")) == ("" in quantity.units)
+
+
+@pytest.mark.parametrize("number", [1, 1001, 345_108, 2_500_000.0])
+def test_what_is_only_counted_may_be_a_bare_number(number: float) -> None:
+    assert COUNT.parse(number) == int(number)
 
 
 @given(st.sampled_from(ALL), st.integers(1, 10**6))

@@ -32,10 +32,11 @@ def complaints(value: Any, schema: Schema, root: Schema, path: str = "") -> Iter
         "integer": int,
         "number": (int, float),
     }
-    if "type" in schema and not isinstance(value, types[schema["type"]]):
-        yield f"{path}: not {schema['type']}"
+    allowed = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type")
+    if allowed and not any(isinstance(value, types[name]) for name in allowed):
+        yield f"{path}: not {' or '.join(allowed)}"
         return
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
         yield f"{path}: {schema['patternErrorMessage']}"
     if "minimum" in schema and value < schema["minimum"] or "maximum" in schema and value > schema["maximum"]:
         yield f"{path}: out of range"
@@ -90,6 +91,7 @@ def test_the_editor_accepts_what_is_shipped() -> None:
     files += [("hardware", file) for file in sorted((ROOT / "hardware").glob("*.yaml"))]
     files += [("model", file) for file in sorted((ROOT / "models").glob("*/model.yaml"))]
     assert len(files) == 8
+    files += [("baseline", file) for file in sorted((ROOT / "baselines").glob("*.yaml"))]
     for kind, file in files:
         schema = schema_of(kind)
         assert list(complaints(read(file, file.name).data, schema, schema, file.name)) == []
@@ -101,6 +103,12 @@ def test_the_editor_accepts_what_is_shipped() -> None:
         (("limits", "latency", "p95"), "40", "must be a duration: a number and one of us, ms, s"),
         (("limits", "latency", "p95"), 40, "not string"),
         (("storage", "kind"), "floppy", "not one of"),
+        (
+            ("limits", "instructions"),
+            {"load": "120m"},
+            "must be a count: a number, alone or with one of k, M, G, T",
+        ),
+        (("limits", "instructions"), {"load": []}, "not string or number"),
         (("cpu", "cores"), 0, "out of range"),
         (("cpu", "speed"), "fast", "speed is unknown"),
     ],
@@ -120,6 +128,13 @@ def test_the_editor_refuses_what_validate_refuses(path: tuple[str, ...], value: 
 def test_defaults_are_shown_the_way_people_write_them() -> None:
     assert schema_of("hardware")["$defs"]["Poll"]["properties"]["jitter"]["default"] == "20%"
     assert schema_of("fleet")["$defs"]["Expiry"]["properties"]["timestamp"]["default"] == "7d"
+
+
+@pytest.mark.parametrize("count", ["2.5M", 345_108])
+def test_the_editor_takes_a_count_with_and_without_a_unit(count: str | int) -> None:
+    schema = schema_of("hardware")
+    entry = schema["$defs"]["InstructionLimits"]["properties"]["inference"]
+    assert list(complaints(count, entry, schema)) == []
 
 
 def test_optional_keys_offer_no_null() -> None:

@@ -10,15 +10,21 @@ thread, with the sources of chance taken away, it repeats to the last instructio
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgewright.bench.target.emulator import Target, ask
-from edgewright.bench.target.probe import MARK_IMPORTED, MARK_INFERENCE, MARK_INFERRED, MARK_LOADED
+from edgewright.bench.counting.spans import ClassCounts, Span
+from edgewright.bench.target.emulator import Target
+from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.bench.target.probe import (
+    MARK_ENGINE,
+    MARK_IMPORTED,
+    MARK_INFERENCE,
+    MARK_INFERRED,
+    MARK_LOADED,
+)
 from edgewright.errors import BuildError
 
 # Model size (bytes) → inferences before counting, inferences counted. The first inference also allocates and packs, and
@@ -26,29 +32,8 @@ from edgewright.errors import BuildError
 # the sixth on they repeat exactly. In a large model a hundred instructions are nothing, and an inference takes seconds.
 ROUNDS_BY_SIZE = ((1_000_000, 6, 6), (16_000_000, 3, 3), (None, 1, 2))
 TIMEOUT_S = 900.0
-_EXIT = "exit"
-
-
-@dataclass(frozen=True)
-class ClassCounts:
-    """Instructions of one span.
-
-    Attributes:
-        instructions: All of them.
-        kinds: Kind → how many, adding up to `instructions`; empty for processors the plugin cannot tell apart.
-        load_bytes: Read from memory; 0 where kinds are empty.
-        store_bytes: Written to memory; 0 where kinds are empty.
-    """
-
-    instructions: int
-    kinds: Mapping[str, int]
-    load_bytes: int = 0
-    store_bytes: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        known = {"loadBytes": self.load_bytes, "storeBytes": self.store_bytes} if self.kinds else {}
-        return {"instructions": self.instructions, **self.kinds, **known}
+# What starting the engine costs differs by some hundred of its 300 million instructions from process to process.
+ENGINE_STEP = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -58,37 +43,32 @@ class Counts:
     Attributes:
         load: From the imported engine to a session that can run.
         per_inference: The cheapest of the inferences that were counted.
-        inferences: Instructions of each inference, those before counting included.
+        inferences: Instructions of each inference that was counted.
         target: Where they were counted, as the target calls itself.
+        awakening: Instructions to import the engine and for the first inference, which also allocates, rounded up
+            to whole millions.
+        engine_bytes: What importing the engine reads from storage.
+        engine: Which engine it was; empty when nobody asked.
     """
 
     load: ClassCounts
     per_inference: ClassCounts
     inferences: tuple[int, ...]
     target: str
+    awakening: int = 0
+    engine_bytes: int = 0
+    engine: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
             "target": self.target,
+            "engine": self.engine,
             "load": self.load.to_json(),
             "perInference": self.per_inference.to_json(),
             "inferences": list(self.inferences),
+            "awakening": {"instructions": self.awakening, "engineBytes": self.engine_bytes},
         }
-
-
-@dataclass(frozen=True)
-class Span:
-    """One line of the plugin: what ran before a mark and after the mark before.
-
-    Attributes:
-        mark: Number of the mark that ended it; None for the end of the program.
-        threads: How many threads the guest had had.
-    """
-
-    mark: int | None
-    threads: int
-    counts: ClassCounts
 
 
 def count(
@@ -100,6 +80,7 @@ def count(
     plugin: Path,
     inferences: int | None = None,
     timeout_s: float = TIMEOUT_S,
+    memo: Memo | None = None,
 ) -> Counts:
     """Load a model on an emulated processor, infer, and count.
 
@@ -111,6 +92,7 @@ def count(
         plugin: From `build`.
         inferences: How many are counted, after one that is not; by the size of the model when None.
         timeout_s: For the whole process.
+        memo: Where what was seen before is found.
 
     Raises:
         BuildError: the model fails there (says how), or the guest had more than one thread.
@@ -124,18 +106,29 @@ def count(
         "inputs": golden["inputs"],
         "inferences": warm_up + counted,
     }
-    with tempfile.TemporaryDirectory(prefix="edgewright-counts-") as scratch:
-        spans = Path(scratch, "spans.jsonl")
-        answer = ask(
-            target, request, timeout_s=timeout_s, plugin=plugin, plugin_options=f"out={_option(spans)}"
+    seen = observe(target, request, timeout_s=timeout_s, plugin=plugin, memo=memo)
+    if "failure" in seen.answer:
+        raise BuildError(
+            f"counting on {target.label}: {seen.answer['failure']}: {seen.answer.get('message', '')}"
         )
-        if "failure" in answer:
-            raise BuildError(f"counting on {target.label}: {answer['failure']}: {answer.get('message', '')}")
-        try:
-            lines = spans.read_text().splitlines()
-        except OSError as error:
-            raise BuildError(f"counting on {target.label}: the plugin wrote nothing") from error
-    return from_spans([read_span(line) for line in lines], target=target.label, warm_up=warm_up)
+    return counts_of(seen, target=target.label, warm_up=warm_up)
+
+
+def counts_of(seen: Observation, *, target: str, warm_up: int) -> Counts:
+    """Return the counts of one observed process.
+
+    Args:
+        seen: With the plugin loaded.
+        target: Label.
+        warm_up: Inferences that come before those that are counted.
+
+    Raises:
+        BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
+    """
+    found = from_spans(seen.spans, target=target, warm_up=warm_up)
+    return replace(
+        found, engine=seen.answer.get("engine", ""), engine_bytes=int(seen.answer.get("engineBytes", 0))
+    )
 
 
 def rounds(size_bytes: int) -> tuple[int, int]:
@@ -147,27 +140,13 @@ def rounds(size_bytes: int) -> tuple[int, int]:
     )
 
 
-def read_span(line: str) -> Span:
-    """Return one line of the plugin's.
-
-    >>> read_span('{"mark":4,"threads":1,"instructions":12}').counts.instructions
-    12
-    """
-    entry: dict[str, Any] = json.loads(line)
-    mark, threads, total = entry.pop("mark"), int(entry.pop("threads")), int(entry.pop("instructions"))
-    load_bytes, store_bytes = int(entry.pop("loadBytes", 0)), int(entry.pop("storeBytes", 0))
-    return Span(
-        None if mark == _EXIT else int(mark), threads, ClassCounts(total, entry, load_bytes, store_bytes)
-    )
-
-
 def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1) -> Counts:
     """Return the counts of one process.
 
     Args:
         spans: In the order they were written.
         target: Label.
-        warm_up: Inferences that are told but not counted.
+        warm_up: Inferences that are not counted.
 
     Raises:
         BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
@@ -183,19 +162,17 @@ def from_spans(spans: Sequence[Span], *, target: str, warm_up: int = 1) -> Count
         )
     loaded = next(span.counts for span in spans if span.mark == MARK_LOADED)
     inferred = [span.counts for span in spans if span.mark == MARK_INFERRED]
+    engine = sum(span.counts.instructions for span in spans if span.mark == MARK_ENGINE)
+    considered = inferred[warm_up:] or inferred
     return Counts(
         load=loaded,
-        per_inference=cheapest(inferred[warm_up:] or inferred),
-        inferences=tuple(span.instructions for span in inferred),
+        per_inference=cheapest(considered),
+        inferences=tuple(found.instructions for found in considered),
         target=target,
+        awakening=-(-(engine + inferred[0].instructions) // ENGINE_STEP) * ENGINE_STEP,
     )
 
 
 def cheapest(counts: Iterable[ClassCounts]) -> ClassCounts:
     """Return the one with the fewest instructions: whatever else the guest does only adds."""
     return min(counts, key=lambda found: found.instructions)
-
-
-def _option(path: Path) -> str:
-    """Return a path as a plugin option: QEMU takes a comma for the next option unless it is doubled."""
-    return str(path).replace(",", ",,")

@@ -13,9 +13,9 @@ can count the model alone). In place of `model` and `inputs` a `batch`, so that 
 list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`; they share the other settings.
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
-inference of every input row that was reached), `peakBytes` (VmHWM after each stage), `times` (s, this machine's wall
-time: how long a check takes, never a figure of the device), and where something failed `failure` (one of FAILURES),
-`stage`, `message`.
+inference of every input row that was reached), `engineBytes` (what starting the engine reads from storage),
+`peakBytes` (VmHWM after each stage), `times` (s, this machine's wall time: how long a check takes, never a figure of
+the device), and where something failed `failure` (one of FAILURES), `stage`, `message`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ FAILURES = (
 # A counting plugin sees every system call of the guest: one whose first argument is MARKER | mark cuts the count.
 # getpriority with such an argument is refused by every Linux and changes nothing.
 MARKER = 0x5A00
-MARK_IMPORTED, MARK_LOADED, MARK_INFERENCE, MARK_INFERRED = 1, 2, 3, 4
-"""What has just happened: imports are done and loading begins; the session exists; one inference begins; it ended."""
+MARK_IMPORTED, MARK_LOADED, MARK_INFERENCE, MARK_INFERRED, MARK_STARTED, MARK_ENGINE = 1, 2, 3, 4, 5, 6
+"""What has just happened: all is ready and loading begins; the session exists; one inference begins; it ended; the
+engine's import begins; it ended."""
 
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
@@ -75,6 +76,21 @@ def peak_bytes() -> int | None:
     except OSError:
         return None
     return None
+
+
+def engine_bytes() -> int:
+    """Return the size of every file that a process with the engine imported has read: libraries and byte code."""
+    paths = set()
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        for line in maps:
+            path = line.rstrip("\n").split(maxsplit=5)[5:]
+            if path and path[0].startswith("/"):
+                paths.add(path[0])
+    for module in list(sys.modules.values()):
+        source = getattr(module, "__cached__", None) or getattr(module, "__file__", None)
+        if source:
+            paths.add(source)
+    return sum(os.path.getsize(path) for path in paths if os.path.isfile(path))  # noqa: PTH113, PTH202
 
 
 def kind_of(error: BaseException, stage: str) -> str:
@@ -204,9 +220,12 @@ def run(request: Request, answer: Request) -> None:
     peaks, times = answer.setdefault("peakBytes", {}), answer.setdefault("times", {})
     answer["stage"] = "import"
     started = time.perf_counter()
+    mark(MARK_STARTED)
     import numpy as np
     import onnxruntime
 
+    mark(MARK_ENGINE)
+    answer["engineBytes"] = engine_bytes()
     answer["engine"] = "onnxruntime " + onnxruntime.__version__
     answer["available"] = onnxruntime.get_available_providers()
     answer["numpy"] = np.__version__

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from edgewright.bench.target.userland import USERLANDS
 from edgewright.errors import EnvironmentFault, SpecError
-from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.hardware import Sheet
 
 HOST_ARCH = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armv7", "riscv64": "riscv64"}
 """The kernel's name of a machine → ours."""
@@ -70,7 +70,7 @@ def host_arch() -> str:
     return HOST_ARCH.get(platform.machine(), platform.machine())
 
 
-def choose(hardware: HardwareClass) -> Core:
+def choose(hardware: Sheet) -> Core:
     """Return the core that stands for `hardware`.
 
     Raises:

@@ -17,6 +17,7 @@ from pathlib import Path as FilePath
 from typing import Any, NamedTuple, TypeVar
 
 from edgewright.spec.base import Document
+from edgewright.spec.baseline import Baseline
 from edgewright.spec.document import Loaded
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
@@ -51,10 +52,11 @@ class Draft:
     fleet: Loaded[Fleet]
     hardware: Mapping[str, Loaded[HardwareClass]]
     models: Mapping[str, Loaded[Model]]
+    baselines: Mapping[str, Loaded[Baseline]]
 
     def files(self) -> list[Loaded[Any]]:
         """Return every file."""
-        return [self.fleet, *self.hardware.values(), *self.models.values()]
+        return [self.fleet, *self.hardware.values(), *self.models.values(), *self.baselines.values()]
 
 
 class Context(NamedTuple):
@@ -80,7 +82,7 @@ def rule(kind: type[Document], *needs: str) -> Callable[[F], F]:
 def broken_rules(draft: Draft) -> list[Problem]:
     """Return a problem for every rule that some file breaks."""
     # Imported for their registrations; they import this module.
-    from edgewright.spec.rules import fleet, hardware, model  # noqa: F401
+    from edgewright.spec.rules import baseline, condition, fleet, hardware, model  # noqa: F401
 
     problems = []
     for loaded in draft.files():

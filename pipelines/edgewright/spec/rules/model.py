@@ -8,12 +8,25 @@ from pathlib import Path as FilePath
 from pathlib import PurePosixPath, PureWindowsPath
 
 from edgewright.spec.hardware import Latency
-from edgewright.spec.limits import LIMIT_PATHS, narrowed
-from edgewright.spec.model import LimitsOverride, Model
+from edgewright.spec.limits import LIMIT_PATHS, limit_values, narrowed
+from edgewright.spec.model import Model
 from edgewright.spec.problem import did_you_mean
-from edgewright.spec.quantity import BYTES, MILLISECONDS
+from edgewright.spec.quantity import BYTES, COUNT, MILLISECONDS, PERCENT, Quantity
 from edgewright.spec.rules import Context, Finding, repeated, rule
 from edgewright.spec.source import Path
+
+_QUANTITIES: dict[str, Quantity] = {
+    "artifact-size": BYTES,
+    "load-time": MILLISECONDS,
+    "latency-p95": MILLISECONDS,
+    "latency-p99": MILLISECONDS,
+    "peak-memory": BYTES,
+    "instructions-load": COUNT,
+    "instructions-inference": COUNT,
+    "regression-load": PERCENT,
+    "regression-inference": PERCENT,
+}
+"""Gate check → what its limit is written in."""
 
 
 @rule(Model, "checkpoint", "train")
@@ -157,8 +170,9 @@ def overrides_speak_of_built_classes(model: Model, context: Context) -> Iterator
             yield _unknown_class(path, override.hardware_class, context)
         elif model.classes is not None and override.hardware_class not in model.classes:
             yield Finding(path, f"'{override.hardware_class}' is not one of this model's 'classes'")
-        if override.metric is None and override.limits is None and override.optimization is None:
-            yield Finding(path, "this override changes nothing", "add metric, limits or optimization")
+        if all(getattr(override, key) is None for key in ("metric", "conditions", "limits", "optimization")):
+            message = "this override changes nothing"
+            yield Finding(path, message, "add metric, conditions, limits or optimization")
     for index, first, name in repeated(override.hardware_class for override in model.overrides):
         line = context.loaded.source.at(("overrides", first)).line
         yield Finding(("overrides", index, "hardwareClass"), f"'{name}' is already overridden on line {line}")
@@ -172,34 +186,16 @@ def overrides_only_narrow(model: Model, context: Context) -> Iterator[Finding]:
         if sheet is None or not sheet.has("limits") or override.limits is None:
             continue
         limits = sheet.document.limits
-        own = {
-            "artifact-size": limits.artifact_size,
-            "load-time": limits.load_time,
-            "latency-p95": limits.latency.p95,
-            "latency-p99": limits.latency.p99,
-            "peak-memory": limits.peak_memory,
-        }
-        for check, value in _set_limits(override.limits).items():
-            if value > own[check]:
-                quantity = BYTES if check in ("artifact-size", "peak-memory") else MILLISECONDS
-                allowed = quantity.format(own[check])
-                where = sheet.source.line(("limits", *LIMIT_PATHS[check]))
-                message = f"wider than the class allows ({allowed}, {where})"
-                path: Path = ("overrides", index, "limits", *LIMIT_PATHS[check])
-                yield Finding(path, message, f"an override may only narrow: write {allowed} or less")
+        allowed, wanted = limit_values(limits), limit_values(override.limits)
+        # By place, because two checks share one limit: a mistake is told once.
+        for below, check in {LIMIT_PATHS[check]: check for check in wanted}.items():
+            if check in allowed and wanted[check] > allowed[check]:
+                text = _QUANTITIES[check].format(allowed[check])
+                where = sheet.source.line(("limits", *below))
+                message = f"wider than the class allows ({text}, {where})"
+                path: Path = ("overrides", index, "limits", *below)
+                yield Finding(path, message, f"an override may only narrow: write {text} or less")
         yield from _percentiles_stay_ordered(index, narrowed(limits, override.limits).latency)
-
-
-def _set_limits(limits: LimitsOverride) -> dict[str, float]:
-    latency = limits.latency
-    found = {
-        "artifact-size": limits.artifact_size,
-        "load-time": limits.load_time,
-        "latency-p95": latency.p95 if latency else None,
-        "latency-p99": latency.p99 if latency else None,
-        "peak-memory": limits.peak_memory,
-    }
-    return {check: value for check, value in found.items() if value is not None}
 
 
 def _percentiles_stay_ordered(index: int, latency: Latency) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent.transport import Source, open_source
-from real import Registry
+from real import Registry, require
 from unit.agent.transport.liar import Liar
 from unit.agent.transport.shelf import Shelf
 
@@ -39,13 +39,22 @@ def release(tmp_path: Path) -> Release:
     return Release.make(tmp_path / "release")
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a real registry serves the release; for tests that only read, so one is enough for all."""
+    folder = tmp_path_factory.mktemp("served")
+    registry = Registry(require("docker-registry"), folder / "registry")
+    registry.start()
+    Release.make(folder / "release").shelf.push(f"{registry.url}/acme/edge")
+    yield f"{registry.url}/acme/edge"
+    registry.stop()
+
+
 @pytest.fixture(params=["registry", "layout", "bundle"])
 def source(request: pytest.FixtureRequest, release: Release, tmp_path: Path) -> Source:
     """The same release from each kind of source."""
     if request.param == "registry":
-        registry: Registry = request.getfixturevalue("registry")
-        release.shelf.push(f"{registry.url}/acme/edge")
-        return open_source(f"{registry.url}/acme/edge")
+        return open_source(request.getfixturevalue("served"))
     if request.param == "layout":
         return open_source(f"oci:{release.shelf.root}")
     return open_source(f"bundle:{release.shelf.bundle(tmp_path / 'release.tar')}")

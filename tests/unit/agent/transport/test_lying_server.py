@@ -25,7 +25,7 @@ from edgewright_agent.errors import TransportError
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.pace import Pace
 from edgewright_agent.transport.registry import RegistrySource
-from real import free_port
+from real import closed_port
 from unit.agent.transport.liar import Liar, answer
 from unit.agent.transport.test_sources import refuses
 
@@ -140,8 +140,9 @@ def test_something_that_does_not_speak_http_is_refused(liar: Liar, noise: bytes)
 
 
 def test_a_closed_port_is_a_network_problem() -> None:
-    made = RegistrySource(f"http://127.0.0.1:{free_port()}")
-    refuses("network", lambda: made.manifest("model", "1"))
+    with closed_port() as port:
+        made = RegistrySource(f"http://127.0.0.1:{port}")
+        refuses("network", lambda: made.manifest("model", "1"))
 
 
 def test_a_silent_server_is_a_network_problem(liar: Liar) -> None:

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from edgewright.bench.counting.counts import from_spans, read_span, rounds
+from edgewright.bench.counting.counts import from_spans, rounds
+from edgewright.bench.counting.spans import read_span
 from edgewright.errors import BuildError
 
-IMPORTED, LOADED, INFERENCE, INFERRED = 1, 2, 3, 4
+IMPORTED, LOADED, INFERENCE, INFERRED, ENGINE = 1, 2, 3, 4, 6
 
 
 def line(mark: int | str, instructions: int, *, threads: int = 1, **kinds: int) -> str:
@@ -19,7 +20,7 @@ def process(*inferred: int, threads: int = 1) -> list[str]:
     inferences = [
         text for count in inferred for text in (line(INFERENCE, 7), line(INFERRED, count, threads=threads))
     ]
-    return [line(IMPORTED, 10**9), line(LOADED, 5000), *inferences, line("exit", 99)]
+    return [line(ENGINE, 2_500_000), line(IMPORTED, 10**9), line(LOADED, 5000), *inferences, line("exit", 99)]
 
 
 def test_a_line_keeps_kinds_apart_from_totals_and_bytes() -> None:
@@ -41,10 +42,15 @@ def test_load_and_inference_are_the_spans_between_their_marks() -> None:
     assert counts.target == "some core"
 
 
-def test_the_first_inference_is_told_but_not_taken_for_the_cost() -> None:
+def test_the_first_inference_is_not_taken_for_the_cost() -> None:
     counts = from_spans([read_span(text) for text in process(200, 300, 310)], target="")
-    assert counts.inferences == (200, 300, 310)
+    assert counts.inferences == (300, 310)
     assert counts.per_inference.instructions == 300
+
+
+def test_awakening_is_the_engine_and_the_first_inference_in_whole_millions() -> None:
+    counts = from_spans([read_span(text) for text in process(900, 300)], target="")
+    assert counts.awakening == 3_000_000
 
 
 def test_inferences_before_counting_are_as_many_as_asked_for() -> None:

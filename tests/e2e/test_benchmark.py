@@ -1,0 +1,198 @@
+"""The stages `benchmarked` and `gated` on real emulated targets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from e2e.busy import busy_machine
+from e2e.journey import MODEL, PI, Journey
+from edgewright.bench.benchmark import benchmark, document
+from edgewright.bench.gate import target_checks
+from edgewright.bench.target.observe import Memo
+from edgewright.bench.target.userland import targets_cache
+from edgewright.errors import EnvironmentFault
+from edgewright.plan.job import Job
+from edgewright.plan.stage import dump
+from edgewright.spec.hardware import Sheet
+from edgewright.spec.load import load_fleet
+from real import ROOT, require_target
+from unit.bench.target import models
+
+DATA = """
+import numpy as np
+
+def validation():
+    points = np.random.default_rng(7).normal(size=(40, 4)).astype(np.float32)
+    return {"x": points}, points.argmax(axis=1)
+"""
+SIGNATURE = {
+    "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", 4]}],
+    "outputs": [{"name": "y", "dtype": "float32", "shape": ["batch", 4]}],
+}
+
+
+def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: dict[str, Any]) -> Job:
+    """A lane of a small model, with keys of the class's sheet replaced."""
+    code = folder / "models" / "tiny"
+    code.mkdir(parents=True)
+    (code / "data.py").write_text(DATA)
+    model, runtime = case.write(folder)
+    golden = folder / "golden.json"
+    golden.write_text(json.dumps(case.golden))
+    hardware = dump(Sheet.of(load_fleet(ROOT).hardware[hardware_class]))
+    spec = {
+        "hardware": {**hardware, **{key: {**hardware[key], **changes} for key, changes in sheet.items()}},
+        "model": {"signature": SIGNATURE, "data": {"validation": "data:validation"}},
+    }
+    files = {
+        "optimized/model.onnx": model,
+        "optimized/runtime.json": runtime,
+        "evaluated/golden.json": golden,
+    }
+    out = folder / "out"
+    out.mkdir()
+    return Job(folder, "tiny", hardware_class, spec, files, out)
+
+
+def works_on_target(document: dict[str, Any]) -> tuple[str, str]:
+    check, _ = target_checks(document["functional"], 0.01, {})
+    return check.verdict, check.detail
+
+
+@pytest.fixture(autouse=True)
+def _targets() -> None:
+    require_target("arm64")
+    require_target("amd64-qemu")
+
+
+def test_a_gate_report_is_the_same_bytes_in_another_process_on_a_busy_machine(built: Journey) -> None:
+    quiet = built.edgewright("bench", MODEL, "--class", PI, "--json")
+    with busy_machine():
+        busy = built.edgewright("bench", MODEL, "--class", PI, "--json")
+    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
+    assert busy.stdout == quiet.stdout
+    report = json.loads(quiet.stdout)
+    assert report["figures"]["benchmark"]["counts"]["perInference"]["instructions"] > 100_000
+
+
+def test_bench_says_what_the_gate_of_the_last_run_said(built: Journey) -> None:
+    shown = built.edgewright("bench", MODEL, "--class", PI, "--json")
+    gate = next(step for step in built.plan() if (step["stage"], step["hardwareClass"]) == ("gated", PI))
+    report = json.loads(shown.stdout)
+    assert report["artifact"] == gate["facts"]["artifact"]
+    assert report["verdict"] == gate["facts"]["verdict"]
+    assert [check["name"] for check in report["checks"]] == [row["check"] for row in gate["facts"]["checks"]]
+
+
+def test_bench_draws_what_dagster_shows(built: Journey, tmp_path: Path) -> None:
+    done = built.edgewright("bench", MODEL, "--class", PI, "--plots", str(tmp_path / "plots"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("latency.png", "heat.png", "headroom.png"):
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "hardware_class",
+    [
+        "factory-gateway-gpu",
+        "intel-lowpower-detector",
+        "jetson-vision-standard",
+        "medical-cart-cpu",
+        "raspberry-pi-4",
+    ],
+)
+def test_every_class_gets_figures_and_says_how_they_were_made(tmp_path: Path, hardware_class: str) -> None:
+    asked = job(tmp_path, models.relu(), hardware_class=hardware_class)
+    found = document(asked, benchmark(asked, Memo(targets_cache())))
+    assert works_on_target(found) == ("pass", "")
+    assert found["loadMs"] > 0
+    assert found["powerCycleMs"] > found["loadMs"]
+    assert found["p95Ms"] > 0
+    assert found["peakMemoryBytes"] % 2**20 == 0
+    accelerated = hardware_class in ("factory-gateway-gpu", "jetson-vision-standard")
+    assert (found["calibration"] == "declared, not emulated") == accelerated
+    assert any("declared, not emulated" in note for note in found["notes"]) == accelerated
+
+
+@pytest.mark.parametrize(
+    ("case", "failure"),
+    [
+        (models.weighing(96), "out-of-memory"),
+        (models.Case(models.relu().model, models.ROW, models.ROW + np.float32(5)), "outputs-differ"),
+    ],
+    ids=["larger than its class's memory", "answers otherwise"],
+)
+def test_what_does_not_work_there_is_named_in_the_document(
+    tmp_path: Path, case: models.Case, failure: str
+) -> None:
+    asked = job(tmp_path, case, memory={"forModels": 64 * 2**20})
+    found = document(asked, benchmark(asked))
+    verdict, detail = works_on_target(found)
+    assert verdict == "fail"
+    assert detail.startswith(f"{failure}: ")
+    assert found["functional"]["advice"]
+    assert str(tmp_path) not in json.dumps(found)
+
+
+def test_a_processor_the_emulator_does_not_know_is_named_and_the_known_ones_are_listed(
+    tmp_path: Path,
+) -> None:
+    asked = job(tmp_path, models.relu(), emulation={"cpu": "cortex-a27"})
+    found = document(asked, benchmark(asked))
+    verdict, detail = works_on_target(found)
+    assert (verdict, detail.partition(":")[0]) == ("fail", "processor-unknown")
+    assert "cortex-a72" in found["functional"]["advice"][0]
+    assert found["p95Ms"] is None
+
+
+def test_a_missing_emulator_is_an_error_with_the_command_that_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_TARGETS", str(tmp_path / "empty"))
+    for hardware_class in (PI, "medical-cart-cpu"):
+        asked = job(tmp_path / hardware_class, models.relu(), hardware_class=hardware_class)
+        with pytest.raises(EnvironmentFault) as fault:
+            benchmark(asked)
+        arch = "arm64" if hardware_class == PI else "amd64-qemu"
+        assert fault.value.hint == f"edgewright targets provision --arch {arch}"
+
+
+def test_what_was_seen_once_is_not_emulated_again_until_it_would_be_another_thing(tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "cache")
+    asked = job(tmp_path / "first", models.relu())
+    first = document(asked, benchmark(asked, memo))
+    entries = set(memo.folder.iterdir())
+    slower = job(tmp_path / "second", models.relu(), cpu={"clock": 750.0})
+    second = document(slower, benchmark(slower, memo))
+    assert set(memo.folder.iterdir()) == entries
+    assert second["counts"] == first["counts"]
+    assert second["p95Ms"] == pytest.approx(2 * first["p95Ms"], rel=1e-3)
+    other = job(tmp_path / "third", models.relu(), emulation={"cpu": "cortex-a53"})
+    benchmark(other, memo)
+    assert len(set(memo.folder.iterdir())) == len(entries) + 1
+
+
+def test_a_damaged_memo_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "cache")
+    asked = job(tmp_path / "first", models.relu())
+    first = document(asked, benchmark(asked, memo))
+    for entry in memo.folder.iterdir():
+        entry.write_bytes(entry.read_bytes()[:40])
+    assert document(asked, benchmark(asked, memo)) == first
+
+
+def test_a_lane_whose_target_is_missing_stops_the_run_and_says_what_to_fetch(
+    built: Journey, tmp_path: Path
+) -> None:
+    done = built.edgewright("run", EDGEWRIGHT_TARGETS=str(tmp_path / "empty"))
+    assert done.returncode == 3
+    assert "edgewright targets provision --arch" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    plan = built.edgewright("run")
+    assert plan.returncode == 0, "with the targets back, nothing is left to do"
+    assert "Nothing to do" in plan.stdout

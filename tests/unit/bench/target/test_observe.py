@@ -1,0 +1,91 @@
+"""What is remembered of a target's answers, on this machine's own processor."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright.bench.target import observe as observing
+from edgewright.bench.target.emulator import Target, native_target
+from edgewright.bench.target.observe import Memo, observe, question
+from edgewright.bench.target.processor import Core
+from unit.bench.target import models
+
+
+@pytest.fixture
+def target() -> Target:
+    return native_target(Core("amd64", None, "this machine", 1))
+
+
+@pytest.fixture
+def memo(tmp_path: Path) -> Memo:
+    return Memo(tmp_path / "cache")
+
+
+def asked(folder: Path, case: models.Case, **changes: Any) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    model, _ = case.write(folder)
+    return {"model": str(model), "inputs": case.golden["inputs"], **changes}
+
+
+def test_the_same_question_is_answered_without_a_process(target: Target, memo: Memo, tmp_path: Path) -> None:
+    first = observe(target, asked(tmp_path / "a", models.relu()), timeout_s=60, memo=memo)
+    nowhere = replace(target, environment={"PATH": "/nonexistent"})
+    again = observe(nowhere, asked(tmp_path / "b", models.relu()), timeout_s=0, memo=memo)
+    assert again == first
+    assert "outputs" in again.answer
+    assert "times" not in again.answer
+
+
+def test_another_model_request_limit_or_place_is_another_question(target: Target, tmp_path: Path) -> None:
+    plain = asked(tmp_path, models.relu())
+    keys = [
+        question(target, plain, None, None),
+        question(target, plain, None, 2**20),
+        question(target, plain, tmp_path / "counting-1.so", None),
+        question(target, {**plain, "arena": False}, None, None),
+        question(replace(target, label="another"), plain, None, None),
+        question(replace(target, userland="sha256:1"), plain, None, None),
+        question(target, asked(tmp_path / "other", models.relu(opset=19)), None, None),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_failure_of_the_model_is_kept_and_one_of_this_machine_is_not(
+    target: Target, memo: Memo, tmp_path: Path
+) -> None:
+    observe(target, asked(tmp_path, models.unknown_operator()), timeout_s=60, memo=memo)
+    assert len(list(memo.folder.iterdir())) == 1
+    slow = observe(target, asked(tmp_path, models.relu()), timeout_s=0.0, memo=memo)
+    assert slow.answer["failure"] == "timed-out"
+    assert len(list(memo.folder.iterdir())) == 1
+
+
+def test_a_failure_is_told_the_same_wherever_the_model_lies(target: Target, tmp_path: Path) -> None:
+    case = models.Case(b"not a model" * 9, models.ROW, models.ROW)
+    said = {
+        observe(target, asked(tmp_path / place, case), timeout_s=60).answer["message"] for place in ("a", "b")
+    }
+    assert len(said) == 1
+    assert str(tmp_path) not in said.pop()
+
+
+def test_the_longest_unused_goes_first(memo: Memo, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, key in enumerate(("a", "b", "c")):
+        memo.keep(key, {"answer": "x" * 80})
+        os.utime(memo.folder / f"{key}.json", (number, number))
+    monkeypatch.setattr(observing, "MEMO_BYTES", 250)  # room for two
+    assert memo.find("a") is not None  # used just now
+    memo.keep("d", {"answer": "x" * 80})
+    assert {path.stem for path in memo.folder.glob("*.json")} == {"a", "d"}
+
+
+def test_a_disk_that_takes_no_more_costs_the_memo_and_not_the_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    memo = Memo(tmp_path / "file")
+    memo.keep("a", {"answer": 1})
+    assert memo.find("a") is None
