@@ -10,7 +10,7 @@
  *     {"mark":1,"threads":1,"instructions":90,"loads":20,…}
  *     {"mark":"exit","threads":1,"instructions":12,"loads":3,…}
  *
- * On other processors than AArch64 there is only the total.
+ * On other processors than AArch64 and x86-64 there is only the total.
  *
  * A block's counts are added in the translated code itself when the block starts, which costs little. Those
  * additions are not atomic: with more than one thread the counts are wrong, so every line tells how many threads
@@ -21,7 +21,9 @@
 #include <string.h>
 
 #include "aarch64.h"
+#include "kinds.h"
 #include "qemu_plugin_api.h"
+#include "x86.h"
 
 #define MARKS 0x5A00u /* the byte below it is the number of the mark */
 
@@ -46,18 +48,25 @@ PLUGIN_EXPORT int qemu_plugin_version = 1;
 static uint64_t counters[COUNTERS]; /* since the start of the program */
 static uint64_t marked[COUNTERS];   /* the same, at the last mark */
 static unsigned threads;
-static bool kinds_known;
+static struct sorted (*sort)(const uint8_t *bytes, size_t size); /* NULL where kinds are not known */
 static FILE *out;
 
 static void write_span(const char *mark)
 {
     fprintf(out, "{\"mark\":%s,\"threads\":%u", mark, threads);
     for (int i = 0; i < COUNTERS; i++)
-        if (kinds_known || i == INSTRUCTIONS)
+        if (sort != NULL || i == INSTRUCTIONS)
             fprintf(out, ",\"%s\":%" PRIu64, NAMES[i], counters[i] - marked[i]);
     fprintf(out, "}\n");
     fflush(out); /* a guest may be killed */
     memcpy(marked, counters, sizeof counters);
+}
+
+static struct sorted sort_word(const uint8_t *bytes, size_t size)
+{
+    uint32_t word = 0;
+    memcpy(&word, bytes, size < sizeof word ? size : sizeof word);
+    return sort_aarch64(word);
 }
 
 static void on_thread(qemu_plugin_id_t id, unsigned int vcpu)
@@ -70,12 +79,12 @@ static void on_block(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
 {
     (void)id;
     uint64_t in_block[COUNTERS] = {[INSTRUCTIONS] = qemu_plugin_tb_n_insns(block)};
-    for (size_t i = 0; kinds_known && i < in_block[INSTRUCTIONS]; i++) {
-        uint32_t word;
-        memcpy(&word, qemu_plugin_insn_data(qemu_plugin_tb_get_insn(block, i)), sizeof word);
-        struct sorted sorted = sort_aarch64(word);
+    for (size_t i = 0; sort != NULL && i < in_block[INSTRUCTIONS]; i++) {
+        const struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(block, i);
+        struct sorted sorted = sort(qemu_plugin_insn_data(instruction), qemu_plugin_insn_size(instruction));
         in_block[sorted.kind]++;
-        in_block[sorted.kind == STORES ? STORE_BYTES : LOAD_BYTES] += sorted.bytes;
+        in_block[LOAD_BYTES] += sorted.load_bytes;
+        in_block[STORE_BYTES] += sorted.store_bytes;
     }
     for (int i = 0; i < COUNTERS; i++)
         if (in_block[i])
@@ -121,7 +130,10 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
         perror(path);
         return -1;
     }
-    kinds_known = strcmp(info->target_name, "aarch64") == 0;
+    if (strcmp(info->target_name, "aarch64") == 0)
+        sort = sort_word;
+    else if (strcmp(info->target_name, "x86_64") == 0)
+        sort = sort_x86;
     qemu_plugin_register_vcpu_init_cb(id, on_thread);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);
