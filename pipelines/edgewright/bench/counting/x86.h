@@ -19,11 +19,14 @@
  *   simdFp    among others: x87, but for its moves from and to memory
  *   scalar    everything else: integers, conditional moves, LEA, locked arithmetic, system calls
  *
- * QEMU counts a repeated string instruction (REP MOVSB) once for every repetition, so the bytes are those of one.
+ * QEMU counts a repeated string instruction (REP MOVSB) once for every repetition and once to find that it is over, so
+ * the bytes are those of one repetition. Where an instruction crosses a page, QEMU 7.2 may give it twice, first cut off
+ * at the end of the page (a few in 10,000 of what runs); a piece counts as whatever its bytes begin.
  *
  * Approximate are: masked vector moves, gathers, compressing stores (all lanes, see x86_vector.h), XSAVE and XRSTOR
  * (the legacy, header and AVX areas), conversions of AVX512-FP16, XOP (taken for integer vectors), and descriptors
- * that system instructions move (not counted).
+ * that system instructions move (not counted). Over an inference the bytes are within 0.3 % of what QEMU reports for
+ * each access; asking it for each costs 30 to 70 % more processor time.
  */
 #ifndef EDGEWRIGHT_X86_H
 #define EDGEWRIGHT_X86_H
@@ -47,7 +50,7 @@ static inline struct sorted sort_0f(const struct encoded *found)
         return sort_vector_0f(found);
     case 0x41 ... 0x4b:
     case 0x90 ... 0x99:
-        return found->scheme == VEX ? sort_opmask(found) : sort_scalar_0f(found);
+        return found->scheme == LEGACY ? sort_scalar_0f(found) : sort_opmask(found);
     default:
         return sort_scalar_0f(found);
     }
@@ -56,7 +59,7 @@ static inline struct sorted sort_0f(const struct encoded *found)
 static inline struct sorted sort_0f38(const struct encoded *found)
 {
     unsigned bytes = general_bytes(found); /* 66 chooses among these instructions, not their operand's size */
-    if (found->scheme == EVEX || found->opcode < 0xe0)
+    if (found->opcode < 0xe0)
         return sort_vector_0f38(found);
     if (found->opcode < 0xf0) /* CMPccXADD */
         return changing(found, SCALAR, bytes);
@@ -83,12 +86,11 @@ static inline struct sorted sort_x86(const uint8_t *bytes, size_t size)
     case VEX << 4 | MAP_0F38:
     case EVEX << 4 | MAP_0F38:
         return sort_0f38(&found);
+    case LEGACY << 4 | MAP_0F3A:
     case VEX << 4 | MAP_0F3A:
+    case EVEX << 4 | MAP_0F3A:
         if (found.opcode == 0xf0) /* RORX */
             return reading(&found, SCALAR, general_bytes(&found));
-        return sort_vector_0f3a(&found);
-    case LEGACY << 4 | MAP_0F3A:
-    case EVEX << 4 | MAP_0F3A:
         return sort_vector_0f3a(&found);
     case EVEX << 4 | MAP_FP16_0F:
         return sort_fp16_0f(&found);

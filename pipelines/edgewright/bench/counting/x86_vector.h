@@ -100,13 +100,14 @@ static inline struct sorted sort_move_0f(const struct encoded *found)
         return moving_in(found, SIMD_INT, found->prefix == PREFIX_F3 ? found->vector_bytes : 8);
     case 0x13: /* MOVLPS, MOVHPS */
     case 0x17:
-    case 0xd6: /* MOVQ */
         return moving_out(found, SIMD_INT, 8);
+    case 0xd6: /* MOVQ; VMOVD of AVX10.2 */
+        return moving_out(found, SIMD_INT, found->prefix == PREFIX_66 ? 8 : 4);
     case 0x6e: /* MOVD, MOVQ */
         return moving_in(found, SIMD_INT, general_bytes(found));
     case 0x7e:
         if (found->prefix == PREFIX_F3)
-            return moving_in(found, SIMD_INT, 8);
+            return moving_in(found, SIMD_INT, found->scheme == EVEX ? general_bytes(found) : 8);
         return moving_out(found, SIMD_INT, general_bytes(found));
     case 0x6f: /* MOVDQA, MOVDQU */
         return moving_in(found, SIMD_INT, integer_bytes(found));

@@ -111,7 +111,7 @@ static inline struct sorted sort_vector_0f38(const struct encoded *found)
     case 0x4f:
     case 0xcb:
     case 0xcd:
-        if (legacy) /* SHA */
+        if (!evex) /* SHA */
             return reading(found, SIMD_INT, 16);
         return reading(found, SIMD_FP, element_bytes(found));
     case 0x72: /* VCVTNEPS2BF16; VPSHRDVW */

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Instruction(NamedTuple):
-    """One line of `objdump`: where, the bytes and, without prefixes, addresses and comments, what they say."""
+    """One line of `objdump`: the bytes and, without prefixes, addresses and comments, what they say."""
 
-    address: int
     code: bytes
     text: str
 
@@ -33,9 +32,18 @@ class Judgement(NamedTuple):
     store_bytes: int = 0
 
 
+KINDS = ("loads", "stores", "branches", "simdFma", "simdFp", "simdDot", "simdInt", "scalar")
+"""In the order of kinds.h."""
+
+Sort = Callable[..., list[Judgement]]
+"""The sorter under test: of machine codes, and of their sizes if only so much of each is to be read."""
+
 _PREFIXES = re.compile(
     r"^(?:(?:repn?z?|lock|notrack|bnd|data16|addr32|[c-gs]s|rex(?:\.\w+)?|xacquire|xrelease|\{\w+\}) +)+"
 )
+_BROKEN = re.compile(
+    r"\(bad\)|\{ba|^\.byte"
+)  # VFMSUBADD is whole; a broken VCMPSS is printed as vcmps{baltd}
 _COMMENT = re.compile(r"\s*(?:#.*|<[^>]*>)$")
 _BETWEEN_OPERANDS = re.compile(r",(?![^\[]*\])")
 _MEMORY = re.compile(r"\[|[c-gs]s:")
@@ -53,7 +61,7 @@ _FMA = re.compile(rf"vf(?:n?m(?:add|sub)(?:sub|add)?)(?:\d+)?{_F}|v?t?dpbf16ps|t
 _FLOAT = re.compile(
     rf"v?(?:addsub|add|sub|mul|div|min|max|sqrt|rsqrt|rcp|hadd|hsub|round|dp|cmp\w*?|u?comi){_F}|v?cvt\w+|vbcstne\w+|"
     rf"v(?:rsqrt14|rcp14|rsqrt28|rcp28|exp2|getexp|getmant|scalef|range|reduce|rndscale|fixupimm|fpclass){_F}|"
-    r"vfc?mulc[ps]h|f\w+"
+    r"vfc?mulc[ps]h|f(?!wait)\w+"
 )
 _BRANCH = re.compile(r"j\w+|loop\w*|call|ret|iret\w*")
 _MOVE = re.compile(
@@ -96,24 +104,25 @@ _IMPLICIT = {
 }
 
 
-def disassemble(code: Path, *options: str) -> Iterator[Instruction]:
+def disassemble(code: Path, *options: str, every_bytes: int = 1) -> Iterator[Instruction]:
     """Yield the instructions of a file; what is no instruction, or a broken one, is left out.
 
     Args:
         code: A library, or bare machine code if `options` say so.
         options: Of `objdump`, beside those for what is printed.
+        every_bytes: Yield only those whose address is a multiple of it.
     """
     command = ["objdump", "-w", "-M", "intel", "--insn-width=16", *options, str(code)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     for line in ran.stdout.splitlines():
         parts = line.split("\t")
-        if len(parts) == 3 and "bad" not in parts[2]:
+        if len(parts) == 3 and int(parts[0].rstrip(": "), 16) % every_bytes == 0:
             text = _PREFIXES.sub("", _COMMENT.sub("", parts[2]) + " ").strip()
-            if text:
-                yield Instruction(int(parts[0].rstrip(": "), 16), bytes.fromhex(parts[1]), text)
+            if text and not _BROKEN.search(text):
+                yield Instruction(bytes.fromhex(parts[1]), text)
 
 
-@lru_cache(maxsize=None)
+@cache
 def judge(text: str) -> Judgement:
     """Return what an instruction counts as.
 
@@ -149,6 +158,17 @@ def judge(text: str) -> Judgement:
     if name == "cmps" or not to_memory or kind != "scalar" or _READS_FIRST.fullmatch(name):
         return Judgement(kind, first + others)
     return Judgement(kind, first, first)
+
+
+def different(
+    instructions: Sequence[Instruction], found: Sequence[Judgement], wanted: Sequence[Judgement]
+) -> dict[str, tuple[str, Judgement, Judgement]]:
+    """Return one example per mnemonic of what is not as wanted: bytes, found, wanted."""
+    return {
+        instruction.text.partition(" ")[0]: (f"{instruction.code.hex()} {instruction.text}", is_, should_be)
+        for instruction, is_, should_be in zip(instructions, found, wanted, strict=True)
+        if is_ != should_be
+    }
 
 
 def _bytes_of(operand: str) -> int:
