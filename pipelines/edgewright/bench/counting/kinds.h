@@ -13,7 +13,8 @@ enum kind {
     BRANCHES,
     SIMD_FMA, /* floating-point multiply-add: the work of an fp32 model */
     SIMD_FP,  /* other floating point, conversions included */
-    SIMD_DOT, /* int8 dot products and matrix products: the work of an int8 model where the core has them */
+    SIMD_DOT, /* int8 dot products and matrix products: the work of an int8 model where the core has them; on x86 also
+                 the multiply-and-add of pairs that kernels use in their place */
     SIMD_INT, /* other vectors: integer arithmetic, permutations, moves */
     SCALAR,
     KINDS

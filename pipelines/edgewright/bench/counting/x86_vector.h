@@ -102,7 +102,7 @@ static inline struct sorted sort_move_0f(const struct encoded *found)
     case 0x17:
         return moving_out(found, SIMD_INT, 8);
     case 0xd6: /* MOVQ; VMOVD of AVX10.2 */
-        return moving_out(found, SIMD_INT, found->prefix == PREFIX_66 ? 8 : 4);
+        return moving_out(found, SIMD_INT, found->scheme == EVEX ? general_bytes(found) : 8);
     case 0x6e: /* MOVD, MOVQ */
         return moving_in(found, SIMD_INT, general_bytes(found));
     case 0x7e:
