@@ -5,8 +5,8 @@
 >>> kit.nets[0].name, kit.threads                                  # doctest: +SKIP
 ('cnn-000-fp32', 3)
 
-Nothing is unpacked by the names in the file: entries are looked up by the names that `kit.json` gives, and written where
-the caller says.
+Nothing is unpacked by the names in the file: entries are looked up by the names that `kit.json` gives, and written
+where the caller says.
 """
 
 from __future__ import annotations
