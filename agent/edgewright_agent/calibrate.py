@@ -175,7 +175,10 @@ def _feeds(inputs: dict[str, list[int]]) -> list[dict[str, Array]]:
     first = {name: noise(shape, 0) for name, shape in inputs.items()}
     size = sum(array.nbytes for array in first.values())
     count = max(FEEDS[0], min(FEEDS[1], FEEDS_BYTES // max(1, size)))
-    return [first, *({name: noise(shape, turn) for name, shape in inputs.items()} for turn in range(1, count))]
+    return [
+        first,
+        *({name: noise(shape, turn) for name, shape in inputs.items()} for turn in range(1, count)),
+    ]
 
 
 def noise(shape: list[int], turn: int) -> Array:
@@ -215,7 +218,8 @@ def _quiet_run_ns(session: Any, feeds: list[dict[str, Array]]) -> tuple[float, f
     """Return the tenth percentile of one inference: CPU time of this thread, and wall time."""
     for feed in feeds[:WARM_UP]:
         session.run(None, feed)
-    cpu, wall = [], []
+    cpu: list[int] = []
+    wall: list[int] = []
     least, most = RUNS
     end = time.perf_counter_ns() + RUN_S * 1e9
     while len(wall) < least or (len(wall) < most and time.perf_counter_ns() < end):

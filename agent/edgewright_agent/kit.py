@@ -149,7 +149,14 @@ class Kit:
                     parts.append(part)
         except KeyError as error:
             raise ConfigError("bad-kit", f"{self._path} is not a calibration kit: no {name}") from error
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        except (
+            OSError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+            RuntimeError,
+            NotImplementedError,
+        ) as error:
             raise ConfigError("bad-kit", f"{name} in {self._path} is damaged: {error}") from error
         return b"".join(parts)
 

@@ -71,8 +71,7 @@ class Drawing:
         self.macs = self.weights = 0
         self._input, self._nodes = name, list[onnx.NodeProto]()
         self._constants: list[onnx.TensorProto] = []
-        levels = np.arange(1, LEVELS, 2, dtype=np.float32) / (LEVELS - 1)
-        levels = np.concatenate([levels, -levels])
+        levels = [level / (LEVELS - 1) for level in range(1 - LEVELS, LEVELS, 2)]
         self._tile = np.array([dice.one(levels) for _ in range(TILE)], np.float32)
         self._turn = 0
 
@@ -219,7 +218,9 @@ class Drawing:
         """Normalize every row."""
         width = self.shapes[x][-1]
         scale = self._constant(np.ones(width, np.float32))
-        return self.node("LayerNormalization", [x, scale, self.weight((width,), 400)], self.shapes[x], axis=-1)
+        return self.node(
+            "LayerNormalization", [x, scale, self.weight((width,), 400)], self.shapes[x], axis=-1
+        )
 
     def resize(self, x: str) -> str:
         """Double every size by repetition."""
