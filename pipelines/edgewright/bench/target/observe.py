@@ -27,6 +27,8 @@ from edgewright_agent.contract import canonical_json
 
 # What a program in the target says of itself is kept; what this machine did to it is not.
 _NOT_KEPT = {"timed-out", "crashed", "out-of-memory", "engine-missing", "runtime-error"}
+# What decides how a question is put; a change of any of them, be it a comment, costs the memo and never its truth.
+_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("emulator", "process", "processor")))
 MEMO_BYTES = 256 * 2**20
 
 
@@ -158,7 +160,7 @@ def question(
     document = {
         "request": asked,
         "target": place,
-        "probe": hashlib.sha256(PROBE.read_bytes()).hexdigest(),
+        "programs": [hashlib.sha256(program.read_bytes()).hexdigest() for program in _PROGRAMS],
         "plugin": plugin.name if plugin else None,  # its name carries the digest of its source
         "memoryLimitBytes": memory_limit_bytes,
     }
