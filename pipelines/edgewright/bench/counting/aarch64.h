@@ -2,8 +2,7 @@
  * Sorts AArch64 instructions into the few kinds whose cost differs, by their encoding alone.
  *
  * Names, bit positions and tables are those of the Arm Architecture Reference Manual for A-profile (DDI 0487),
- * chapter C4.1, "A64 instruction set encoding". Every instruction belongs to exactly one kind, so the kinds add up
- * to the total; what both reads and writes memory (swaps, atomic adds) is a load.
+ * chapter C4.1, "A64 instruction set encoding". What both reads and writes memory (swaps, atomic adds) is a load.
  */
 #ifndef EDGEWRIGHT_AARCH64_H
 #define EDGEWRIGHT_AARCH64_H
@@ -11,22 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum kind {
-    LOADS,
-    STORES,
-    BRANCHES,
-    SIMD_FMA, /* floating-point multiply-add: the work of an fp32 model */
-    SIMD_FP,  /* other floating point, conversions included */
-    SIMD_DOT, /* int8 dot products and matrix products: the work of an int8 model where the core has them */
-    SIMD_INT, /* other vectors: integer arithmetic, permutations, moves */
-    SCALAR,
-    KINDS
-};
-
-struct sorted {
-    enum kind kind;
-    unsigned bytes; /* moved from or to memory; 0 for a prefetch and for what is neither load nor store */
-};
+#include "kinds.h"
 
 static inline uint32_t bits(uint32_t word, unsigned high, unsigned low)
 {
@@ -40,7 +24,7 @@ static inline bool matches(uint32_t word, uint32_t mask, uint32_t value)
 
 static inline struct sorted memory(bool load, unsigned bytes)
 {
-    return (struct sorted){load ? LOADS : STORES, bytes};
+    return load ? (struct sorted){LOADS, bytes, 0} : (struct sorted){STORES, 0, bytes};
 }
 
 /* LD1 … LD4 and ST1 … ST4 of whole registers. */
@@ -214,11 +198,11 @@ static inline struct sorted sort_aarch64(uint32_t word)
     if ((group & 0x5) == 0x4)
         return load_or_store(word);
     if ((group & 0x7) == 0x7)
-        return (struct sorted){simd(word), 0};
+        return (struct sorted){simd(word), 0, 0};
     /* B, BL, B.cond, CBZ, TBZ, BR, BLR, RET; the rest of this group is SVC, barriers, hints, system registers. */
     if ((group & 0xe) == 0xa && !matches(word, 0xfe000000, 0xd4000000))
-        return (struct sorted){BRANCHES, 0};
-    return (struct sorted){SCALAR, 0};
+        return (struct sorted){BRANCHES, 0, 0};
+    return (struct sorted){SCALAR, 0, 0};
 }
 
 #endif

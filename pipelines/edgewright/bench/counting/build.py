@@ -16,7 +16,17 @@ from pathlib import Path
 
 from edgewright.errors import EnvironmentFault
 
-SOURCES = ("plugin.c", "aarch64.h", "qemu_plugin_api.h")
+SOURCES = (
+    "plugin.c",
+    "kinds.h",
+    "aarch64.h",
+    "x86.h",
+    "x86_encoding.h",
+    "x86_scalar.h",
+    "x86_vector.h",
+    "x86_vector_0f38.h",
+    "qemu_plugin_api.h",
+)
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-fvisibility=hidden", "-shared")
 TIMEOUT_S = 60.0
 _FOLDER = Path(__file__).parent

@@ -10,20 +10,24 @@
  *     {"mark":1,"threads":1,"instructions":90,"loads":20,…}
  *     {"mark":"exit","threads":1,"instructions":12,"loads":3,…}
  *
- * On other processors than AArch64 there is only the total.
+ * On other processors than AArch64 and x86-64 there is only the total.
  *
- * A block's counts are added in the translated code itself when the block starts, which costs little. Those
- * additions are not atomic: with more than one thread the counts are wrong, so every line tells how many threads
- * there have been.
+ * What a block of code contains is worked out once, when QEMU translates it; whenever it runs, the translated code
+ * itself adds one to the block's counter, which costs little. A mark multiplies and adds up. The counters are not
+ * atomic: with more than one thread the counts are wrong, so every line tells how many threads there have been.
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "aarch64.h"
+#include "kinds.h"
 #include "qemu_plugin_api.h"
+#include "x86.h"
 
 #define MARKS 0x5A00u /* the byte below it is the number of the mark */
+#define BLOCKS 4096   /* in one chunk */
 
 enum { INSTRUCTIONS = KINDS, LOAD_BYTES, STORE_BYTES, COUNTERS };
 
@@ -43,21 +47,41 @@ static const char *const NAMES[COUNTERS] = {
 
 PLUGIN_EXPORT int qemu_plugin_version = 1;
 
-static uint64_t counters[COUNTERS]; /* since the start of the program */
-static uint64_t marked[COUNTERS];   /* the same, at the last mark */
+/* Blocks are never forgotten: QEMU may run one as long as the program lives. */
+struct chunk {
+    struct chunk *before;
+    size_t used;
+    uint64_t executed[BLOCKS]; /* side by side, to share cache lines */
+    uint32_t counts[BLOCKS][COUNTERS];
+};
+
+static struct chunk *blocks;
+static uint64_t marked[COUNTERS]; /* counts since the start of the program, at the last mark */
 static unsigned threads;
-static bool kinds_known;
+static struct sorted (*sort)(const uint8_t *bytes, size_t size); /* NULL where kinds are not known */
 static FILE *out;
 
 static void write_span(const char *mark)
 {
+    uint64_t now[COUNTERS] = {0};
+    for (const struct chunk *chunk = blocks; chunk != NULL; chunk = chunk->before)
+        for (size_t block = 0; block < chunk->used; block++)
+            for (int i = 0; i < COUNTERS; i++)
+                now[i] += chunk->executed[block] * chunk->counts[block][i];
     fprintf(out, "{\"mark\":%s,\"threads\":%u", mark, threads);
     for (int i = 0; i < COUNTERS; i++)
-        if (kinds_known || i == INSTRUCTIONS)
-            fprintf(out, ",\"%s\":%" PRIu64, NAMES[i], counters[i] - marked[i]);
+        if (sort != NULL || i == INSTRUCTIONS)
+            fprintf(out, ",\"%s\":%" PRIu64, NAMES[i], now[i] - marked[i]);
     fprintf(out, "}\n");
     fflush(out); /* a guest may be killed */
-    memcpy(marked, counters, sizeof counters);
+    memcpy(marked, now, sizeof now);
+}
+
+static struct sorted sort_word(const uint8_t *bytes, size_t size)
+{
+    uint32_t word = 0;
+    memcpy(&word, bytes, size < sizeof word ? size : sizeof word);
+    return sort_aarch64(word);
 }
 
 static void on_thread(qemu_plugin_id_t id, unsigned int vcpu)
@@ -66,21 +90,37 @@ static void on_thread(qemu_plugin_id_t id, unsigned int vcpu)
     threads++;
 }
 
+static struct chunk *with_room(void)
+{
+    if (blocks == NULL || blocks->used == BLOCKS) {
+        struct chunk *chunk = calloc(1, sizeof *chunk);
+        if (chunk == NULL) {
+            fprintf(stderr, "counting plugin: no memory left\n");
+            abort();
+        }
+        chunk->before = blocks;
+        blocks = chunk;
+    }
+    return blocks;
+}
+
+/* QEMU translates under a lock, so one block at a time. */
 static void on_block(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
 {
     (void)id;
-    uint64_t in_block[COUNTERS] = {[INSTRUCTIONS] = qemu_plugin_tb_n_insns(block)};
-    for (size_t i = 0; kinds_known && i < in_block[INSTRUCTIONS]; i++) {
-        uint32_t word;
-        memcpy(&word, qemu_plugin_insn_data(qemu_plugin_tb_get_insn(block, i)), sizeof word);
-        struct sorted sorted = sort_aarch64(word);
-        in_block[sorted.kind]++;
-        in_block[sorted.kind == STORES ? STORE_BYTES : LOAD_BYTES] += sorted.bytes;
+    struct chunk *chunk = with_room();
+    uint32_t *counts = chunk->counts[chunk->used];
+    uint64_t *executed = &chunk->executed[chunk->used++];
+    size_t length = qemu_plugin_tb_n_insns(block);
+    counts[INSTRUCTIONS] = length;
+    for (size_t i = 0; sort != NULL && i < length; i++) {
+        const struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(block, i);
+        struct sorted sorted = sort(qemu_plugin_insn_data(instruction), qemu_plugin_insn_size(instruction));
+        counts[sorted.kind]++;
+        counts[LOAD_BYTES] += sorted.load_bytes;
+        counts[STORE_BYTES] += sorted.store_bytes;
     }
-    for (int i = 0; i < COUNTERS; i++)
-        if (in_block[i])
-            qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &counters[i],
-                                                     in_block[i]);
+    qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, executed, 1);
 }
 
 static void on_syscall(qemu_plugin_id_t id, unsigned int vcpu, int64_t number, uint64_t a1, uint64_t a2,
@@ -121,7 +161,10 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
         perror(path);
         return -1;
     }
-    kinds_known = strcmp(info->target_name, "aarch64") == 0;
+    if (strcmp(info->target_name, "aarch64") == 0)
+        sort = sort_word;
+    else if (strcmp(info->target_name, "x86_64") == 0)
+        sort = sort_x86;
     qemu_plugin_register_vcpu_init_cb(id, on_thread);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);

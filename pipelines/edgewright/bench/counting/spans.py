@@ -20,8 +20,9 @@ class ClassCounts:
 
     Attributes:
         instructions: All of them.
-        kinds: Kind → how many, adding up to `instructions`; empty for processors the plugin cannot tell apart.
-        load_bytes: Read from memory; 0 where kinds are empty.
+        kinds: Kind → how many, adding up to `instructions`; known for arm64 and amd64, empty for armv7 and riscv64,
+            whose instructions the plugin cannot tell apart. What a kind is, kinds.h, aarch64.h and x86.h say.
+        load_bytes: Read from memory, by whatever kind; 0 where kinds are empty.
         store_bytes: Written to memory; 0 where kinds are empty.
     """
 

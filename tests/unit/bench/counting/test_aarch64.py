@@ -109,12 +109,19 @@ def sort(tmp_path_factory: pytest.TempPathFactory) -> Sort:
     source.write_text(
         '#include "aarch64.h"\n#define OUT __attribute__((visibility("default")))\n'
         "OUT int kind_of(uint32_t word) { return sort_aarch64(word).kind; }\n"
-        "OUT unsigned bytes_of(uint32_t word) { return sort_aarch64(word).bytes; }\n"
+        "OUT unsigned loaded_by(uint32_t word) { return sort_aarch64(word).load_bytes; }\n"
+        "OUT unsigned stored_by(uint32_t word) { return sort_aarch64(word).store_bytes; }\n"
     )
     include = f"-I{Path(counting.__file__).parent}"
     subprocess.run(["gcc", *FLAGS, include, str(source), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
-    return lambda word: (KINDS[loaded.kind_of(word)], loaded.bytes_of(word))
+
+    def call(word: int) -> tuple[str, int]:
+        kind, moved = KINDS[loaded.kind_of(word)], (loaded.loaded_by(word), loaded.stored_by(word))
+        assert moved[kind != "stores"] == 0  # each kind moves in its own direction only
+        return kind, sum(moved)
+
+    return call
 
 
 @pytest.mark.parametrize(("word", "mnemonic", "kind", "size_bytes"), INSTRUCTIONS, ids=lambda v: str(v))

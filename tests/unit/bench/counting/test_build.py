@@ -33,6 +33,11 @@ def test_another_source_is_another_plugin(tmp_path: Path, monkeypatch: pytest.Mo
     assert source_digest() != before
 
 
+def test_whatever_the_plugin_is_made_of_is_part_of_its_name() -> None:
+    made_of = {file.name for file in Path(module.__file__).parent.iterdir() if file.suffix in (".c", ".h")}
+    assert set(module.SOURCES) == made_of
+
+
 def test_a_missing_compiler_is_said_with_the_command_that_installs_one(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault, match="there is no no-such-compiler") as fault:
         build(tmp_path, compiler="no-such-compiler")
