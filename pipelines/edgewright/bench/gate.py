@@ -179,7 +179,8 @@ def target_checks(
         sources: Check → the YAML that decides it.
     """
     failure = functional.get("failure")
-    detail = f"{failure}: {functional.get('message', '')}" if failure else ""
+    mended = "".join(f" → {advice}" for advice in functional.get("advice") or ())
+    detail = f"{failure}: {functional.get('message', '')}{mended}" if failure else ""
     there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
     samples = functional.get("samples") or 1
     # Whole samples: a difference of two shares would miss the limit by dust.

@@ -107,11 +107,12 @@ def test_a_power_cycle_is_judged_where_the_class_limits_it(lane: Lane) -> None:
 
 
 def test_what_does_not_work_on_its_target_is_blocked_by_the_name_of_its_failure(lane: Lane) -> None:
-    lane.benchmark(functional={"failure": "operator-missing", "message": "no Frobnicate here"})
+    failure = {"failure": "operator-missing", "message": "no Frobnicate here", "advice": ["replace it"]}
+    lane.benchmark(functional=failure)
     report = gated(lane)
     assert failed(report) == ["target-outputs", "target-drop"]
     by_name = {check["name"]: check for check in report["checks"]}
-    assert by_name["target-outputs"]["detail"] == "operator-missing: no Frobnicate here"
+    assert by_name["target-outputs"]["detail"] == "operator-missing: no Frobnicate here → replace it"
     assert GateReport.from_json(json.dumps(report).encode()).to_json() == canonical_json(report)
 
 
