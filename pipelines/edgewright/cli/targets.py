@@ -16,7 +16,7 @@ from edgewright.plan.render import table
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOREIGN = tuple(name for name, userland in USERLANDS.items() if userland.qemu)
+FETCHED = tuple(name for name, userland in USERLANDS.items() if userland.fetched)
 HEADINGS = ("target", "state", "size", "what")
 
 
@@ -33,7 +33,7 @@ def command() -> None:
     "--arch",
     "names",
     multiple=True,
-    type=click.Choice(FOREIGN),
+    type=click.Choice(FETCHED),
     help="What to fetch; can be given several times. By default what hardware/ needs.",
 )
 def provision(names: tuple[str, ...]) -> None:
@@ -50,7 +50,7 @@ def provision(names: tuple[str, ...]) -> None:
         installed = fetch(name, cache, watch)
         watch.close()
         click.echo(
-            f"{name}: {installed.document['engine']} on Python {installed.document['python']},"
+            f"{name}: {installed.document['engine']}{_with(name)} on Python {installed.document['python']},"
             f" {shown(installed.document['bytes'], 'bytes')}, {time.monotonic() - started_s:.1f} s"
         )
 
@@ -100,7 +100,7 @@ class Lines:
 
 
 def _needed() -> list[str]:
-    """Return the userlands that the classes of this fleet run in, all foreign ones outside a fleet.
+    """Return what the classes of this fleet run in, their execution providers included.
 
     Raises:
         InvalidSpec: the fleet's YAML is wrong.
@@ -108,6 +108,7 @@ def _needed() -> list[str]:
     from pathlib import Path
 
     from edgewright.bench.target.processor import choose
+    from edgewright.bench.target.provider import environment_of
     from edgewright.cli.options import find_root
     from edgewright.errors import EnvironmentFault
     from edgewright.spec.load import load_fleet
@@ -115,11 +116,13 @@ def _needed() -> list[str]:
     needed: set[str] = set()
     root: Path = find_root(Path.cwd())
     for hardware in load_fleet(root).hardware.values():
+        if environment := environment_of(hardware):
+            needed.add(environment.name)
         try:
             needed.add(choose(hardware).userland)
         except EnvironmentFault:  # native to another machine: nothing to fetch helps
             continue
-    return [name for name in FOREIGN if name in needed]
+    return [name for name in FETCHED if name in needed]
 
 
 def _row(item: Installed) -> tuple[str, str, str, str]:
@@ -130,10 +133,15 @@ def _row(item: Installed) -> tuple[str, str, str, str]:
     elif item.state == "native":
         what = "this Python; nothing is fetched"
     elif document:
-        what = f"{document['engine']} on Python {document['python']}, {item.tree[7:19]}"
+        what = f"{document['engine']}{_with(item.name)} on Python {document['python']}, {item.tree[7:19]}"
     else:
-        what = f"for {USERLANDS[item.name].qemu}"
+        what = f"for {USERLANDS[item.name].qemu or USERLANDS[item.name].provider}"
     return item.name, item.state, size, what
+
+
+def _with(name: str) -> str:
+    provider = USERLANDS[name].provider
+    return f" with {provider}" if provider else ""
 
 
 def _as_json(item: Installed) -> dict[str, object]:

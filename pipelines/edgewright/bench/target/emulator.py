@@ -27,15 +27,15 @@ from edgewright.errors import BuildError, EnvironmentFault
 from edgewright.spec.hardware import HardwareClass
 
 PROBE = Path(__file__).with_name("probe.py")
-_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
+NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 # One thread and no chance, or nothing that is counted would be the same twice; no byte code, or a userland would
 # change by use. ONNX Runtime's Linux wheels start a telemetry thread when imported, which also reaches for the network.
-_GUEST = {
+GUEST = {
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "ORT_DISABLE_TELEMETRY": "1",
-    _NO_BYTE_CODE: "1",
+    NO_BYTE_CODE: "1",
     "PYTHONHASHSEED": "0",
 }
 
@@ -54,6 +54,9 @@ class Target:
         installed: The foreign userland; None for this machine.
         guest: What a guest's Python is told.
         threads: Always 1: with more, guest instruction counts are off by 12 to 94 %.
+        provider_options: Execution provider → what it is told.
+        unbounded: The same with all instructions of this machine, where int8 kernels cannot saturate; None where
+            there is no such thing.
     """
 
     label: str
@@ -63,8 +66,10 @@ class Target:
     userland: str = ""
     notes: tuple[str, ...] = ()
     installed: Installed | None = None
-    guest: Mapping[str, str] = field(default_factory=lambda: _GUEST)
+    guest: Mapping[str, str] = field(default_factory=lambda: GUEST)
     threads: int = 1
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unbounded: Target | None = None
 
     @property
     def emulated(self) -> bool:
@@ -160,7 +165,7 @@ def native_target(core: Core) -> Target:
         label=f"native, {processor_name()}",
         core=core,
         command=(sys.executable, "-s"),
-        environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **_GUEST},
+        environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **GUEST},
         notes=notes,
     )
 
@@ -204,9 +209,7 @@ def emulated_target(
         userland=f"{installed.tree} {emulator.tree}",
         notes=tuple(notes),
         installed=installed,
-        guest={
-            name: value for name, value in _GUEST.items() if not writes_byte_code or name != _NO_BYTE_CODE
-        },
+        guest={name: value for name, value in GUEST.items() if not writes_byte_code or name != NO_BYTE_CODE},
     )
 
 
@@ -269,7 +272,9 @@ def ask(
     with tempfile.TemporaryDirectory(prefix="edgewright-ask-") as scratch:
         question, reply = Path(scratch, "request.json"), Path(scratch, "answer.json")
         limited = memory_limit_bytes is not None
-        document = {"threads": target.threads, **request, "limited": limited}
+        document = {
+            "threads": target.threads, "providerOptions": target.provider_options, **request, "limited": limited
+        }  # fmt: skip
         question.write_text(json.dumps(document))
         ended = target.run(
             [str(question), str(reply)],

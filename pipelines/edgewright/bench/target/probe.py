@@ -5,11 +5,11 @@
 It imports the standard library, numpy and onnxruntime only, and must run on whatever Python and ONNX Runtime a
 userland has (Python 3.11 and newer, ONNX Runtime 1.20 and newer), so it imports nothing of this package.
 
-Request: `model` (path; without it the answer is about the engine alone), `providers`, `arena`, `graphOptimization`,
-`sessionConfig` (session configuration entries), `inputs` (as in golden.json), `inferences` (one-sample inferences,
-cycling through the inputs), `threads` (1 by default), `placement` (whether to tell which provider got which
-operators), `limited` (whether the caller waits for the line `imported` and answers one line, so that a memory limit
-can count the model alone).
+Request: `model` (path; without it the answer is about the engine alone), `providers`, `providerOptions` (provider →
+its options), `arena`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs` (as in
+golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default), `placement`
+(whether to tell which provider got which operators), `limited` (whether the caller waits for the line `imported` and
+answers one line, so that a memory limit can count the model alone).
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `peakBytes` (VmHWM after each stage), `times` (s, this machine's wall
@@ -136,9 +136,9 @@ def open_session(onnxruntime: Any, request: Request) -> Any:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     available = onnxruntime.get_available_providers()
     wanted = [name for name in request.get("providers", ()) if name in available]
-    return onnxruntime.InferenceSession(
-        request["model"], options, providers=wanted or ["CPUExecutionProvider"]
-    )
+    told = request.get("providerOptions", {})
+    providers = [(name, told[name]) if name in told else name for name in wanted or ["CPUExecutionProvider"]]
+    return onnxruntime.InferenceSession(request["model"], options, providers=providers)
 
 
 def placement_of(session: Any) -> dict[str, dict[str, int]] | None:
