@@ -43,6 +43,7 @@ ADVICE = {
     "inputs-refused": "the model does not take what its signature says: export it anew",
     "out-of-memory": "the model needs more than the class has: quantize or prune it, or set runtime.arena: false",
     "timed-out": "too slow to be emulated in that time: check fewer samples, or measure on the device",
+    "provider-missing": "the environment is incomplete, or this machine too old: edgewright targets provision",
     "crashed": "ONNX Runtime itself ended: try graphOptimization: basic, or another of runtime.versions",
 }
 SATURATES = (

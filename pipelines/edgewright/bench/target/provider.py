@@ -18,8 +18,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from edgewright.bench.target.emulator import GUEST, NO_BYTE_CODE, Target, processor_name, require
-from edgewright.bench.target.processor import Core, host_arch
+from edgewright.bench.target.emulator import GUEST, NO_BYTE_CODE, Target, require
+from edgewright.bench.target.processor import Core, host_arch, host_flags, processor_name
 from edgewright.bench.target.userland import USERLANDS, Installed, Userland, inspect
 from edgewright.spec.hardware import HardwareClass
 
@@ -148,16 +148,6 @@ def absent(isa: Collection[str], flags: Collection[str]) -> list[str]:
     ['vnni']
     """
     return [name for name in isa if name in _FLAGS and not set(_FLAGS[name]) & set(flags)]
-
-
-def host_flags() -> frozenset[str]:
-    """Return what this machine's processor says it has, nothing where /proc tells none."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    lines = (line.partition(":")[2].split() for line in told.splitlines() if line.startswith("flags"))
-    return frozenset(next(lines, ()))
 
 
 def one_operator() -> bytes:
