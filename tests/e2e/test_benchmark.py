@@ -41,10 +41,10 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
     code = folder / "models" / "tiny"
     code.mkdir(parents=True)
     (code / "data.py").write_text(DATA)
-    model, runtime = case.write(folder)
+    hardware = dump(Sheet.of(load_fleet(ROOT).hardware[hardware_class]))
+    model, runtime = case.write(folder, providers=hardware["runtime"]["providers"])
     golden = folder / "golden.json"
     golden.write_text(json.dumps(case.golden))
-    hardware = dump(Sheet.of(load_fleet(ROOT).hardware[hardware_class]))
     spec = {
         "hardware": {**hardware, **{key: {**hardware[key], **changes} for key, changes in sheet.items()}},
         "model": {"signature": SIGNATURE, "data": {"validation": "data:validation"}},
@@ -60,7 +60,7 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
 
 
 def works_on_target(document: dict[str, Any]) -> tuple[str, str]:
-    check, _ = target_checks(document["functional"], 0.01, {})
+    check, _ = target_checks("target", document["functional"], 0.01, {})
     return check.verdict, check.detail
 
 
@@ -116,7 +116,11 @@ def test_every_class_gets_figures_and_says_how_they_were_made(tmp_path: Path, ha
     assert found["peakMemoryBytes"] % 2**20 == 0
     accelerated = hardware_class in ("factory-gateway-gpu", "jetson-vision-standard")
     assert (found["calibration"] == "declared, not emulated") == accelerated
-    assert any("declared, not emulated" in note for note in found["notes"]) == accelerated
+    provided = hardware_class == "intel-lowpower-detector"
+    assert any("declared, not emulated" in note for note in found["notes"]) == (accelerated or provided)
+    assert (found["provider"] is not None) == provided
+    if provided:
+        assert list(found["provider"]["placement"]) == ["OpenVINOExecutionProvider"]
 
 
 @pytest.mark.parametrize(

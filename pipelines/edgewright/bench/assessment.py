@@ -27,6 +27,7 @@ from edgewright.bench.target.emulator import Target, emulated_target, open_targe
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.place import emulated_userland
 from edgewright.bench.target.processor import Core, nearest
+from edgewright.bench.target.provider import provider_target
 from edgewright.bench.timing import Banded, Precision, Timing, predict
 from edgewright.bench.virtual.simulate import Simulation, simulate
 from edgewright.build.entry import ModelCode
@@ -74,6 +75,7 @@ class Assessment:
     Attributes:
         precision: Of the artifact, as its `runtime.json` says.
         functional: Whether it works there.
+        provider: The same of the class's own execution provider, where that runs on this machine.
         counts: What it costs in instructions; None where it does not run.
         timing: What it costs in time; None where it does not run.
         simulation: Queue and heat, at the upper end of the latency's band; None without `workload` in model.yaml.
@@ -91,6 +93,7 @@ class Assessment:
     simulation: Simulation | None = None
     peak_memory_bytes: int | None = None
     conditions: Mapping[str, Any] | None = None
+    provider: Functional | None = None
     declared: bool = False
     notes: tuple[str, ...] = ()
 
@@ -125,6 +128,7 @@ class Assessment:
             "calibration": self.calibration,
             **self.figures(),
             "functional": self.functional.to_json(),
+            "provider": self.provider.to_json() if self.provider else None,
             "counts": self.counts.to_json() if self.counts else None,
             "timing": self.timing.to_json() if self.timing else None,
             "virtual": self.simulation.document() if self.simulation else None,
@@ -178,6 +182,10 @@ def assess(
         plugin=plugin if target is counted else None,
         memo=memo,
     )
+    provider = None
+    if (place := provider_target(sheet, cache)) is not None:
+        progress(f"running on {place.label}")
+        provider = check(place, subject.model, subject.runtime, golden, sample, memo=memo)
     conditions = None
     if declared_conditions := subject.spec.get("conditions"):
         progress("degrading inputs")
@@ -185,20 +193,19 @@ def assess(
         conditions = conditions_report(network, validation, declared_conditions)
     progress("measuring memory")
     peak_bytes = peak_memory(subject.model, settings, golden)
-    notes = [*functional.notes]
+    notes = [*functional.notes, *(provider.notes if provider else ())]
     counts = timing = simulation = None
-    if functional.accuracy is not None:  # it ran, whatever it answered
+    if functional.accuracy is None:  # it did not run, so there is nothing to count
+        pass
+    elif target is counted:
+        counts = counts_of(functional.observation, target=target.label, warm_up=warm_up_of(golden, sample))
+    else:
         progress(f"counting instructions on {counted.label}")
-        if target is counted:
-            counts = counts_of(
-                functional.observation, target=target.label, warm_up=warm_up_of(golden, sample)
-            )
-        else:
-            notes += counted.notes
-            try:
-                counts = count(counted, subject.model, settings, golden, plugin=plugin, memo=memo)
-            except BuildError as error:  # it runs here, but not there: no figures, and the report says why
-                notes.append(str(error))
+        notes += counted.notes
+        try:
+            counts = count(counted, subject.model, settings, golden, plugin=plugin, memo=memo)
+        except BuildError as error:  # it runs here, but not there: no figures, and the report says why
+            notes.append(str(error))
     if counts is not None:
         timing = predict(counts, sheet, subject.storage_bytes, precision=arithmetic(precision))
         notes += timing.notes
@@ -215,6 +222,7 @@ def assess(
         simulation=simulation,
         peak_memory_bytes=peak_bytes,
         conditions=conditions,
+        provider=provider,
         declared=declared,
         notes=tuple(dict.fromkeys(notes)),
     )

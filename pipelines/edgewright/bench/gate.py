@@ -144,6 +144,7 @@ def checks(
         size_bytes: Size of the artifact.
     """
     limits, metric, sources = spec["limits"], spec["metric"], spec["sources"]
+    provider = benchmark.get("provider")
     rows: tuple[tuple[str, Any, float | None, str, Direction], ...] = (
         ("artifact-size", size_bytes, limits["artifactSize"], "bytes", "max"),
         ("load-time", benchmark.get("loadMs"), limits["loadTime"], "ms", "max"),
@@ -160,24 +161,27 @@ def checks(
             for name, measured, limit, unit, direction in rows
             if limit is not None
         ),
-        *target_checks(benchmark.get("functional") or {}, metric["maxDrop"], sources),
+        *target_checks("target", benchmark.get("functional"), metric["maxDrop"], sources),
+        *(target_checks("provider", provider, metric["maxDrop"], sources) if provider else ()),
         *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
     )
 
 
 def target_checks(
-    functional: Mapping[str, Any], max_drop: float, sources: Mapping[str, str]
+    what: str, tried: Mapping[str, Any] | None, max_drop: float, sources: Mapping[str, str]
 ) -> tuple[Check, Check]:
-    """Return what the class's own execution path is held to: the golden outputs, and the accuracy on a sample.
+    """Return what an execution path of the class is held to: the golden outputs, and the accuracy on a sample.
 
     The sample is judged against this machine's run of the same artifact on the same samples, so its size costs no
     certainty; but a drop smaller than one sample cannot be seen, and one sample may be a tie.
 
     Args:
-        functional: `functional` of `benchmark.json`.
+        what: `target`, the class's processor, or `provider`, its execution provider.
+        tried: `functional` or `provider` of `benchmark.json`.
         max_drop: What the model allows.
         sources: Check → the YAML that decides it.
     """
+    functional = tried or {}
     failure = functional.get("failure")
     mended = "".join(f" → {advice}" for advice in functional.get("advice") or ())
     detail = f"{failure}: {functional.get('message', '')}{mended}" if failure else ""
@@ -190,15 +194,15 @@ def target_checks(
     allowed = max(max_drop, 1 / samples)
     return (
         Check(
-            "target-outputs",
+            f"{what}-outputs",
             _figure(functional.get("toleranceUsed")),
             1.0,
             "ratio",
             "max",
-            sources.get("target-outputs", ""),
+            sources.get(f"{what}-outputs", ""),
             detail,
         ),
-        Check("target-drop", _figure(drop), allowed, "ratio", "max", sources.get("target-drop", "")),
+        Check(f"{what}-drop", _figure(drop), allowed, "ratio", "max", sources.get(f"{what}-drop", "")),
     )
 
 

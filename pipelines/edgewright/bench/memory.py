@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgewright.bench.target.emulator import ask, native_target
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.processor import Core, host_arch
 
 PROCESSES = 3

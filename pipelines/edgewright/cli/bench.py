@@ -17,6 +17,7 @@ from edgewright.errors import BuildError, SpecError
 
 if TYPE_CHECKING:
     from edgewright.bench.assessment import Assessment, Progress
+    from edgewright.bench.functional import Functional
     from edgewright.bench.report import Check, GateReport
     from edgewright.bench.timing import Banded
     from edgewright.plan.action import Records
@@ -180,7 +181,8 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     """Return an assessment and its verdict for a terminal."""
     version = workspace.models[found.lane.model].model_version
     rows: Rows = [("", f"{found.lane.model} {version} on {found.lane.hardware_class}, {found.precision}")]
-    rows += [*_functional(found), *_times(found), *_load(found)]
+    rows += [*_tried(found.functional), *(_tried(found.provider) if found.provider else [])]
+    rows += [*_times(found), *_load(found)]
     rows += [(f"{item.name}", _judged(workspace, item)) for item in report.checks]
     rows.append(("verdict", _verdict(report.verdict)))
     rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
@@ -188,10 +190,9 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     return "\n".join(f"{label:<{width}}{text}".rstrip() for label, text in rows)
 
 
-def _functional(found: Assessment) -> Rows:
+def _tried(functional: Functional) -> Rows:
     from edgewright.plan.figures import shown
 
-    functional = found.functional
     engine = f", {functional.engine}" if functional.engine else ""
     rows: Rows = [("ran on", f"{functional.target}{engine}")]
     if functional.failure:

@@ -36,6 +36,7 @@ METRIC_PATHS: dict[str, tuple[str, ...]] = {
     "accuracy-floor": ("floor",),
     "accuracy-drop": ("maxDrop",),
     "target-drop": ("maxDrop",),
+    "provider-drop": ("maxDrop",),
 }
 """Gate check → where its limit stands below `metric`."""
 

@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.bench.counting.spans import Span, read_span
-from edgewright.bench.target.emulator import PROBE, Target, ask, processor_name
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import PROBE, Target
+from edgewright.bench.target.processor import processor_name
 from edgewright.errors import BuildError
 from edgewright_agent.contract import canonical_json
 
 # What a program in the target says of itself is kept; what this machine did to it is not.
 _NOT_KEPT = {"timed-out", "crashed", "out-of-memory", "engine-missing", "runtime-error"}
 # What decides how a question is put; a change of any of them, be it a comment, costs the memo and never its truth.
-_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("emulator", "process", "processor")))
+_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("ask", "emulator", "process", "processor")))
 MEMO_BYTES = 256 * 2**20
 
 
@@ -150,6 +152,7 @@ def question(
         "guest": dict(target.guest),
         "threads": target.threads,
         "notes": list(target.notes),
+        "providerOptions": {name: dict(told) for name, told in target.provider_options.items()},
     }
     if not target.emulated:  # this machine's own processor, Python and engine
         import numpy
@@ -157,6 +160,7 @@ def question(
 
         place["native"] = [sys.version, numpy.__version__, onnxruntime.__version__, processor_name()]
         place["command"] = list(target.command)
+        place["environment"] = {name: value for name, value in target.environment.items() if name != "PATH"}
     document = {
         "request": asked,
         "target": place,

@@ -34,7 +34,7 @@ def asked(folder: Path, case: models.Case, **changes: Any) -> dict[str, Any]:
 
 def test_the_same_question_is_answered_without_a_process(target: Target, memo: Memo, tmp_path: Path) -> None:
     first = observe(target, asked(tmp_path / "a", models.relu()), timeout_s=60, memo=memo)
-    nowhere = replace(target, environment={"PATH": "/nonexistent"})
+    nowhere = replace(target, environment={**target.environment, "PATH": "/nonexistent"})
     again = observe(nowhere, asked(tmp_path / "b", models.relu()), timeout_s=0, memo=memo)
     assert again == first
     assert "outputs" in again.answer
