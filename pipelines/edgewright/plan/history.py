@@ -20,6 +20,7 @@ from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS, condition_check
 from edgewright.spec.load import Workspace
 
 _READ_THE_SHEET = ("optimized",)  # stages whose slice holds keys of the hardware sheet
+_NOT_THERE = ("missing", "outdated", "damaged")  # states of a userland that stand in place of its digest
 _SHEETS = ("hardware", "model")  # first keys of a slice that holds both files' keys
 
 
@@ -69,7 +70,10 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
         causes.append(f"stage {action.step.stage} is newer")
     if before.get("host") != after.get("host"):
         causes.append("measured on another machine")
-    causes += [f"target {name} changed" for name in _changed(before.get("place", {}), after.get("place", {}))]
+    causes += [
+        f"target {name} is {new} here: edgewright targets provision" if new in _NOT_THERE else f"target {name} changed"
+        for name, _, new in _pairs(before.get("place", {}), after.get("place", {}))
+    ]
     causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
     shown = "; ".join(causes[:3])
     return (

@@ -12,11 +12,12 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from edgewright.errors import BuildError, EnvironmentFault
 from edgewright.spec.hardware import Sheet
 
 PROBE = Path(__file__).with_name("probe.py")
+MODEL = "model.onnx"  # what a model is called in a target, wherever it lies
 _NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 # One thread and no chance, or nothing that is counted would be the same twice; no byte code, or a userland would
 # change by use. ONNX Runtime's Linux wheels start a telemetry thread when imported, which also reaches for the network.
@@ -73,19 +75,20 @@ class Target:
 
     def run(
         self,
-        arguments: Sequence[str],
+        files: Mapping[str, Path | bytes],
         *,
-        files: Mapping[str, Path] | None = None,
         timeout_s: float,
         plugin: Path | None = None,
         plugin_options: str = "",
         memory_limit_bytes: int | None = None,
     ) -> Completed:
-        """Run `python probe.py *arguments` in a folder that holds `files` under their names.
+        """Run `python probe.py request.json answer.json` in a folder that holds `files`.
+
+        The program sees no other path of this machine than those, which are always of one length: where something lies
+        would otherwise change how it is laid out in memory, and with that what it costs.
 
         Args:
-            arguments: After the probe; host paths work in an emulated target too.
-            files: Name in the working folder → file.
+            files: Name in the working folder → content, or the file whose content it is; `request.json` is one.
             timeout_s: It is killed after that, with everything it started.
             plugin: QEMU TCG plugin to load.
             plugin_options: Its options, `out=…,key=value`.
@@ -97,15 +100,17 @@ class Target:
         """
         if plugin is not None and not self.emulated:
             raise BuildError(f"{self.label}: instructions are counted under an emulator only")
-        with tempfile.TemporaryDirectory(prefix="edgewright-target-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="edgewright-target-", dir=_scratch()) as scratch:
             work, root = Path(scratch, "work"), Path(scratch, "root")
             work.mkdir()
             root.mkdir()
-            for name, path in (files or {}).items():
-                (work / name).symlink_to(path.absolute())
-            command = [*self._start(root, plugin, plugin_options), str(PROBE), *arguments]
-            return execute(
-                command,
+            for name, content in {PROBE.name: PROBE, **files}.items():
+                if isinstance(content, bytes):
+                    (work / name).write_bytes(content)
+                else:  # a copy: ONNX Runtime would follow a link to where the file lies
+                    shutil.copyfile(content, work / name)
+            ended = execute(
+                [*self._start(root, plugin, plugin_options), PROBE.name, "request.json", "answer.json"],
                 work,
                 self.environment,
                 timeout_s=timeout_s,
@@ -113,6 +118,9 @@ class Target:
                 if memory_limit_bytes is None
                 else MemoryLimit(memory_limit_bytes, self.limit_kind),
             )
+            with contextlib.suppress(FileNotFoundError):
+                return replace(ended, answer=(work / "answer.json").read_bytes())
+            return ended
 
     @property
     def limit_kind(self) -> LimitKind:
@@ -266,21 +274,22 @@ def ask(
         plugin_options: As for `Target.run`.
         memory_limit_bytes: What the model may take over the bare engine.
     """
-    with tempfile.TemporaryDirectory(prefix="edgewright-ask-") as scratch:
-        question, reply = Path(scratch, "request.json"), Path(scratch, "answer.json")
-        limited = memory_limit_bytes is not None
-        document = {"threads": target.threads, **request, "limited": limited}
-        question.write_text(json.dumps(document))
-        ended = target.run(
-            [str(question), str(reply)],
-            timeout_s=timeout_s,
-            plugin=plugin,
-            plugin_options=plugin_options,
-            memory_limit_bytes=memory_limit_bytes,
-        )
-        answer: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
-            answer = json.loads(reply.read_bytes())
+    limited = memory_limit_bytes is not None
+    document = {"threads": target.threads, **request, "limited": limited}
+    files: dict[str, Path | bytes] = {}
+    if model := request.get("model"):
+        files[MODEL] = Path(model)
+        document["model"] = MODEL
+    ended = target.run(
+        {**files, "request.json": json.dumps(document).encode()},
+        timeout_s=timeout_s,
+        plugin=plugin,
+        plugin_options=plugin_options,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+    answer: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        answer = json.loads(ended.answer)
     answer["notes"] = [*target.notes, *ended.notes]
     if ended.over_limit:
         answer |= {"failure": "out-of-memory", "message": "stopped when it held more"}
@@ -298,6 +307,11 @@ def ask(
     if answer.get("failure") == "out-of-memory" and limited:
         answer["message"] += f" (limit {memory_limit_bytes} bytes over the bare engine)"
     return answer
+
+
+def _scratch() -> str | None:
+    """Return where working folders are made: a path of the same length on every machine, if it can be had."""
+    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # noqa: S108  names in it are random
 
 
 def processor_name() -> str:

@@ -128,8 +128,6 @@ def observe(
             if not lines and "failure" not in answer:
                 raise BuildError(f"counting on {target.label}: the plugin wrote nothing")
     answer.pop("times", None)
-    if "message" in answer:  # an answer is the same wherever the file lies
-        answer["message"] = answer["message"].replace(str(request["model"]), Path(request["model"]).name)
     if memo and answer.get("failure") not in _NOT_KEPT:
         memo.keep(key, {"answer": answer, "spans": lines})
     return Observation(answer, tuple(map(read_span, lines)))

@@ -63,6 +63,7 @@ class Completed:
         notes: What the emulator said about itself, in sentences.
         timed_out: Whether it was stopped because it ran too long.
         over_limit: Whether it was stopped because it held more memory than it may.
+        answer: What it left in its `answer.json`; empty when it left none.
     """
 
     returncode: int
@@ -71,6 +72,7 @@ class Completed:
     notes: tuple[str, ...] = ()
     timed_out: bool = False
     over_limit: bool = False
+    answer: bytes = b""
 
     @property
     def ending(self) -> str:
