@@ -71,7 +71,9 @@ def explain(workspace: Workspace, action: Action, before: Mapping[str, Any]) -> 
     if before.get("host") != after.get("host"):
         causes.append("measured on another machine")
     causes += [
-        f"target {name} is {new} here: edgewright targets provision" if new in _NOT_THERE else f"target {name} changed"
+        f"target {name} is {new} here: edgewright targets provision"
+        if new in _NOT_THERE
+        else f"target {name} changed"
         for name, _, new in _pairs(before.get("place", {}), after.get("place", {}))
     ]
     causes += [f"{name} changed" for name in _changed(before.get("inputs", {}), after["inputs"])]
