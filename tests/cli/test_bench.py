@@ -85,6 +85,7 @@ def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
         target="some core",
         engine="onnxruntime 1.31.1",
         worst=0.0005,
+        tolerance_used=0.05,
         accuracy=0.97,
         reference_accuracy=0.98,
         agreement=0.99,

@@ -65,6 +65,7 @@ class Functional:
         failure: Name of what went wrong; None when the artifact loaded, ran and agreed.
         message: What went wrong, for people.
         worst: Largest difference from the golden outputs; None when there was no answer.
+        tolerance_used: Largest share of its tolerance that a golden output uses; over 1 it is beyond.
         accuracy: Share of the sample that was right on this execution path.
         reference_accuracy: The same for the evaluator's own run of the artifact.
         agreement: Share of the sample where both chose the same class.
@@ -82,6 +83,7 @@ class Functional:
     failure: str | None = None
     message: str | None = None
     worst: float | None = None
+    tolerance_used: float | None = None
     accuracy: float | None = None
     reference_accuracy: float | None = None
     agreement: float | None = None
@@ -107,6 +109,7 @@ class Functional:
             "failure": self.failure,
             "message": self.message,
             "worst": _three_digits(self.worst),
+            "toleranceUsed": _three_digits(self.tolerance_used),
             "accuracy": self.accuracy,
             "referenceAccuracy": self.reference_accuracy,
             "agreement": self.agreement,
@@ -182,10 +185,11 @@ def check(
 
     outputs = {name: decoded(value) for name, value in answer["outputs"].items()}
     rows = rows_of(golden)
-    seen["worst"], agrees = difference({name: array[:rows] for name, array in outputs.items()}, golden)
+    seen["worst"], used = difference({name: array[:rows] for name, array in outputs.items()}, golden)
+    seen["tolerance_used"] = used
     if sample is not None:
         seen |= _scores(next(iter(outputs.values()))[rows:], sample)
-    if not agrees:
+    if used > 1:
         advice = diagnose(target, request, golden, settings["precision"], timeout_s, memo)
         message = (
             f"outputs differ from the golden ones by up to {seen['worst']:.3g} (atol {golden['atol']:.3g})"
@@ -194,18 +198,22 @@ def check(
     return Functional(**seen)
 
 
-def difference(outputs: Arrays, golden: Mapping[str, Any]) -> tuple[float, bool]:
-    """Return the largest difference from the golden outputs, and whether all are within its tolerance."""
-    worst, agrees = 0.0, True
+def difference(outputs: Arrays, golden: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the largest difference from the golden outputs, and the largest share of its tolerance that one uses.
+
+    The tolerance of a value is `atol` + `rtol` times its size, as in `numpy.allclose`; a share of 1 is just within it.
+    """
+    worst = used = 0.0
     for name, value in golden["outputs"].items():
-        wanted, got = decoded(value), outputs.get(name)
+        wanted, got = decoded(value).astype(np.float64), outputs.get(name)
         if got is None or got.shape != wanted.shape:
-            return float("inf"), False
+            return float("inf"), float("inf")
         if wanted.size:
-            apart = np.abs(got.astype(np.float64) - wanted.astype(np.float64))
-            worst = max(worst, float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max()))
-        agrees &= bool(np.allclose(got, wanted, atol=golden["atol"], rtol=golden["rtol"]))
-    return worst, agrees
+            apart = np.nan_to_num(np.abs(got.astype(np.float64) - wanted), nan=np.inf, posinf=np.inf)
+            allowed = golden["atol"] + golden["rtol"] * np.abs(wanted)
+            shares = np.divide(apart, allowed, out=np.where(apart > 0, np.inf, 0.0), where=allowed > 0)
+            worst, used = max(worst, float(apart.max())), max(used, float(shares.max()))
+    return worst, used
 
 
 def diagnose(
@@ -234,7 +242,7 @@ def diagnose(
         answer = observe(target, again, timeout_s=timeout_s, memo=memo).answer
         if "failure" in answer:
             continue
-        if difference({name: decoded(value) for name, value in answer["outputs"].items()}, golden)[1]:
+        if difference({name: decoded(value) for name, value in answer["outputs"].items()}, golden)[1] <= 1:
             return (advice,)
     return ("not a matter of integer kernels: compare the fp32 model on this target, operator by operator",)
 

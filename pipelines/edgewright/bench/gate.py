@@ -179,7 +179,6 @@ def target_checks(
         sources: Check → the YAML that decides it.
     """
     failure = functional.get("failure")
-    works = None if not functional else float(failure is None)
     detail = f"{failure}: {functional.get('message', '')}" if failure else ""
     there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
     samples = functional.get("samples") or 1
@@ -189,7 +188,15 @@ def target_checks(
     )
     allowed = max(max_drop, 1 / samples)
     return (
-        Check("target-outputs", works, 1.0, "ratio", "min", sources.get("target-outputs", ""), detail),
+        Check(
+            "target-outputs",
+            _figure(functional.get("toleranceUsed")),
+            1.0,
+            "ratio",
+            "max",
+            sources.get("target-outputs", ""),
+            detail,
+        ),
         Check("target-drop", _figure(drop), allowed, "ratio", "max", sources.get("target-drop", "")),
     )
 

@@ -30,7 +30,9 @@ from edgewright.spec.load import Workspace, load_fleet
 from real import ROOT
 
 LANE = Lane("digit-reader", "raspberry-pi-4")
-WORKS = Functional(target="some core", worst=0.0, accuracy=0.98, reference_accuracy=0.98, samples=128)
+WORKS = Functional(
+    target="some core", worst=0.0, tolerance_used=0.0, accuracy=0.98, reference_accuracy=0.98, samples=128
+)
 
 
 @pytest.fixture(scope="module")

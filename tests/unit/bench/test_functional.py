@@ -77,8 +77,18 @@ def test_other_outputs_are_told_with_their_distance(target: Target, tmp_path: Pa
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_value_that_is_not_finite_never_agrees(bad: float) -> None:
     case = models.relu()
-    worst, agrees = difference({"y": np.full_like(case.y, bad)}, case.golden)
-    assert (worst, agrees) == (np.inf, False)
+    assert difference({"y": np.full_like(case.y, bad)}, case.golden) == (np.inf, np.inf)
+
+
+def test_the_share_of_the_tolerance_is_that_of_the_value_that_uses_most_of_it() -> None:
+    golden = {**models.relu().golden, "atol": 0.5, "rtol": 0.25}
+    y = models.relu().y.copy()
+    y[0, 0] += 0.25  # of 0 ± 0.5
+    y[0, 3] += 0.25  # of 3 ± 1.25
+    assert difference({"y": y}, golden) == (0.25, 0.5)
+    exact = {**golden, "atol": 0.0, "rtol": 0.0}
+    assert difference({"y": models.relu().y}, exact) == (0.0, 0.0)
+    assert difference({"y": y}, exact) == (0.25, np.inf)
 
 
 def test_an_accelerator_that_is_not_here_is_said_and_not_claimed(target: Target, tmp_path: Path) -> None:

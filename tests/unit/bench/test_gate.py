@@ -134,7 +134,9 @@ def test_an_artifact_that_was_never_tried_on_its_target_is_blocked(lane: Lane) -
 def test_accuracy_on_the_targets_path_may_fall_by_what_the_model_allows_and_never_less_than_one_sample(
     lane: Lane, there: float, here: float, samples: int, blocked: list[str]
 ) -> None:
-    lane.benchmark(functional={"accuracy": there, "referenceAccuracy": here, "samples": samples})
+    lane.benchmark(
+        functional={"toleranceUsed": 1.0, "accuracy": there, "referenceAccuracy": here, "samples": samples}
+    )
     assert failed(gated(lane)) == blocked
 
 
