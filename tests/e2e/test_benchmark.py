@@ -21,6 +21,7 @@ from edgewright.plan.stage import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from real import ROOT, require_target
+from shared import made_once
 from unit.bench.target import models
 
 DATA = """
@@ -70,30 +71,40 @@ def _targets() -> None:
     require_target("amd64-qemu")
 
 
-def test_a_gate_report_is_the_same_bytes_in_another_process_on_a_busy_machine(built: Journey) -> None:
-    quiet = built.edgewright("bench", MODEL, "--class", PI, "--json")
+@pytest.fixture(scope="session")
+def shown(run_folder: Path, built_once: Journey) -> Path:
+    """What `edgewright bench` says of one lane, and what it draws."""
+
+    def bench(folder: Path) -> None:
+        folder.mkdir()
+        done = built_once.edgewright("bench", MODEL, "--class", PI, "--json", "--plots", str(folder))
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "report.json").write_text(done.stdout)
+
+    return made_once(run_folder / "bench", bench)
+
+
+def test_a_gate_report_is_the_same_bytes_in_another_process_on_a_busy_machine(
+    shown: Path, built: Journey
+) -> None:
     with busy_machine():
         busy = built.edgewright("bench", MODEL, "--class", PI, "--json")
-    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
-    assert busy.stdout == quiet.stdout
-    report = json.loads(quiet.stdout)
+    assert busy.stdout == (shown / "report.json").read_text()
+    report = json.loads(busy.stdout)
     assert report["figures"]["benchmark"]["counts"]["perInference"]["instructions"] > 100_000
 
 
-def test_bench_says_what_the_gate_of_the_last_run_said(built: Journey) -> None:
-    shown = built.edgewright("bench", MODEL, "--class", PI, "--json")
+def test_bench_says_what_the_gate_of_the_last_run_said(shown: Path, built: Journey) -> None:
     gate = next(step for step in built.plan() if (step["stage"], step["hardwareClass"]) == ("gated", PI))
-    report = json.loads(shown.stdout)
+    report = json.loads((shown / "report.json").read_text())
     assert report["artifact"] == gate["facts"]["artifact"]
     assert report["verdict"] == gate["facts"]["verdict"]
     assert [check["name"] for check in report["checks"]] == [row["check"] for row in gate["facts"]["checks"]]
 
 
-def test_bench_draws_what_dagster_shows(built: Journey, tmp_path: Path) -> None:
-    done = built.edgewright("bench", MODEL, "--class", PI, "--plots", str(tmp_path / "plots"))
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_bench_draws_what_dagster_shows(shown: Path) -> None:
     for name in ("latency.png", "heat.png", "headroom.png"):
-        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+        assert (shown / name).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
