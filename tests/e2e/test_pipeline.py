@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -95,7 +96,13 @@ def test_asking_for_the_signed_asset_alone_is_refused_by_the_sign_step(built: Jo
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(built.fleet / ".edgewright" / "dagster")},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": os.environ.get(
+                "PYTHONPATH", ""
+            ),  # the checkout that is tested, wherever it is installed from
+            "DAGSTER_HOME": str(built.fleet / ".edgewright" / "dagster"),
+        },
     )
     assert done.returncode != 0
     assert "gate" in done.stdout + done.stderr
