@@ -151,6 +151,7 @@ def checks(
         ("power-cycle", benchmark.get("powerCycleMs"), limits.get("powerCycle"), "ms", "max"),
         ("latency-p95", benchmark.get("p95Ms"), limits["latency"]["p95"], "ms", "max"),
         ("latency-p99", benchmark.get("p99Ms"), limits["latency"]["p99"], "ms", "max"),
+        ("dropped-requests", benchmark.get("droppedShare"), spec.get("maxDropped"), "ratio", "max"),
         ("peak-memory", benchmark.get("peakMemoryBytes"), limits["peakMemory"], "bytes", "max"),
         ("accuracy-floor", evaluation.get("value"), metric["floor"], "ratio", "min"),
         ("accuracy-drop", evaluation.get("drop"), metric["maxDrop"], "ratio", "max"),
@@ -186,16 +187,16 @@ def target_checks(
     mended = "".join(f" → {advice}" for advice in functional.get("advice") or ())
     detail = f"{failure}: {functional.get('message', '')}{mended}" if failure else ""
     there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
-    samples = functional.get("samples") or 1
+    samples = functional.get("samples") or 0
     # Whole samples: a difference of two shares would miss the limit by dust.
     drop = (
         None if there is None or here is None else (round(here * samples) - round(there * samples)) / samples
     )
-    allowed = max(max_drop, 1 / samples)
+    allowed = max(max_drop, 1 / samples) if samples else max_drop
     return (
         Check(
             f"{what}-outputs",
-            _figure(functional.get("toleranceUsed")),
+            None if failure else _figure(functional.get("toleranceUsed")),
             1.0,
             "ratio",
             "max",

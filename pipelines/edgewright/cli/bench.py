@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -75,6 +74,8 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
     """
     from edgewright.bench.benchmark import benchmark, document
     from edgewright.bench.gate import judge
+    from edgewright.bench.target.scratch import scratch
+    from edgewright.plan.action import told_of_the_disk
     from edgewright.plan.cache import open_cache
     from edgewright.plan.lane import StepId
     from edgewright.plan.resolve import before, resolve
@@ -87,8 +88,9 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
         raise BuildError(
             f"{lane} is not built, or something it is made of has changed", hint="edgewright run"
         )
-    with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as scratch:
-        job = _job(workspace, cache, records, StepId("benchmarked", *_names(lane)), Path(scratch), tell)
+    step = StepId("benchmarked", *_names(lane))
+    with told_of_the_disk(step), scratch("bench") as folder:
+        job = _job(workspace, cache, records, step, folder, tell)
         found = benchmark(job)
         limits = STAGES["gated"].reads(workspace, StepId("gated", *_names(lane)))
         files = records[StepId("evaluated", *_names(lane))].files

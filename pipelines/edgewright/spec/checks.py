@@ -46,6 +46,12 @@ def _regressions(workspace: Workspace, model: str, hardware_class: str) -> Itera
         yield from ("regression-load", "regression-inference")
 
 
+def _load(workspace: Workspace, model: str, _hardware_class: str) -> Iterator[str]:
+    """A workload is simulated, and what it may lose is limited."""
+    if workspace.models[model].workload is not None:
+        yield "dropped-requests"
+
+
 def _provider(workspace: Workspace, _model: str, hardware_class: str) -> Iterator[str]:
     """An execution provider is held to what the processor is, where a build of it runs without its device."""
     hardware = workspace.hardware[hardware_class]
@@ -58,4 +64,4 @@ def _conditions(workspace: Workspace, model: str, _hardware_class: str) -> Itera
     yield from (condition_check(condition.name) for condition in workspace.models[model].conditions)
 
 
-_DEMANDS: tuple[Demand, ...] = (_always, _provider, _budgets, _regressions, _conditions)
+_DEMANDS: tuple[Demand, ...] = (_always, _load, _provider, _budgets, _regressions, _conditions)

@@ -39,8 +39,8 @@ class Place:
 
     Attributes:
         version: Of the control group interface that governs memory here: a machine can have both.
-        folder: Where groups are made. Never outside the group this process is in, or beside it: what limits us, a
-            container or a service, goes on limiting what we start.
+        folder: Where groups are made: in the group this process is in, or, where version 2 allows no groups inside
+            one that holds processes, beside it; what limits their common parent, a container or a service, limits them.
     """
 
     version: Version

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,12 +28,17 @@ from edgewright.bench.target.processor import (
     parse_cpus,
     processor_name,
 )
+from edgewright.bench.target.scratch import scratch
 from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect
 from edgewright.errors import BuildError, EnvironmentFault
 from edgewright.spec.hardware import Sheet
 
 TRANSLATED_BYTES = 21 * 2**20
 """What qemu-user adds while a small model loads and infers: 16 to 21 MiB for arm, 20 to 26 for other guests."""
+
+STACK_BYTES = 8 * 2**20  # of a guest, whatever this machine's limit is
+HARNESS = 1
+"""Raised when a guest is started in another way: its instruction counts are then not those of before."""
 
 PROBE = Path(__file__).with_name("probe.py")
 NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
@@ -113,8 +117,8 @@ class Target:
         """
         if plugin is not None and not self.emulated:
             raise BuildError(f"{self.label}: instructions are counted under an emulator only")
-        with tempfile.TemporaryDirectory(prefix="edgewright-target-", dir=_scratch()) as scratch:
-            work, root = Path(scratch, "work"), Path(scratch, "root")
+        with scratch("target") as folder:
+            work, root = folder / "work", folder / "root"
             work.mkdir()
             root.mkdir()
             for name, content in {PROBE.name: PROBE, **files}.items():
@@ -152,11 +156,11 @@ class Target:
         userland = USERLANDS[self.core.userland]
         guest = {
             **self.guest,
-            **userland.environment,
             "PYTHONHOME": str(root / "usr"),
             "PYTHONPATH": str(root / userland.site),
         }
-        options = ["-L", str(root), "-U", "LD_LIBRARY_PATH"]
+        # The guest's stack is as large as our own may be, unless it is said.
+        options = ["-L", str(root), "-U", "LD_LIBRARY_PATH", "-s", str(STACK_BYTES)]
         if plugin is not None:
             options += ["-plugin", ",".join(filter(None, (str(plugin), plugin_options)))]
         for name, value in sorted(guest.items()):
@@ -228,7 +232,10 @@ def emulated_target(
         userland=f"{installed.tree} {emulator.tree}",
         notes=tuple(notes),
         installed=installed,
-        guest={name: value for name, value in GUEST.items() if not writes_byte_code or name != NO_BYTE_CODE},
+        guest={
+            **{name: value for name, value in GUEST.items() if not writes_byte_code or name != NO_BYTE_CODE},
+            **userland.environment,
+        },
     )
 
 
@@ -264,8 +271,3 @@ def known_cpus(program: Path, environment: Mapping[str, str]) -> list[str]:
         said = told.stderr.strip() or f"exit code {told.returncode}"
         raise EnvironmentFault(f"{program.name} does not run here: {said}")
     return names
-
-
-def _scratch() -> str | None:
-    """Return where working folders are made: a path of the same length on every machine, if it can be had."""
-    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # noqa: S108  names in it are random
