@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,21 @@ def shown(run_folder: Path, built_once: Journey) -> Path:
     return made_once(run_folder / "bench", bench)
 
 
-def test_a_gate_report_is_the_same_bytes_in_another_process_on_a_busy_machine(
-    shown: Path, built: Journey
+def elsewhere(folder: Path) -> Path:
+    """Return a copy of the targets cache in a folder with a longer name."""
+    copy = folder / "targets-in-a-folder-with-a-rather-long-name"
+    for name in ("qemu", "arm64", "plugins"):
+        shutil.copytree(targets_cache() / name, copy / name, symlinks=True)
+    return copy
+
+
+def test_a_gate_report_is_the_same_bytes_in_another_process_and_folder_on_a_busy_machine(
+    shown: Path, built: Journey, tmp_path: Path
 ) -> None:
     with busy_machine():
-        busy = built.edgewright("bench", MODEL, "--class", PI, "--json")
+        busy = built.edgewright(
+            "bench", MODEL, "--class", PI, "--json", EDGEWRIGHT_TARGETS=str(elsewhere(tmp_path))
+        )
     assert busy.stdout == (shown / "report.json").read_text()
     report = json.loads(busy.stdout)
     assert report["figures"]["benchmark"]["counts"]["perInference"]["instructions"] > 100_000
@@ -175,6 +186,20 @@ def test_a_missing_emulator_is_an_error_with_the_command_that_mends_it(
             benchmark(asked)
         arch = "arm64" if hardware_class == PI else "amd64-qemu"
         assert fault.value.hint == f"edgewright targets provision --arch {arch}"
+
+
+def test_a_broken_userland_is_an_error_each_time_and_no_verdict_on_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = elsewhere(tmp_path)
+    for library in (broken / "arm64").glob("**/onnxruntime_pybind11_state*.so"):
+        library.unlink()
+    monkeypatch.setenv("EDGEWRIGHT_TARGETS", str(broken))
+    asked = job(tmp_path / "lane", models.relu())
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault, match="does not start its engine") as fault:
+            benchmark(asked, Memo(broken))
+        assert "edgewright targets provision" in str(fault.value.hint)
 
 
 def test_what_was_seen_once_is_not_emulated_again_until_it_would_be_another_thing(tmp_path: Path) -> None:
