@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from edgewright_agent import __version__
 from edgewright_agent.clock import utc_now
@@ -173,6 +173,38 @@ def _infer(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(options: argparse.Namespace) -> int:
+    from edgewright_agent.calibrate import check_writable, measure
+    from edgewright_agent.kit import Kit
+
+    check_writable(options.out)
+    with contextlib.closing(Kit(options.kit)) as kit:
+        document = measure(kit, rounds=options.rounds, progress=_Bar(sys.stderr))
+    Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=1) + "\n").encode())
+    failed = sum("failure" in entry for entry in document["nets"].values())
+    told = f", {failed} could not run here" if failed else ""
+    print(f"wrote {options.out}: {len(document['nets'])} nets on {document['processor']}{told}")
+    print(f"next, in the fleet's repository: edgewright calibrate {kit.hardware_class} --measured FILE")
+    return 0
+
+
+class _Bar:
+    """Tells how far a long command is: one line that moves on a terminal, one line per tenth elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._live, self._tenth = stream, stream.isatty(), -1
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        tenth = done * 10 // total
+        if self._live:
+            bar = "█" * round(24 * done / total)
+            end = "\n" if done == total else ""
+            print(f"\r\x1b[K{bar:░<24} {done}/{total} {what}", end=end, file=self._stream, flush=True)
+        elif tenth != self._tenth:
+            print(f"{done}/{total} {what}", file=self._stream, flush=True)
+        self._tenth = tenth
+
+
 @contextlib.contextmanager
 def _at_work(config: Config) -> Iterator[tuple[Ledger, Store]]:
     with exclusive(config.state / "lock"):
@@ -207,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         if model:
             added.add_argument("model", metavar="MODEL", help="name of the model")
-        if name != "init":
+        if name not in ("init", "calibrate"):
             default = Path(os.environ.get("EDGEWRIGHT_AGENT_CONFIG", DEFAULT_CONFIG))
             added.add_argument(
                 "--config",
@@ -270,7 +302,19 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--json", action="store_true", help="every output, as JSON")
     infer.add_argument("--input", type=Path, metavar="FILE", help='JSON: {"input name": nested lists}')
     infer.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of --config")
+    calibrate = verb("calibrate", _calibrate, "measure a kit of small nets, for `edgewright calibrate`")
+    calibrate.add_argument("kit", type=Path, metavar="KIT", help="file from `edgewright calibrate --kit`")
+    calibrate.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write figures")
+    calibrate.add_argument(
+        "--rounds", type=_rounds, default=2, metavar="N", help="times every net is measured (default: 2)"
+    )
     return parser
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 20")
+    return int(text)
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -51,6 +51,12 @@ FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave 
 FILE_LABELS = "labels.json"  # optional: class names of the last output
 FILE_DRIFT = "drift.json"  # input and confidence reference of the validation data
 
+# --- calibration: a kit of nets for a device, and what the device measured --------------------------------------
+KIT_KIND = "edgewright-calibration-kit"
+KIT_DOCUMENT = "kit.json"  # the kit's digest is that of these bytes; they name the digest of every net
+KIT_FOLDER = "nets"  # <name>.onnx
+MEASURED_KIND = "edgewright-calibration-measured"
+
 # --- TUF target paths and roles (TUF 1.0.33) --------------------------------------------------------------------
 TUF_REPOSITORY = "tuf"  # repository, under the registry's prefix, that holds the metadata files
 ROLE_ROLLOUT = "rollout"
@@ -63,6 +69,10 @@ MAX_BUNDLE_BYTES = 256 * 1024
 MAX_ASSIGNMENT_BYTES = 512 * 1024
 MAX_REFERRERS = 32
 MAX_LAYERS = 64
+MAX_KIT_DOCUMENT_BYTES = 1024 * 1024
+MAX_KIT_NETS = 2000
+MAX_KIT_NET_BYTES = 64 * 1024 * 1024
+MAX_MEASURED_BYTES = 4 * 1024 * 1024
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")

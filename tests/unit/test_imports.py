@@ -24,7 +24,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "dagster", "sklearn", "ma
 # What the agent may import wherever it is installed; a device carries nothing else.
 AGENT_MAY = {"edgewright_agent", "cryptography", "tuf", "securesystemslib"}
 # Modules behind the agent's `[runtime]` extra.
-AGENT_RUNTIME_MODULES = {"health.py", "infer.py", "runtime.py", "session.py"}
+AGENT_RUNTIME_MODULES = {"calibrate.py", "health.py", "infer.py", "runtime.py", "session.py"}
 AGENT_RUNTIME_MAY = {"onnxruntime", "numpy"}
 
 SPEC_MAY = {"edgewright.spec", "edgewright.errors"}

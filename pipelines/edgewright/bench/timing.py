@@ -4,6 +4,8 @@
     start-up = instructions to load × cycles per instruction / clock + bytes / storage read rate
     power cycle = start-up + the same for importing the engine, and the first inference
 
+A calibrated class has cycles by kind: its cycles per instruction depend on which instructions a model has.
+
 >>> banded(10.0, 0.25)
 Banded(value=10.0, low=7.5, high=12.5)
 
@@ -20,12 +22,14 @@ A gate judges the upper end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgewright.bench.anchors import anchor_of
 from edgewright.bench.counting.counts import Counts
-from edgewright.spec.hardware import Calibration, Sheet
+from edgewright.bench.counting.spans import ClassCounts
+from edgewright.spec.hardware import Calibration, Cycles, Loading, Sheet
 
 # The slowest core in the table of anchors is at 1.93: double the unknown one is slower than all of them.
 UNKNOWN_CYCLES_PER_INSTRUCTION = 1.0
@@ -64,11 +68,14 @@ class Coefficients:
     """What turns a class's instructions into time.
 
     Attributes:
-        cycles_per_instruction: With its band.
+        cycles_per_instruction: Of an inference, with its band; of a class with cycles by kind, of this inference.
         clock_hz: Of one core.
         thread_speedup: How much faster the class's threads are than one.
         calibration: Where the cycles per instruction come from.
         notes: The same in sentences, and what else a reader must know.
+        cycles_by_kind: What the cycles per instruction were made from; empty where they are a figure of the class.
+        loading: What loading a model costs.
+        band: One, with the ends that its calibration gives every figure.
     """
 
     cycles_per_instruction: Banded
@@ -76,10 +83,22 @@ class Coefficients:
     thread_speedup: float
     calibration: Calibration
     notes: tuple[str, ...]
+    loading: Loading
+    band: Banded
+    cycles_by_kind: Mapping[str, float] = field(default_factory=dict)
 
     def milliseconds(self, instructions: int) -> Banded:
-        """Return how long `instructions` take on one thread."""
+        """Return how long `instructions` of an inference take on one thread."""
         return self.cycles_per_instruction.scaled(instructions / self.clock_hz * 1e3)
+
+    def starting_ms(self, instructions: int) -> Banded:
+        """Return how long `instructions` of the engine's own code take."""
+        return self.band.scaled(self.loading.cycles_per_instruction * instructions / self.clock_hz * 1e3)
+
+    def loading_ms(self, instructions: int, size_bytes: int) -> Banded:
+        """Return how long the processor takes to load a model of `size_bytes` bytes."""
+        cycles = loading_cycles(self.loading, instructions, size_bytes)
+        return self.band.scaled(cycles / self.clock_hz * 1e3)
 
 
 @dataclass(frozen=True)
@@ -108,14 +127,17 @@ class Timing:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON values; equal counts give equal bytes."""
+        used = self.coefficients
+        by_kind = {"cyclesByKind": dict(used.cycles_by_kind)} if used.cycles_by_kind else {}
         return {
             "latencyMs": self.latency_ms.to_json(),
             "startupMs": self.startup_ms.to_json(),
             "powerCycleMs": self.power_cycle_ms.to_json(),
             "calibration": self.calibration,
-            "cyclesPerInstruction": self.coefficients.cycles_per_instruction.to_json(),
-            "clockMhz": self.coefficients.clock_hz / 1e6,
-            "threadSpeedup": self.coefficients.thread_speedup,
+            "cyclesPerInstruction": used.cycles_per_instruction.to_json(),
+            **by_kind,
+            "clockMhz": used.clock_hz / 1e6,
+            "threadSpeedup": used.thread_speedup,
             "notes": list(self.notes),
         }
 
@@ -129,49 +151,77 @@ def predict(counts: Counts, hardware: Sheet, storage_bytes: int, *, precision: P
         storage_bytes: What is read from storage before the first inference.
         precision: Of the model's arithmetic, as its `runtime.json` says.
     """
-    used = coefficients(hardware, precision)
+    used = coefficients(hardware, precision, counts.per_inference)
     rate = hardware.storage.read
-    startup_ms = used.milliseconds(counts.load.instructions) + _read_ms(storage_bytes, rate)
+    loading_ms = used.loading_ms(counts.load.instructions, storage_bytes)
+    startup_ms = loading_ms + _read_ms(storage_bytes, rate)
     return Timing(
         latency_ms=used.milliseconds(counts.per_inference.instructions).scaled(1 / used.thread_speedup),
         startup_ms=startup_ms,
-        power_cycle_ms=startup_ms + used.milliseconds(counts.awakening) + _read_ms(counts.engine_bytes, rate),
+        power_cycle_ms=startup_ms + used.starting_ms(counts.awakening) + _read_ms(counts.engine_bytes, rate),
         calibration=used.calibration,
         coefficients=used,
     )
 
 
-def coefficients(hardware: Sheet, precision: Precision = "fp32") -> Coefficients:
-    """Return what a class says of itself, else what is published about its core, else the unknown core's."""
+def coefficients(
+    hardware: Sheet, precision: Precision = "fp32", counted: ClassCounts | None = None
+) -> Coefficients:
+    """Return what a class says of itself, else what is published about its core, else the unknown core's.
+
+    Args:
+        hardware: The class.
+        precision: Of the model's arithmetic.
+        counted: Of one inference; a class with cycles by kind needs it.
+    """
     emulation = hardware.emulation
-    own = emulation.cycles_per_instruction
-    anchor = anchor_of(hardware.cpu.model)
-    notes: list[str] = []
-    if own is not None:
-        calibration: Calibration = emulation.calibration or "declared"
-        cycles = own.int8 if precision == "int8" else own.fp32
-        where = f" on {emulation.calibrated_on}" if emulation.calibrated_on else ""
-        notes.append(f"cycles per instruction {calibration} in the class{where}")
-    elif anchor is not None:
-        cycles = anchor.cycles_per_instruction
-        calibration = "declared" if emulation.method == "declared" else "public-anchor"
-        notes.append(anchor.note)
-    else:
-        calibration, cycles = "declared", UNKNOWN_CYCLES_PER_INSTRUCTION
-        notes.append(f"no published cycles per instruction of {hardware.cpu.model}: assumed {cycles:g}")
+    kinds = emulation.cycles_by_kind
+    by_kind: Cycles | None = getattr(kinds, precision) if kinds else None
+    cycles, calibration, note = _cycles(hardware, precision, by_kind, counted)
+    notes = [note]
     if emulation.method == "declared":
         notes.append(
             "times are those of the processor alone, without the accelerator: declared, not emulated"
         )
     if hardware.runtime.threads > 1 and emulation.thread_speedup is None:
         notes.append(f"one thread of {hardware.runtime.threads}: the class declares no threadSpeedup")
+    band = _band(calibration, emulation.fit_error)
     return Coefficients(
-        cycles_per_instruction=_cycles_band(cycles, calibration, emulation.fit_error),
+        cycles_per_instruction=band.scaled(cycles),
         clock_hz=hardware.cpu.clock * 1e6,
         thread_speedup=emulation.thread_speedup or 1.0,
         calibration=calibration,
         notes=tuple(notes),
+        loading=emulation.loading or Loading.model_construct(cycles_per_instruction=cycles),
+        band=band,
+        cycles_by_kind=by_kind.model_dump(by_alias=True, exclude_defaults=True) if by_kind else {},
     )
+
+
+def cycles_of(counted: ClassCounts, rates: Mapping[str, float]) -> float:
+    """Return the cycles of one inference.
+
+    >>> cycles_of(ClassCounts(30, {"loads": 10, "scalar": 20}, load_bytes=80), {"loads": 0.5, "loadBytes": 0.25})
+    25.0
+    """
+    return sum(rate * features(counted)[name] for name, rate in rates.items())
+
+
+def loading_cycles(loading: Loading, instructions: int, size_bytes: int) -> float:
+    """Return the cycles of loading one model in a process that has loaded none before."""
+    return loading.cycles_per_instruction * instructions + loading.cycles_per_byte * size_bytes + loading.once
+
+
+def features(counted: ClassCounts) -> dict[str, float]:
+    """Return everything that a class can put a price on, in the words of `emulation.cyclesByKind`."""
+    return {
+        "instructions": counted.instructions,
+        **counted.kinds,
+        "loadBytes": counted.load_bytes,
+        "storeBytes": counted.store_bytes,
+        "branchMisses": counted.branch_misses,
+        "perInference": 1,
+    }
 
 
 def banded(value: float, error: float) -> Banded:
@@ -188,13 +238,44 @@ def significant(value: float, digits: int = DIGITS) -> float:
     return float(f"{value:.{digits}g}")
 
 
+def _cycles(
+    hardware: Sheet, precision: Precision, by_kind: Cycles | None, counted: ClassCounts | None
+) -> tuple[float, Calibration, str]:
+    """Return cycles per instruction, where they come from, and the same in a sentence."""
+    emulation, own, anchor = (
+        hardware.emulation,
+        hardware.emulation.cycles_per_instruction,
+        anchor_of(hardware.cpu.model),
+    )
+    if by_kind is not None or own is not None:
+        calibration: Calibration = emulation.calibration or "declared"
+        where = f" on {emulation.calibrated_on}" if emulation.calibrated_on else ""
+        if by_kind is not None:
+            assert counted is not None, "cycles by kind need counts"
+            rates = by_kind.model_dump(by_alias=True, exclude_defaults=True)
+            cycles = cycles_of(counted, rates) / counted.instructions
+            return cycles, calibration, f"cycles by kind of instruction {calibration} in the class{where}"
+        assert own is not None
+        cycles = own.int8 if precision == "int8" else own.fp32
+        return cycles, calibration, f"cycles per instruction {calibration} in the class{where}"
+    if anchor is not None:
+        calibration = "declared" if emulation.method == "declared" else "public-anchor"
+        return anchor.cycles_per_instruction, calibration, anchor.note
+    cycles = UNKNOWN_CYCLES_PER_INSTRUCTION
+    return (
+        cycles,
+        "declared",
+        f"no published cycles per instruction of {hardware.cpu.model}: assumed {cycles:g}",
+    )
+
+
 def _read_ms(size_bytes: int, bytes_per_s: float) -> Banded:
     return banded(size_bytes / bytes_per_s * 1e3, STORAGE_ERROR)
 
 
-def _cycles_band(cycles: float, calibration: Calibration, fit_error_percent: float | None) -> Banded:
+def _band(calibration: Calibration, fit_error_percent: float | None) -> Banded:
     if calibration == "declared":
-        return Banded(cycles, cycles / DECLARED_FACTOR, cycles * DECLARED_FACTOR)
+        return Banded(1.0, 1 / DECLARED_FACTOR, DECLARED_FACTOR)
     least = PUBLIC_ANCHOR_ERROR if calibration == "public-anchor" else MEASURED_ERROR
     # an error of 100 % or more leaves no lower end
-    return banded(cycles, min(max(least, (fit_error_percent or 0.0) / 100), 1.0))
+    return banded(1.0, min(max(least, (fit_error_percent or 0.0) / 100), 1.0))

@@ -16,6 +16,7 @@ from edgewright.errors import EdgewrightError
 VERBS = {
     "baseline": "Show and record what models cost in instructions.",
     "bench": "Try a built model on its class's emulated processor.",
+    "calibrate": "Measure what instructions cost on a class.",
     "demo": "Show the whole path on this machine, from YAML to devices.",
     "explain": "Explain a field of the YAML.",
     "keys": "Make and show the keys of this fleet.",

@@ -192,6 +192,14 @@ static inline enum kind simd(uint32_t word)
     return SIMD_INT;
 }
 
+static inline bool calls_or_returns(uint32_t word)
+{
+    unsigned opc = bits(word, 24, 21);
+    if (matches(word, 0xfe000000, 0xd6000000)) /* to a register: BLR, RET, and with an authenticated address */
+        return opc == 0x1 || opc == 0x2 || opc == 0x9;
+    return matches(word, 0xfc000000, 0x94000000); /* BL */
+}
+
 static inline struct sorted sort_aarch64(uint32_t word)
 {
     unsigned group = bits(word, 28, 25);
@@ -201,8 +209,14 @@ static inline struct sorted sort_aarch64(uint32_t word)
         return (struct sorted){simd(word), 0, 0};
     /* B, BL, B.cond, CBZ, TBZ, BR, BLR, RET; the rest of this group is SVC, barriers, hints, system registers. */
     if ((group & 0xe) == 0xa && !matches(word, 0xfe000000, 0xd4000000))
-        return (struct sorted){BRANCHES, 0, 0};
+        return (struct sorted){calls_or_returns(word) ? CALLS : BRANCHES, 0, 0};
     return (struct sorted){SCALAR, 0, 0};
+}
+
+/* B.cond, CBZ, CBNZ, TBZ, TBNZ. */
+static inline bool is_conditional_aarch64(uint32_t word)
+{
+    return matches(word, 0xfe000000, 0x54000000) || matches(word, 0x7c000000, 0x34000000);
 }
 
 #endif

@@ -19,6 +19,7 @@ from edgewright.errors import EnvironmentFault
 SOURCES = (
     "plugin.c",
     "kinds.h",
+    "predictor.h",
     "aarch64.h",
     "x86.h",
     "x86_encoding.h",

@@ -10,7 +10,8 @@
 enum kind {
     LOADS,
     STORES,
-    BRANCHES,
+    BRANCHES, /* jumps */
+    CALLS,    /* and returns: rare in kernels, so the work of the engine between them */
     SIMD_FMA, /* floating-point multiply-add: the work of an fp32 model */
     SIMD_FP,  /* other floating point, conversions included */
     SIMD_DOT, /* int8 dot products and matrix products: the work of an int8 model where the core has them; on x86 also

@@ -13,7 +13,8 @@
  * On other processors than AArch64 and x86-64 there is only the total.
  *
  * What a block of code contains is worked out once, when QEMU translates it; whenever it runs, the translated code
- * itself adds one to the block's counter, which costs little. A mark multiplies and adds up. The counters are not
+ * itself adds one to the block's counter, which costs little. A mark multiplies and adds up. Where kinds are known, it
+ * also tells which block came before, and with that whether a conditional branch was taken (predictor.h). None of it is
  * atomic: with more than one thread the counts are wrong, so every line tells how many threads there have been.
  */
 #include <inttypes.h>
@@ -23,6 +24,7 @@
 
 #include "aarch64.h"
 #include "kinds.h"
+#include "predictor.h"
 #include "qemu_plugin_api.h"
 #include "x86.h"
 
@@ -35,6 +37,7 @@ static const char *const NAMES[COUNTERS] = {
     [LOADS] = "loads",
     [STORES] = "stores",
     [BRANCHES] = "branches",
+    [CALLS] = "calls",
     [SIMD_FMA] = "simdFma",
     [SIMD_FP] = "simdFp",
     [SIMD_DOT] = "simdDot",
@@ -47,18 +50,28 @@ static const char *const NAMES[COUNTERS] = {
 
 PLUGIN_EXPORT int qemu_plugin_version = 1;
 
+/* Where a block begins and what follows it in memory; whether it ends in a conditional branch. */
+struct place {
+    uint64_t start, next;
+    bool conditional;
+};
+
 /* Blocks are never forgotten: QEMU may run one as long as the program lives. */
 struct chunk {
     struct chunk *before;
     size_t used;
     uint64_t executed[BLOCKS]; /* side by side, to share cache lines */
     uint32_t counts[BLOCKS][COUNTERS];
+    struct place places[BLOCKS];
 };
 
 static struct chunk *blocks;
+static const struct place *last; /* the block that ran last, if it ends in a conditional branch */
+static uint64_t wrong_guesses;
 static uint64_t marked[COUNTERS]; /* counts since the start of the program, at the last mark */
 static unsigned threads;
 static struct sorted (*sort)(const uint8_t *bytes, size_t size); /* NULL where kinds are not known */
+static bool (*is_conditional)(const uint8_t *bytes, size_t size);
 static FILE *out;
 
 static void write_span(const char *mark)
@@ -72,16 +85,31 @@ static void write_span(const char *mark)
     for (int i = 0; i < COUNTERS; i++)
         if (sort != NULL || i == INSTRUCTIONS)
             fprintf(out, ",\"%s\":%" PRIu64, NAMES[i], now[i] - marked[i]);
+    if (sort != NULL)
+        fprintf(out, ",\"branchMisses\":%" PRIu64, wrong_guesses);
     fprintf(out, "}\n");
     fflush(out); /* a guest may be killed */
     memcpy(marked, now, sizeof now);
+    forget();
+    last = NULL;
+    wrong_guesses = 0;
+}
+
+static uint32_t word_of(const uint8_t *bytes, size_t size)
+{
+    uint32_t word = 0;
+    memcpy(&word, bytes, size < sizeof word ? size : sizeof word);
+    return word;
 }
 
 static struct sorted sort_word(const uint8_t *bytes, size_t size)
 {
-    uint32_t word = 0;
-    memcpy(&word, bytes, size < sizeof word ? size : sizeof word);
-    return sort_aarch64(word);
+    return sort_aarch64(word_of(bytes, size));
+}
+
+static bool is_conditional_word(const uint8_t *bytes, size_t size)
+{
+    return is_conditional_aarch64(word_of(bytes, size));
 }
 
 static void on_thread(qemu_plugin_id_t id, unsigned int vcpu)
@@ -104,22 +132,42 @@ static struct chunk *with_room(void)
     return blocks;
 }
 
+static void on_run(unsigned int vcpu, void *data)
+{
+    (void)vcpu;
+    const struct place *place = data;
+    if (last != NULL)
+        wrong_guesses += guessed_wrong(last->next, place->start != last->next);
+    last = place->conditional ? place : NULL;
+}
+
 /* QEMU translates under a lock, so one block at a time. */
 static void on_block(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
 {
     (void)id;
     struct chunk *chunk = with_room();
     uint32_t *counts = chunk->counts[chunk->used];
+    struct place *place = &chunk->places[chunk->used];
     uint64_t *executed = &chunk->executed[chunk->used++];
     size_t length = qemu_plugin_tb_n_insns(block);
     counts[INSTRUCTIONS] = length;
     for (size_t i = 0; sort != NULL && i < length; i++) {
         const struct qemu_plugin_insn *instruction = qemu_plugin_tb_get_insn(block, i);
-        struct sorted sorted = sort(qemu_plugin_insn_data(instruction), qemu_plugin_insn_size(instruction));
+        const uint8_t *bytes = qemu_plugin_insn_data(instruction);
+        size_t size = qemu_plugin_insn_size(instruction);
+        struct sorted sorted = sort(bytes, size);
         counts[sorted.kind]++;
         counts[LOAD_BYTES] += sorted.load_bytes;
         counts[STORE_BYTES] += sorted.store_bytes;
+        if (i == 0)
+            place->start = qemu_plugin_insn_vaddr(instruction);
+        if (i == length - 1) {
+            place->next = qemu_plugin_insn_vaddr(instruction) + size;
+            place->conditional = is_conditional(bytes, size);
+        }
     }
+    if (sort != NULL)
+        qemu_plugin_register_vcpu_tb_exec_cb(block, on_run, QEMU_PLUGIN_CB_NO_REGS, place);
     qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, executed, 1);
 }
 
@@ -161,10 +209,13 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
         perror(path);
         return -1;
     }
-    if (strcmp(info->target_name, "aarch64") == 0)
+    if (strcmp(info->target_name, "aarch64") == 0) {
         sort = sort_word;
-    else if (strcmp(info->target_name, "x86_64") == 0)
+        is_conditional = is_conditional_word;
+    } else if (strcmp(info->target_name, "x86_64") == 0) {
         sort = sort_x86;
+        is_conditional = is_conditional_x86;
+    }
     qemu_plugin_register_vcpu_init_cb(id, on_thread);
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
     qemu_plugin_register_vcpu_syscall_cb(id, on_syscall);

@@ -24,17 +24,24 @@ class ClassCounts:
             whose instructions the plugin cannot tell apart. What a kind is, kinds.h, aarch64.h and x86.h say.
         load_bytes: Read from memory, by whatever kind; 0 where kinds are empty.
         store_bytes: Written to memory; 0 where kinds are empty.
+        branch_misses: Conditional branches that a processor would have guessed wrong (predictor.h); 0 where kinds are
+            empty.
     """
 
     instructions: int
     kinds: Mapping[str, int]
     load_bytes: int = 0
     store_bytes: int = 0
+    branch_misses: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        known = {"loadBytes": self.load_bytes, "storeBytes": self.store_bytes} if self.kinds else {}
-        return {"instructions": self.instructions, **self.kinds, **known}
+        known = {
+            "loadBytes": self.load_bytes,
+            "storeBytes": self.store_bytes,
+            "branchMisses": self.branch_misses,
+        }
+        return {"instructions": self.instructions, **self.kinds, **(known if self.kinds else {})}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,5 @@ def read_span(line: str) -> Span:
     """Return one line of the plugin's."""
     entry: dict[str, Any] = json.loads(line)
     mark, threads, total = entry.pop("mark"), int(entry.pop("threads")), int(entry.pop("instructions"))
-    load_bytes, store_bytes = int(entry.pop("loadBytes", 0)), int(entry.pop("storeBytes", 0))
-    return Span(
-        None if mark == _EXIT else int(mark), threads, ClassCounts(total, entry, load_bytes, store_bytes)
-    )
+    beside = [int(entry.pop(name, 0)) for name in ("loadBytes", "storeBytes", "branchMisses")]
+    return Span(None if mark == _EXIT else int(mark), threads, ClassCounts(total, entry, *beside))

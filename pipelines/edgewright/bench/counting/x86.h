@@ -14,7 +14,8 @@
  *   loads     MOV… and broadcasts from memory, POP, LEAVE, LODS, gathers, FLD; prefetches, which move 0 bytes; and
  *             what only moves from memory to memory or swaps with it: MOVS, PUSH and POP of memory, XCHG
  *   stores    MOV… and extraction of a lane to memory, PUSH, STOS, FST
- *   branches  jumps, CALL and RET, which also store and load the 8 bytes of the return address
+ *   branches  jumps
+ *   calls     CALL and RET, which also store and load the 8 bytes of the return address
  *   simdInt   among others: moves and permutations of vector registers, insertion of a lane from memory
  *   simdFp    among others: x87, but for its moves from and to memory
  *   scalar    everything else: integers, conditional moves, LEA, locked arithmetic, system calls
@@ -99,6 +100,18 @@ static inline struct sorted sort_x86(const uint8_t *bytes, size_t size)
     default: /* XOP, and maps that do not exist yet */
         return reading(&found, SIMD_INT, found.vector_bytes);
     }
+}
+
+/* Jcc, LOOP, JRCXZ. */
+static inline bool is_conditional_x86(const uint8_t *bytes, size_t size)
+{
+    struct encoded found = take_apart(bytes, size);
+    if (found.scheme != LEGACY)
+        return false;
+    if (found.map == MAP_0F)
+        return found.opcode >= 0x80 && found.opcode <= 0x8f;
+    return found.map == MAP_ONE_BYTE &&
+           ((found.opcode >= 0x70 && found.opcode <= 0x7f) || (found.opcode >= 0xe0 && found.opcode <= 0xe3));
 }
 
 #endif

@@ -88,7 +88,7 @@ static inline struct sorted sort_group_5(const struct encoded *found)
     switch (found->extension) {
     case 2: /* CALL, also far */
     case 3:
-        return (struct sorted){BRANCHES, found->in_memory ? POINTER : 0, POINTER};
+        return (struct sorted){CALLS, found->in_memory ? POINTER : 0, POINTER};
     case 4:
     case 5:
         return reading(found, BRANCHES, POINTER);
@@ -180,9 +180,9 @@ static inline struct sorted sort_one_byte(const struct encoded *found)
     case 0xfe:
         return changing(found, SCALAR, bytes);
     case 0xc2 ... 0xc3: /* RET */
-        return (struct sorted){BRANCHES, POINTER, 0};
+        return (struct sorted){CALLS, POINTER, 0};
     case 0xca ... 0xcb: /* RET far: with the code segment */
-        return (struct sorted){BRANCHES, 2 * POINTER, 0};
+        return (struct sorted){CALLS, 2 * POINTER, 0};
     case 0xc8: /* ENTER */
         return (struct sorted){STORES, 0, POINTER};
     case 0xcf: /* IRET */
@@ -192,7 +192,7 @@ static inline struct sorted sort_one_byte(const struct encoded *found)
     case 0xd8 ... 0xdf:
         return sort_x87(found);
     case 0xe8: /* CALL */
-        return (struct sorted){BRANCHES, 0, POINTER};
+        return (struct sorted){CALLS, 0, POINTER};
     case 0xf6 ... 0xf7: /* TEST, NOT, NEG, MUL, DIV */
         return found->extension == 2 || found->extension == 3 ? changing(found, SCALAR, bytes)
                                                               : reading(found, SCALAR, bytes);

@@ -9,7 +9,9 @@ Request: `model` (path; without it the answer is about the engine alone), `provi
 its options), `arena`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs` (as in
 golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default), `placement`
 (whether to tell which provider got which operators), `limited` (whether the caller waits for the line `imported` and
-answers one line, so that a memory limit can count the model alone).
+answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
+many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`;
+they share the other settings.
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `engineBytes` (what starting the engine reads from storage),
@@ -174,6 +176,32 @@ def placement_of(session: Any) -> dict[str, dict[str, int]] | None:
     return placed
 
 
+def noise(np: Any, shape: list[int], turn: int) -> Any:
+    """Return float32 values in [-1, 1) that look like noise; the same everywhere, others every turn (SplitMix64)."""
+    whole = np.uint64
+    bits = np.arange(int(np.prod(shape)), dtype=whole) + whole(turn) * whole(1 << 32)
+    bits = (bits ^ (bits >> whole(30))) * whole(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> whole(27))) * whole(0x94D049BB133111EB)
+    bits ^= bits >> whole(31)
+    return ((bits >> whole(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)).reshape(shape)
+
+
+def run_batch(np: Any, onnxruntime: Any, request: Request, answer: Request) -> None:
+    """Load and run one model after another; each sets the marks that it would set alone."""
+    for entry in request["batch"]:
+        feeds = [
+            {name: noise(np, shape, turn) for name, shape in entry["inputs"].items()}
+            for turn in range(entry["inferences"])
+        ]
+        answer["stage"] = "load " + os.path.basename(entry["model"])  # noqa: PTH119  as above
+        mark(MARK_IMPORTED)
+        session = open_session(onnxruntime, {**request, **entry})
+        mark(MARK_LOADED)
+        answer["stage"] = "infer " + os.path.basename(entry["model"])  # noqa: PTH119
+        infer(np, session, entry, feeds, [])
+        del session
+
+
 def infer(np: Any, session: Any, request: Request, feeds: list[Request], times: list[float]) -> Request:
     """Run the inferences; return the output rows of every input row that was reached."""
     rows = []
@@ -220,6 +248,9 @@ def run(request: Request, answer: Request, tell: Callable[[Request], None]) -> N
     ]
     times["imported"] = time.perf_counter() - started
     peaks["imported"] = peak_bytes()
+    if request.get("batch"):
+        run_batch(np, onnxruntime, request, answer)
+        return
     if not request.get("model"):
         return
     answer["stage"] = "load"

@@ -132,12 +132,30 @@ def emulation_can_be_done(hardware: HardwareClass, context: Context) -> Iterator
         )
 
 
+@rule(HardwareClass, "emulation", "cpu")
+def cycles_are_told_once(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """Two ways to say what instructions cost exclude each other; kinds need a processor that has some."""
+    emulation, arch = hardware.emulation, hardware.cpu.arch
+    if emulation.cycles_by_kind is None:
+        return
+    if emulation.cycles_per_instruction is not None:
+        message = "this class also has cyclesPerInstruction, and only one of the two can hold"
+        yield Finding(("emulation", "cyclesByKind"), message, "leave one out")
+    if arch in ("armv7", "riscv64"):
+        for precision in ("fp32", "int8"):
+            if not getattr(emulation.cycles_by_kind, precision).instructions:
+                message = f"instructions of {arch} are not told apart"
+                yield Finding(
+                    ("emulation", "cyclesByKind", precision), message, "give cycles for 'instructions'"
+                )
+
+
 @rule(HardwareClass, "emulation", "runtime")
 def calibration_has_its_figures(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
     """A word that narrows the error band needs the figures and the place it speaks for."""
     emulation, threads = hardware.emulation, hardware.runtime.threads
     if emulation.calibration == "measured":
-        if emulation.cycles_per_instruction is None:
+        if emulation.cycles_per_instruction is None and emulation.cycles_by_kind is None:
             yield Finding(
                 ("emulation", "calibration"), "'measured' without figures", "add cyclesPerInstruction"
             )

@@ -32,7 +32,7 @@ class Judgement(NamedTuple):
     store_bytes: int = 0
 
 
-KINDS = ("loads", "stores", "branches", "simdFma", "simdFp", "simdDot", "simdInt", "scalar")
+KINDS = ("loads", "stores", "branches", "calls", "simdFma", "simdFp", "simdDot", "simdInt", "scalar")
 """In the order of kinds.h."""
 
 Sort = Callable[..., list[Judgement]]
@@ -63,7 +63,8 @@ _FLOAT = re.compile(
     rf"v(?:rsqrt14|rcp14|rsqrt28|rcp28|exp2|getexp|getmant|scalef|range|reduce|rndscale|fixupimm|fpclass){_F}|"
     r"vfc?mulc[ps]h|f(?!wait)\w+"
 )
-_BRANCH = re.compile(r"j\w+|loop\w*|call|ret|iret\w*")
+_BRANCH = re.compile(r"j\w+|loop\w*|iret\w*")
+_CONDITIONAL = re.compile(r"j(?!mp)\w+|loop\w*")
 _MOVE = re.compile(
     # of general registers and of state
     r"mov(?:abs|zx|sxd?|be|nti)?|v?(?:ld|st)mxcsr|fldcw|fld|fn?st(?:p|cw|sw)?|"
@@ -74,8 +75,8 @@ _MOVE = re.compile(
 _READS_FIRST = re.compile(r"cmp|test|bt|i?mul|i?div|f\w+|v?comis[sd]")
 _WRITES_FIRST = re.compile(r"set\w+|vcvtps2ph\w*|vpmovu?s?[qdw][bwd]|v?p?compress\w+|fistt?p?|fbstp")
 _IMPLICIT = {
-    "call": Judgement("branches", 0, 8),
-    "ret": Judgement("branches", 8),
+    "call": Judgement("calls", 0, 8),
+    "ret": Judgement("calls", 8),
     "push": Judgement("stores", 0, 8),
     "pushf": Judgement("stores", 0, 8),
     "pop": Judgement("loads", 8),
@@ -160,6 +161,11 @@ def judge(text: str) -> Judgement:
     return Judgement(kind, first, first)
 
 
+def may_not_branch(text: str) -> bool:
+    """Whether an instruction is a conditional branch."""
+    return _CONDITIONAL.fullmatch(text.partition(" ")[0]) is not None
+
+
 def different(
     instructions: Sequence[Instruction], found: Sequence[Judgement], wanted: Sequence[Judgement]
 ) -> dict[str, tuple[str, Judgement, Judgement]]:
@@ -180,7 +186,7 @@ def _implicit(usual: Judgement, operands: Sequence[str], read_bytes: int) -> Jud
     """Return what moves without being printed: 16-bit registers are pushed as they are, CALL may also read."""
     if _WORD_REGISTER.fullmatch(operands[0]):
         return Judgement(usual.kind, min(2, usual.load_bytes), min(2, usual.store_bytes))
-    if usual.kind == "branches":
+    if usual.kind == "calls":
         return usual._replace(load_bytes=usual.load_bytes + read_bytes)
     return usual
 

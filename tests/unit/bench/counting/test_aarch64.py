@@ -12,7 +12,7 @@ import pytest
 from edgewright.bench import counting
 from edgewright.bench.counting.build import FLAGS
 
-KINDS = ("loads", "stores", "branches", "simdFma", "simdFp", "simdDot", "simdInt", "scalar")
+KINDS = ("loads", "stores", "branches", "calls", "simdFma", "simdFp", "simdDot", "simdInt", "scalar")
 
 INSTRUCTIONS = [
     # word, mnemonic, kind, bytes moved
@@ -54,9 +54,11 @@ INSTRUCTIONS = [
     (0x4C000800, "st4 {v0.4s, v1.4s, v2.4s, v3.4s}, [x0]", "stores", 64),
     (0x14000000, "b 0", "branches", 0),
     (0x54000029, "b.ls 4", "branches", 0),
-    (0x94000001, "bl 4", "branches", 0),
-    (0xD63F0000, "blr x0", "branches", 0),
-    (0xD65F03C0, "ret", "branches", 0),
+    (0x94000001, "bl 4", "calls", 0),
+    (0xD63F0000, "blr x0", "calls", 0),
+    (0xD65F03C0, "ret", "calls", 0),
+    (0xD63F081F, "blraaz x0", "calls", 0),
+    (0xD61F0000, "br x0", "branches", 0),
     (0x34000038, "cbz w24, 4", "branches", 0),
     (0x36000040, "tbz w0, #0, 8", "branches", 0),
     (0x0E23CC96, "fmla v22.2s, v4.2s, v3.2s", "simdFma", 0),
@@ -102,8 +104,8 @@ Sort = Callable[[int], tuple[str, int]]
 
 
 @pytest.fixture(scope="module")
-def sort(tmp_path_factory: pytest.TempPathFactory) -> Sort:
-    """Return kind and bytes of an instruction word, by the C code itself."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The C code itself."""
     folder = tmp_path_factory.mktemp("aarch64")
     source, library = folder / "sort.c", folder / "sort.so"
     source.write_text(
@@ -111,13 +113,19 @@ def sort(tmp_path_factory: pytest.TempPathFactory) -> Sort:
         "OUT int kind_of(uint32_t word) { return sort_aarch64(word).kind; }\n"
         "OUT unsigned loaded_by(uint32_t word) { return sort_aarch64(word).load_bytes; }\n"
         "OUT unsigned stored_by(uint32_t word) { return sort_aarch64(word).store_bytes; }\n"
+        "OUT int conditional(uint32_t word) { return is_conditional_aarch64(word); }\n"
     )
     include = f"-I{Path(counting.__file__).parent}"
     subprocess.run(["gcc", *FLAGS, include, str(source), "-o", str(library)], check=True)
-    loaded = ctypes.CDLL(str(library))
+    return ctypes.CDLL(str(library))
+
+
+@pytest.fixture(scope="module")
+def sort(compiled: ctypes.CDLL) -> Sort:
+    """Return kind and bytes of an instruction word."""
 
     def call(word: int) -> tuple[str, int]:
-        kind, moved = KINDS[loaded.kind_of(word)], (loaded.loaded_by(word), loaded.stored_by(word))
+        kind, moved = KINDS[compiled.kind_of(word)], (compiled.loaded_by(word), compiled.stored_by(word))
         assert moved[kind != "stores"] == 0  # each kind moves in its own direction only
         return kind, sum(moved)
 
@@ -129,6 +137,12 @@ def test_an_instruction_is_of_its_kind(
     sort: Sort, word: int, mnemonic: str, kind: str, size_bytes: int
 ) -> None:
     assert sort(word) == (kind, size_bytes), mnemonic
+
+
+def test_conditional_branches_are_those_that_may_not_be_taken(compiled: ctypes.CDLL) -> None:
+    conditional = {mnemonic for word, mnemonic, _, _ in INSTRUCTIONS if compiled.conditional(word)}
+    assert conditional == {"b.ls 4", "cbz w24, 4", "tbz w0, #0, 8"}
+    assert all(compiled.conditional(word) for word in (0xB5000040, 0x37180040))  # cbnz x0, tbnz w0
 
 
 def test_any_word_has_a_kind_and_moves_at_most_four_registers(sort: Sort) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import platform
 import re
@@ -12,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from unit.bench.counting.disassembly import KINDS, Instruction, Sort, different, disassemble, judge
+from unit.bench.counting.disassembly import (
+    KINDS,
+    Instruction,
+    Sort,
+    different,
+    disassemble,
+    judge,
+    may_not_branch,
+)
 
 LONGEST = 15  # bytes of an instruction
 BARE = ("-D", "-b", "binary", "-m", "i386:x86-64")
@@ -48,7 +57,9 @@ def test_libraries_of_kernels_are_sorted_as_a_disassembler_reads_them(
     assert {judgement.kind for judgement in found} >= {"loads", "stores", "branches", "simdFp", "scalar"}
 
 
-def test_every_opcode_of_every_map_is_sorted_as_a_disassembler_reads_it(sort: Sort, tmp_path: Path) -> None:
+def test_every_opcode_of_every_map_is_sorted_as_a_disassembler_reads_it(
+    compiled: ctypes.CDLL, sort: Sort, tmp_path: Path
+) -> None:
     file, slot = tmp_path / "code", 24  # the longest instruction, and enough NOPs to be in step again
     encodings = list(dict.fromkeys(_encodings()))
     file.write_bytes(b"".join(code.ljust(slot, b"\x90") for code in encodings))
@@ -56,6 +67,8 @@ def test_every_opcode_of_every_map_is_sorted_as_a_disassembler_reads_it(sort: So
     instructions = [found for found in read if not _skipped(found)]
     found = sort([instruction.code for instruction in instructions])
     assert different(instructions, found, [judge(instruction.text) for instruction in instructions]) == {}
+    conditional = [compiled.conditional(found.code, len(found.code)) for found in instructions]
+    assert conditional == [may_not_branch(instruction.text) for instruction in instructions]
     names = {instruction.text.partition(" ")[0] for instruction in instructions}
     assert len(names) > 1000
     assert {judgement.kind for judgement in found} == set(KINDS)
