@@ -36,8 +36,8 @@ bootstrap: ## only make .venv
 real-parts: ## only fetch docker-registry, cosign and oras into .edgewright/tools
 	@scripts/real-parts
 
-targets: bootstrap ## only fetch the emulated processors into the user's cache (nothing to do when they are there)
-	@$(BIN)/edgewright targets provision --arch amd64-qemu --arch arm64 --arch armv7 --arch riscv64 || [ -z "$$EDGEWRIGHT_REQUIRE_REAL" ]
+targets: bootstrap ## only fetch the emulated processors and OpenVINO into the user's cache (instant when they are there)
+	@$(BIN)/edgewright targets provision --arch amd64-qemu --arch arm64 --arch armv7 --arch riscv64 --arch amd64-openvino || [ -z "$$EDGEWRIGHT_REQUIRE_REAL" ]
 
 clean: ## remove caches and build results; keeps .venv, tools and keys
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .edgewright/ci

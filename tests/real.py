@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from edgewright.bench.target.userland import EMULATOR, inspect, targets_cache
+from edgewright.bench.target.userland import EMULATOR, USERLANDS, inspect, targets_cache
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".edgewright" / "tools" / "bin"
@@ -57,12 +57,13 @@ def require(tool: str) -> Path:
 
 
 def require_target(name: str) -> None:
-    """Skip the test, saying how to get it, when an emulated processor is not provisioned on this machine.
+    """Skip the test, saying how to get it, when a target is not provisioned on this machine.
 
     With `EDGEWRIGHT_REQUIRE_REAL=1` a missing one fails the test instead.
     """
     cache = targets_cache()
-    if all(inspect(part, cache).state == "ready" for part in (name, EMULATOR)):
+    parts = (name, EMULATOR) if USERLANDS[name].qemu else (name,)
+    if all(inspect(part, cache).state == "ready" for part in parts):
         return
     reason = f"{name} is not on this machine: edgewright targets provision --arch {name}"
     if NOTHING_MAY_BE_SKIPPED:

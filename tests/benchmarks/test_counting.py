@@ -14,7 +14,8 @@ import onnx
 import pytest
 
 from edgewright.bench.counting.build import build
-from edgewright.bench.target.emulator import Target, ask, emulated_target
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import Target, emulated_target
 from edgewright.bench.target.processor import Core
 from edgewright.bench.target.userland import targets_cache
 from edgewright.build.golden import encoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from edgewright.plan.stage import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from real import ROOT, require_target
+from shared import made_once
 from unit.bench.target import models
 
 DATA = """
@@ -41,10 +43,10 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
     code = folder / "models" / "tiny"
     code.mkdir(parents=True)
     (code / "data.py").write_text(DATA)
-    model, runtime = case.write(folder)
+    hardware = dump(Sheet.of(load_fleet(ROOT).hardware[hardware_class]))
+    model, runtime = case.write(folder, providers=hardware["runtime"]["providers"])
     golden = folder / "golden.json"
     golden.write_text(json.dumps(case.golden))
-    hardware = dump(Sheet.of(load_fleet(ROOT).hardware[hardware_class]))
     spec = {
         "hardware": {**hardware, **{key: {**hardware[key], **changes} for key, changes in sheet.items()}},
         "model": {"signature": SIGNATURE, "data": {"validation": "data:validation"}},
@@ -60,7 +62,7 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
 
 
 def works_on_target(document: dict[str, Any]) -> tuple[str, str]:
-    check, _ = target_checks(document["functional"], 0.01, {})
+    check, _ = target_checks("target", document["functional"], 0.01, {})
     return check.verdict, check.detail
 
 
@@ -70,30 +72,50 @@ def _targets() -> None:
     require_target("amd64-qemu")
 
 
-def test_a_gate_report_is_the_same_bytes_in_another_process_on_a_busy_machine(built: Journey) -> None:
-    quiet = built.edgewright("bench", MODEL, "--class", PI, "--json")
+@pytest.fixture(scope="session")
+def shown(run_folder: Path, built_once: Journey) -> Path:
+    """What `edgewright bench` says of one lane, and what it draws."""
+
+    def bench(folder: Path) -> None:
+        folder.mkdir()
+        done = built_once.edgewright("bench", MODEL, "--class", PI, "--json", "--plots", str(folder))
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "report.json").write_text(done.stdout)
+
+    return made_once(run_folder / "bench", bench)
+
+
+def elsewhere(folder: Path) -> Path:
+    """Return a copy of the targets cache in a folder with a longer name."""
+    copy = folder / "targets-in-a-folder-with-a-rather-long-name"
+    for name in ("qemu", "arm64", "plugins"):
+        shutil.copytree(targets_cache() / name, copy / name, symlinks=True)
+    return copy
+
+
+def test_a_gate_report_is_the_same_bytes_in_another_process_and_folder_on_a_busy_machine(
+    shown: Path, built: Journey, tmp_path: Path
+) -> None:
     with busy_machine():
-        busy = built.edgewright("bench", MODEL, "--class", PI, "--json")
-    assert quiet.returncode == 0, quiet.stdout + quiet.stderr
-    assert busy.stdout == quiet.stdout
-    report = json.loads(quiet.stdout)
+        busy = built.edgewright(
+            "bench", MODEL, "--class", PI, "--json", EDGEWRIGHT_TARGETS=str(elsewhere(tmp_path))
+        )
+    assert busy.stdout == (shown / "report.json").read_text()
+    report = json.loads(busy.stdout)
     assert report["figures"]["benchmark"]["counts"]["perInference"]["instructions"] > 100_000
 
 
-def test_bench_says_what_the_gate_of_the_last_run_said(built: Journey) -> None:
-    shown = built.edgewright("bench", MODEL, "--class", PI, "--json")
+def test_bench_says_what_the_gate_of_the_last_run_said(shown: Path, built: Journey) -> None:
     gate = next(step for step in built.plan() if (step["stage"], step["hardwareClass"]) == ("gated", PI))
-    report = json.loads(shown.stdout)
+    report = json.loads((shown / "report.json").read_text())
     assert report["artifact"] == gate["facts"]["artifact"]
     assert report["verdict"] == gate["facts"]["verdict"]
     assert [check["name"] for check in report["checks"]] == [row["check"] for row in gate["facts"]["checks"]]
 
 
-def test_bench_draws_what_dagster_shows(built: Journey, tmp_path: Path) -> None:
-    done = built.edgewright("bench", MODEL, "--class", PI, "--plots", str(tmp_path / "plots"))
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_bench_draws_what_dagster_shows(shown: Path) -> None:
     for name in ("latency.png", "heat.png", "headroom.png"):
-        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+        assert (shown / name).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +138,11 @@ def test_every_class_gets_figures_and_says_how_they_were_made(tmp_path: Path, ha
     assert found["peakMemoryBytes"] % 2**20 == 0
     accelerated = hardware_class in ("factory-gateway-gpu", "jetson-vision-standard")
     assert (found["calibration"] == "declared, not emulated") == accelerated
-    assert any("declared, not emulated" in note for note in found["notes"]) == accelerated
+    provided = hardware_class == "intel-lowpower-detector"
+    assert any("declared, not emulated" in note for note in found["notes"]) == (accelerated or provided)
+    assert (found["provider"] is not None) == provided
+    if provided:
+        assert list(found["provider"]["placement"]) == ["OpenVINOExecutionProvider"]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +186,20 @@ def test_a_missing_emulator_is_an_error_with_the_command_that_mends_it(
             benchmark(asked)
         arch = "arm64" if hardware_class == PI else "amd64-qemu"
         assert fault.value.hint == f"edgewright targets provision --arch {arch}"
+
+
+def test_a_broken_userland_is_an_error_each_time_and_no_verdict_on_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = elsewhere(tmp_path)
+    for library in (broken / "arm64").glob("**/onnxruntime_pybind11_state*.so"):
+        library.unlink()
+    monkeypatch.setenv("EDGEWRIGHT_TARGETS", str(broken))
+    asked = job(tmp_path / "lane", models.relu())
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault, match="does not start its engine") as fault:
+            benchmark(asked, Memo(broken))
+        assert "edgewright targets provision" in str(fault.value.hint)
 
 
 def test_what_was_seen_once_is_not_emulated_again_until_it_would_be_another_thing(tmp_path: Path) -> None:

@@ -261,4 +261,4 @@ def test_the_plugin_says_what_it_lacks(plugin: Path) -> None:
 def test_documents_of_counts_are_json(raspberry_pi: Target, plugin: Path, model: Path) -> None:
     document = count(raspberry_pi, model, RUNTIME, GOLDEN, plugin=plugin, inferences=1).to_json()
     assert json.loads(json.dumps(document)) == document
-    assert document["target"] == raspberry_pi.label
+    assert document["target"].startswith(f"{raspberry_pi.label}, harness ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -95,7 +96,13 @@ def test_asking_for_the_signed_asset_alone_is_refused_by_the_sign_step(built: Jo
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "DAGSTER_HOME": str(built.fleet / ".edgewright" / "dagster")},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": os.environ.get(
+                "PYTHONPATH", ""
+            ),  # the checkout that is tested, wherever it is installed from
+            "DAGSTER_HOME": str(built.fleet / ".edgewright" / "dagster"),
+        },
     )
     assert done.returncode != 0
     assert "gate" in done.stdout + done.stderr
@@ -105,12 +112,11 @@ def test_asking_for_the_signed_asset_alone_is_refused_by_the_sign_step(built: Jo
 
 
 def test_cosign_and_oras_accept_what_a_real_registry_holds(
-    built: Journey, registry: Registry, cosign: Tool, oras: Tool, tmp_path: Path
+    on_registry: tuple[Journey, Registry], cosign: Tool, oras: Tool, tmp_path: Path
 ) -> None:
-    built.edit("fleet.yaml", r"url: .*$", f"url: {registry.url}/acme")
-    built.release()
-    key = built.fleet / ".edgewright/keys/signing.pub"
-    reference = f"{registry.host}/acme/{MODEL}@{built.digest()}"
+    published, registry = on_registry
+    key = published.fleet / ".edgewright/keys/signing.pub"
+    reference = f"{registry.host}/acme/{MODEL}@{published.digest()}"
     flags = ("--key", key, "--insecure-ignore-tlog=true", "--allow-http-registry")
     done = cosign("verify", *flags, reference)
     assert done.returncode == 0, done.stderr

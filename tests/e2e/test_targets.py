@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgewright.bench.functional import SATURATES, check
-from edgewright.bench.target.emulator import Target, ask, emulated_target, native_target, open_target
+from edgewright.bench.target import emulator
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import Target, emulated_target, native_target, open_target
 from edgewright.bench.target.processor import Core
 from edgewright.bench.target.userland import inspect, targets_cache
 from edgewright.build.golden import decoded
@@ -69,7 +71,21 @@ def test_a_model_larger_than_its_memory_ends_instead_of_hanging(target: Target, 
     case = models.weighing(96)
     model, runtime = case.write(tmp_path)
     found = check(target, model, runtime, case.golden, memory_limit_bytes=64 * 2**20)
-    assert found.failure == "out-of-memory", found
+    assert (found.failure, found.message) == (
+        "out-of-memory",
+        "it needs more than 67108864 bytes over the bare engine",
+    )
+    assert check(target, model, runtime, case.golden, memory_limit_bytes=512 * 2**20).verdict == "pass"
+
+
+def test_a_32_bit_guest_is_watched_where_no_group_can_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_target("armv7")
+    monkeypatch.setattr(emulator, "permitted", lambda: None)
+    test_a_model_larger_than_its_memory_ends_instead_of_hanging(
+        emulated_target(CORES["armv7"], targets_cache()), tmp_path
+    )
 
 
 def test_saturation_on_avx2_is_caught_and_the_advice_is_proven(tmp_path: Path) -> None:
@@ -111,7 +127,8 @@ def test_the_list_says_what_is_there_and_what_to_do_about_the_rest(
     monkeypatch.setenv("EDGEWRIGHT_TARGETS", str(tmp_path))
     shown = CliRunner().invoke(targets.command, ["list"])
     assert shown.exit_code == 0
-    assert "edgewright targets provision --arch amd64-qemu --arch arm64" in shown.output
+    assert "edgewright targets provision --arch amd64-openvino --arch amd64-qemu --arch arm64" in shown.output
+    assert "for OpenVINOExecutionProvider" in shown.output
     told = json.loads(CliRunner().invoke(targets.command, ["list", "--json"]).output)
     states = {item["name"]: item["state"] for item in told["targets"]}
     assert (states["amd64"], states["arm64"]) == ("native", "missing")

@@ -27,7 +27,10 @@ from edgewright.bench.target.emulator import Target, emulated_target, open_targe
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.place import emulated_userland
 from edgewright.bench.target.processor import Core, nearest
-from edgewright.bench.timing import Banded, Precision, Timing, predict
+from edgewright.bench.target.provider import provider_target
+from edgewright.bench.target.scratch import sweep
+from edgewright.bench.timing import Banded, Precision, Timing, predict, significant
+from edgewright.bench.virtual.played import Played
 from edgewright.bench.virtual.simulate import Simulation, simulate
 from edgewright.build.entry import ModelCode
 from edgewright.build.samples import Network, load
@@ -35,7 +38,6 @@ from edgewright.errors import BuildError, EnvironmentFault, SpecError
 from edgewright.plan.lane import Lane
 from edgewright.spec.hardware import Sheet
 
-TELL_CASE = "hot"  # what a device must bear: the class's hottest air
 Progress = Callable[[str], None]
 
 
@@ -74,6 +76,7 @@ class Assessment:
     Attributes:
         precision: Of the artifact, as its `runtime.json` says.
         functional: Whether it works there.
+        provider: The same of the class's own execution provider, where that runs on this machine.
         counts: What it costs in instructions; None where it does not run.
         timing: What it costs in time; None where it does not run.
         simulation: Queue and heat, at the upper end of the latency's band; None without `workload` in model.yaml.
@@ -91,6 +94,7 @@ class Assessment:
     simulation: Simulation | None = None
     peak_memory_bytes: int | None = None
     conditions: Mapping[str, Any] | None = None
+    provider: Functional | None = None
     declared: bool = False
     notes: tuple[str, ...] = ()
 
@@ -104,17 +108,20 @@ class Assessment:
     def figures(self) -> dict[str, float | None]:
         """Return what a gate judges: the upper ends of the bands.
 
-        Latency percentiles are those of the service in the class's hottest air, where heat slows it down; without a
-        workload to simulate, both are the latency itself.
+        Under a workload, latency percentiles and dropped requests are those of the worst simulated case: in the hottest
+        air, after hours, heat slows inference down. Without one, both percentiles are the latency itself.
         """
         timing = self.timing
         latency = _high(timing.latency_ms) if timing else None
-        service = service_ms(self.simulation) or {"p95": latency, "p99": latency}
+        service: Mapping[str, float | None] = {"p95": latency, "p99": latency}
+        if self.simulation:
+            service = worst_service_ms(self.simulation)
         return {
             "loadMs": _high(timing.startup_ms) if timing else None,
             "powerCycleMs": _high(timing.power_cycle_ms) if timing else None,
             "p95Ms": service["p95"],
             "p99Ms": service["p99"],
+            "droppedShare": worst_dropped(self.simulation) if self.simulation else None,
             "peakMemoryBytes": self.peak_memory_bytes,
         }
 
@@ -125,6 +132,7 @@ class Assessment:
             "calibration": self.calibration,
             **self.figures(),
             "functional": self.functional.to_json(),
+            "provider": self.provider.to_json() if self.provider else None,
             "counts": self.counts.to_json() if self.counts else None,
             "timing": self.timing.to_json() if self.timing else None,
             "virtual": self.simulation.document() if self.simulation else None,
@@ -178,27 +186,30 @@ def assess(
         plugin=plugin if target is counted else None,
         memo=memo,
     )
+    provider = None
+    if (place := provider_target(sheet, cache)) is not None:
+        progress(f"running on {place.label}")
+        provider = check(place, subject.model, subject.runtime, golden, sample, memo=memo)
     conditions = None
     if declared_conditions := subject.spec.get("conditions"):
         progress("degrading inputs")
         network = Network(subject.model.read_bytes())
         conditions = conditions_report(network, validation, declared_conditions)
     progress("measuring memory")
-    peak_bytes = peak_memory(subject.model, settings, golden)
-    notes = [*functional.notes]
+    peak_bytes = peak_memory(subject.model, settings, golden, memo)
+    notes = [*functional.notes, *(provider.notes if provider else ())]
     counts = timing = simulation = None
-    if functional.accuracy is not None:  # it ran, whatever it answered
+    if functional.accuracy is None:  # it did not run, so there is nothing to count
+        pass
+    elif target is counted:
+        counts = counts_of(functional.observation, target, plugin, warm_up=warm_up_of(golden, sample))
+    else:
         progress(f"counting instructions on {counted.label}")
-        if target is counted:
-            counts = counts_of(
-                functional.observation, target=target.label, warm_up=warm_up_of(golden, sample)
-            )
-        else:
-            notes += counted.notes
-            try:
-                counts = count(counted, subject.model, settings, golden, plugin=plugin, memo=memo)
-            except BuildError as error:  # it runs here, but not there: no figures, and the report says why
-                notes.append(str(error))
+        notes += counted.notes
+        try:
+            counts = count(counted, subject.model, settings, golden, plugin=plugin, memo=memo)
+        except BuildError as error:  # it runs here, but not there: no figures, and the report says why
+            notes.append(str(error))
     if counts is not None:
         timing = predict(counts, sheet, subject.storage_bytes, precision=arithmetic(precision))
         notes += timing.notes
@@ -215,6 +226,7 @@ def assess(
         simulation=simulation,
         peak_memory_bytes=peak_bytes,
         conditions=conditions,
+        provider=provider,
         declared=declared,
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -257,15 +269,25 @@ def under_load(subject: Subject, timing: Timing) -> Simulation | None:
     )
 
 
-def service_ms(simulation: Simulation | None) -> Mapping[str, float | None] | None:
-    """Return the percentiles of the service in the hottest air, None when nothing was served or simulated."""
-    if simulation is None:
-        return None
-    cases = {case["name"]: case for case in simulation.document()["cases"]}
-    found: Mapping[str, float | None] | None = (cases.get(TELL_CASE) or next(iter(cases.values())))[
-        "serviceMs"
-    ]
-    return found
+def worst_service_ms(simulation: Simulation) -> dict[str, float]:
+    """Return the largest percentiles of the service over all cases.
+
+    Where requests are so rare that a case served none, one inference at the clock of that case stands for them.
+    """
+    served = [played.document()["serviceMs"] or rare_ms(simulation, played) for played in simulation.cases]
+    return {name: max(found[name] for found in served) for name in ("p95", "p99")}
+
+
+def rare_ms(simulation: Simulation, played: Played) -> dict[str, float]:
+    """Return what an inference takes in a case in which none was asked for: at the lowest clock the die had."""
+    clocks, slowest = simulation.die.clocks_khz, max(tick.step for tick in played.ticks)
+    latency_ms = significant(simulation.latency_ns / 1e6 * clocks[0] / clocks[slowest])
+    return {"p95": latency_ms, "p99": latency_ms}
+
+
+def worst_dropped(simulation: Simulation) -> float:
+    """Return the largest share of requests that a case had no place for."""
+    return max(float(played.document()["droppedShare"]) for played in simulation.cases)
 
 
 @contextlib.contextmanager
@@ -289,6 +311,7 @@ def alone(cache: Path, progress: Progress = lambda _step: None) -> Iterator[None
         except BlockingIOError:
             progress("waiting for another benchmark on this machine")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep()
         yield
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from edgewright.bench.assessment import Assessment, Subject, alone, assess
+from edgewright.bench.functional import Functional
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.userland import targets_cache
+from edgewright.errors import EnvironmentFault
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
 from edgewright.spec.hardware import Sheet
@@ -26,7 +28,8 @@ def run(job: Job) -> Result:
     """Write `benchmark.json` and plots.
 
     Raises:
-        EnvironmentFault: the class's emulated target is not on this machine; names the command that fetches it.
+        EnvironmentFault: the class's emulated target is not on this machine, or does not do its work; names the
+            command that mends it.
         BuildError: the artifact does not run on this machine, or the validation data cannot be loaded.
     """
     found = benchmark(job, Memo(targets_cache()))
@@ -53,7 +56,28 @@ def benchmark(job: Job, memo: Memo | None = None) -> Assessment:
         golden=job.inputs["evaluated/golden.json"],
     )
     with alone(targets_cache(), job.progress):
-        return assess(subject, targets_cache(), memo=memo, progress=job.progress)
+        found = assess(subject, targets_cache(), memo=memo, progress=job.progress)
+    for tried in filter(None, (found.functional, found.provider)):
+        refuse_fault(tried)
+    return found
+
+
+def refuse_fault(tried: Functional) -> None:
+    """Check that what went wrong is the model's doing: a verdict on it is recorded, and must not blame it for us.
+
+    Raises:
+        EnvironmentFault: the target itself is broken, or this machine was too busy.
+    """
+    if tried.failure in ("engine-missing", "provider-missing"):
+        raise EnvironmentFault(
+            f"{tried.target} does not start its engine: {tried.message}",
+            hint="edgewright targets provision checks every file and fetches again what is damaged",
+        )
+    if tried.failure == "timed-out":
+        raise EnvironmentFault(
+            f"{tried.target}: {tried.failure}: {tried.message}",
+            hint="try again when this machine is idle; if it repeats: " + "; ".join(tried.advice),
+        )
 
 
 def document(job: Job, found: Assessment) -> dict[str, Any]:

@@ -144,12 +144,14 @@ def checks(
         size_bytes: Size of the artifact.
     """
     limits, metric, sources = spec["limits"], spec["metric"], spec["sources"]
+    provider = benchmark.get("provider")
     rows: tuple[tuple[str, Any, float | None, str, Direction], ...] = (
         ("artifact-size", size_bytes, limits["artifactSize"], "bytes", "max"),
         ("load-time", benchmark.get("loadMs"), limits["loadTime"], "ms", "max"),
         ("power-cycle", benchmark.get("powerCycleMs"), limits.get("powerCycle"), "ms", "max"),
         ("latency-p95", benchmark.get("p95Ms"), limits["latency"]["p95"], "ms", "max"),
         ("latency-p99", benchmark.get("p99Ms"), limits["latency"]["p99"], "ms", "max"),
+        ("dropped-requests", benchmark.get("droppedShare"), spec.get("maxDropped"), "ratio", "max"),
         ("peak-memory", benchmark.get("peakMemoryBytes"), limits["peakMemory"], "bytes", "max"),
         ("accuracy-floor", evaluation.get("value"), metric["floor"], "ratio", "min"),
         ("accuracy-drop", evaluation.get("drop"), metric["maxDrop"], "ratio", "max"),
@@ -160,44 +162,48 @@ def checks(
             for name, measured, limit, unit, direction in rows
             if limit is not None
         ),
-        *target_checks(benchmark.get("functional") or {}, metric["maxDrop"], sources),
+        *target_checks("target", benchmark.get("functional"), metric["maxDrop"], sources),
+        *(target_checks("provider", provider, metric["maxDrop"], sources) if provider else ()),
         *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
     )
 
 
 def target_checks(
-    functional: Mapping[str, Any], max_drop: float, sources: Mapping[str, str]
+    what: str, tried: Mapping[str, Any] | None, max_drop: float, sources: Mapping[str, str]
 ) -> tuple[Check, Check]:
-    """Return what the class's own execution path is held to: the golden outputs, and the accuracy on a sample.
+    """Return what an execution path of the class is held to: the golden outputs, and the accuracy on a sample.
 
     The sample is judged against this machine's run of the same artifact on the same samples, so its size costs no
     certainty; but a drop smaller than one sample cannot be seen, and one sample may be a tie.
 
     Args:
-        functional: `functional` of `benchmark.json`.
+        what: `target`, the class's processor, or `provider`, its execution provider.
+        tried: `functional` or `provider` of `benchmark.json`.
         max_drop: What the model allows.
         sources: Check → the YAML that decides it.
     """
+    functional = tried or {}
     failure = functional.get("failure")
-    detail = f"{failure}: {functional.get('message', '')}" if failure else ""
+    mended = "".join(f" → {advice}" for advice in functional.get("advice") or ())
+    detail = f"{failure}: {functional.get('message', '')}{mended}" if failure else ""
     there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
-    samples = functional.get("samples") or 1
+    samples = functional.get("samples") or 0
     # Whole samples: a difference of two shares would miss the limit by dust.
     drop = (
         None if there is None or here is None else (round(here * samples) - round(there * samples)) / samples
     )
-    allowed = max(max_drop, 1 / samples)
+    allowed = max(max_drop, 1 / samples) if samples else max_drop
     return (
         Check(
-            "target-outputs",
-            _figure(functional.get("toleranceUsed")),
+            f"{what}-outputs",
+            None if failure else _figure(functional.get("toleranceUsed")),
             1.0,
             "ratio",
             "max",
-            sources.get("target-outputs", ""),
+            sources.get(f"{what}-outputs", ""),
             detail,
         ),
-        Check("target-drop", _figure(drop), allowed, "ratio", "max", sources.get("target-drop", "")),
+        Check(f"{what}-drop", _figure(drop), allowed, "ratio", "max", sources.get(f"{what}-drop", "")),
     )
 
 

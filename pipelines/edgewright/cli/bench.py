@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from edgewright.errors import BuildError, SpecError
 
 if TYPE_CHECKING:
     from edgewright.bench.assessment import Assessment, Progress
+    from edgewright.bench.functional import Functional
     from edgewright.bench.report import Check, GateReport
     from edgewright.bench.timing import Banded
     from edgewright.plan.action import Records
@@ -74,6 +74,8 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
     """
     from edgewright.bench.benchmark import benchmark, document
     from edgewright.bench.gate import judge
+    from edgewright.bench.target.scratch import scratch
+    from edgewright.plan.action import told_of_the_disk
     from edgewright.plan.cache import open_cache
     from edgewright.plan.lane import StepId
     from edgewright.plan.resolve import before, resolve
@@ -86,8 +88,9 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
         raise BuildError(
             f"{lane} is not built, or something it is made of has changed", hint="edgewright run"
         )
-    with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as scratch:
-        job = _job(workspace, cache, records, StepId("benchmarked", *_names(lane)), Path(scratch), tell)
+    step = StepId("benchmarked", *_names(lane))
+    with told_of_the_disk(step), scratch("bench") as folder:
+        job = _job(workspace, cache, records, step, folder, tell)
         found = benchmark(job)
         limits = STAGES["gated"].reads(workspace, StepId("gated", *_names(lane)))
         files = records[StepId("evaluated", *_names(lane))].files
@@ -180,7 +183,8 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     """Return an assessment and its verdict for a terminal."""
     version = workspace.models[found.lane.model].model_version
     rows: Rows = [("", f"{found.lane.model} {version} on {found.lane.hardware_class}, {found.precision}")]
-    rows += [*_functional(found), *_times(found), *_load(found)]
+    rows += [*_tried(found.functional), *(_tried(found.provider) if found.provider else [])]
+    rows += [*_times(found), *_load(found)]
     rows += [(f"{item.name}", _judged(workspace, item)) for item in report.checks]
     rows.append(("verdict", _verdict(report.verdict)))
     rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
@@ -188,15 +192,13 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     return "\n".join(f"{label:<{width}}{text}".rstrip() for label, text in rows)
 
 
-def _functional(found: Assessment) -> Rows:
+def _tried(functional: Functional) -> Rows:
     from edgewright.plan.figures import shown
 
-    functional = found.functional
     engine = f", {functional.engine}" if functional.engine else ""
     rows: Rows = [("ran on", f"{functional.target}{engine}")]
     if functional.failure:
-        rows.append(("failed", f"{functional.failure}: {functional.message}"))
-        rows += [("→", advice) for advice in functional.advice]
+        rows.append(("failed", functional.failure))  # the check target-outputs says more
     elif functional.worst is not None:
         rows.append(("golden outputs", f"agree, the worst is off by {functional.worst:.3g}"))
     if functional.accuracy is not None:

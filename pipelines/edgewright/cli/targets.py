@@ -13,7 +13,7 @@ from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, ins
 from edgewright.plan.figures import shown
 from edgewright.plan.render import table
 
-FOREIGN = tuple(name for name, userland in USERLANDS.items() if userland.qemu)
+FETCHED = tuple(name for name, userland in USERLANDS.items() if userland.fetched)
 HEADINGS = ("target", "state", "size", "what")
 
 
@@ -30,7 +30,7 @@ def command() -> None:
     "--arch",
     "names",
     multiple=True,
-    type=click.Choice(FOREIGN),
+    type=click.Choice(FETCHED),
     help="What to fetch; can be given several times. By default what hardware/ needs.",
 )
 def provision(names: tuple[str, ...]) -> None:
@@ -47,7 +47,7 @@ def provision(names: tuple[str, ...]) -> None:
         installed = fetch(name, cache, watch)
         watch.close()
         click.echo(
-            f"{name}: {installed.document['engine']} on Python {installed.document['python']},"
+            f"{name}: {installed.document['engine']}{_with(name)} on Python {installed.document['python']},"
             f" {shown(installed.document['bytes'], 'bytes')}, {time.monotonic() - started_s:.1f} s"
         )
 
@@ -97,18 +97,19 @@ class Lines:
 
 
 def _needed() -> list[str]:
-    """Return the userlands that the classes of this fleet run and are counted in.
+    """Return what the classes of this fleet run and are counted in, their execution providers included.
 
     Raises:
         InvalidSpec: the fleet's YAML is wrong.
     """
-    from edgewright.bench.target.place import emulated_userland
+    from edgewright.bench.target.place import userlands_of
     from edgewright.cli.options import find_root
+    from edgewright.spec.hardware import Sheet
     from edgewright.spec.load import load_fleet
 
     fleet = load_fleet(find_root(Path.cwd()))
-    needed = {emulated_userland(hardware.cpu.arch) for hardware in fleet.hardware.values()}
-    return [name for name in FOREIGN if name in needed]
+    needed = {name for hardware in fleet.hardware.values() for name in userlands_of(Sheet.of(hardware))}
+    return [name for name in FETCHED if name in needed]
 
 
 def _row(item: Installed) -> tuple[str, str, str, str]:
@@ -119,10 +120,15 @@ def _row(item: Installed) -> tuple[str, str, str, str]:
     elif item.state == "native":
         what = "this Python; nothing is fetched"
     elif document:
-        what = f"{document['engine']} on Python {document['python']}, {item.tree[7:19]}"
+        what = f"{document['engine']}{_with(item.name)} on Python {document['python']}, {item.tree[7:19]}"
     else:
-        what = f"for {USERLANDS[item.name].qemu}"
+        what = f"for {USERLANDS[item.name].qemu or USERLANDS[item.name].provider}"
     return item.name, item.state, size, what
+
+
+def _with(name: str) -> str:
+    provider = USERLANDS[name].provider
+    return f" with {provider}" if provider else ""
 
 
 def _as_json(item: Installed) -> dict[str, object]:

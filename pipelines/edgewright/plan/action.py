@@ -6,9 +6,10 @@ action: lanes that differ only in their limits share exports, and a reverted edi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,16 +84,27 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
         job = Job(
             workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, progress
         )
-        try:
+        with told_of_the_disk(step):
             result = run(job)
-        except OSError as error:
-            place = f" ({error.filename})" if error.filename else ""
-            raise EnvironmentFault(
-                f"{step} stopped: {error.strerror or error}{place}",
-                hint="free space or mend the permissions, and run the same command again; it continues",
-            ) from error
         outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         return cache.store(action.key, action.parts, outputs, dict(result.facts))
+
+
+@contextlib.contextmanager
+def told_of_the_disk(step: StepId) -> Iterator[None]:
+    """Say in a sentence what the file system refused.
+
+    Raises:
+        EnvironmentFault: it did.
+    """
+    try:
+        yield
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise EnvironmentFault(
+            f"{step} stopped: {error.strerror or error}{place}",
+            hint="free space or mend the permissions, and run the same command again; it continues",
+        ) from error
 
 
 def _function(entry: str) -> Callable[..., Any]:

@@ -188,4 +188,5 @@ def _check_of(path: tuple[str, ...]) -> str | None:
         return condition_check(path[1])
     places = {("limits", *below): check for check, below in LIMIT_PATHS.items()}
     places |= {("metric", *below): check for check, below in METRIC_PATHS.items()}
+    places |= {("maxDropped",): "dropped-requests"}
     return places.get(path)

@@ -20,6 +20,12 @@ from pathlib import Path
 
 from edgewright.plan.tree import files_below
 
+_PLACES = (
+    "EDGEWRIGHT_CACHE",
+    "EDGEWRIGHT_TARGETS",
+    "XDG_CACHE_HOME",
+    "HOME",
+)  # where results and targets lie
 _NOTE = Path(".edgewright") / "state" / "settled.json"
 
 
@@ -94,7 +100,7 @@ def fingerprint(root: Path, reads: Iterable[str] = ()) -> str:
         if entry.name.endswith(".dist-info")
     )
     cores = str(len(os.sched_getaffinity(0)))
-    places = [os.environ.get(name, "") for name in ("EDGEWRIGHT_CACHE", "EDGEWRIGHT_TARGETS")]
+    places = [os.environ.get(name, "") for name in _PLACES]
     digest.update("\0".join([*installed, cores, *places]).encode())
     return digest.hexdigest()
 

@@ -107,14 +107,15 @@ def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
         "model": {
             "signature": dump(model.signature),
             "data": {"validation": model.data.validation},
-            **({"workload": dump(model.workload)} if model.workload else {}),
-            # Not their floors: what is demanded changes no figure.
-            "conditions": [
-                {key: value for key, value in dump(condition).items() if key != "floor"}
-                for condition in model.conditions
-            ],
+            # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
+            **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
+            "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
         },
     }
+
+
+def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != key}
 
 
 def _packaged(workspace: Workspace, step: StepId) -> Slice:
@@ -136,6 +137,7 @@ def _gated(workspace: Workspace, step: StepId) -> Slice:
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
         "conditions": [dump(condition) for condition in effective_conditions(model, name)],
+        **({"maxDropped": model.workload.max_dropped / 100} if model.workload else {}),
         "modelVersion": model.model_version,
         "sources": limit_sources(model, step.model, name),
     }

@@ -46,9 +46,22 @@ def _regressions(workspace: Workspace, model: str, hardware_class: str) -> Itera
         yield from ("regression-load", "regression-inference")
 
 
+def _load(workspace: Workspace, model: str, _hardware_class: str) -> Iterator[str]:
+    """A workload is simulated, and what it may lose is limited."""
+    if workspace.models[model].workload is not None:
+        yield "dropped-requests"
+
+
+def _provider(workspace: Workspace, _model: str, hardware_class: str) -> Iterator[str]:
+    """An execution provider is held to what the processor is, where a build of it runs without its device."""
+    hardware = workspace.hardware[hardware_class]
+    if hardware.cpu.arch == "amd64" and "OpenVINOExecutionProvider" in hardware.runtime.providers:
+        yield from ("provider-outputs", "provider-drop")
+
+
 def _conditions(workspace: Workspace, model: str, _hardware_class: str) -> Iterator[str]:
     """A field condition has a floor."""
     yield from (condition_check(condition.name) for condition in workspace.models[model].conditions)
 
 
-_DEMANDS: tuple[Demand, ...] = (_always, _budgets, _regressions, _conditions)
+_DEMANDS: tuple[Demand, ...] = (_always, _load, _provider, _budgets, _regressions, _conditions)

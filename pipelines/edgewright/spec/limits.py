@@ -36,6 +36,7 @@ METRIC_PATHS: dict[str, tuple[str, ...]] = {
     "accuracy-floor": ("floor",),
     "accuracy-drop": ("maxDrop",),
     "target-drop": ("maxDrop",),
+    "provider-drop": ("maxDrop",),
 }
 """Gate check → where its limit stands below `metric`."""
 
@@ -138,7 +139,7 @@ def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, s
     model_file, class_file = model_file_of(model_name), class_file_of(class_name)
     index = next((i for i, o in enumerate(model.overrides) if o.hardware_class == class_name), None)
     override = model.overrides[index].model_dump(by_alias=True) if index is not None else {}
-    sources: dict[str, str] = {}
+    sources = {"dropped-requests": f"{model_file}#workload.maxDropped"} if model.workload else {}
     sections = (("limits", LIMIT_PATHS, class_file), ("metric", METRIC_PATHS, model_file))
     for section, checks, file in sections:
         for check, below in checks.items():

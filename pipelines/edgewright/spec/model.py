@@ -148,6 +148,8 @@ class Workload(Spec):
     """Inferences asked for, on average."""
     queue: int = Field(ge=0, le=100_000)
     """How many may wait besides the one being served; whatever comes on top is dropped."""
+    max_dropped: Percent = 0.0
+    """Largest share of requests that may find no place in the queue, in the worst simulated case."""
     burst: int | None = Field(default=None, ge=2, le=10_000)
     """How many come at once, with `arrival: burst` only."""
 

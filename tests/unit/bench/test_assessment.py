@@ -13,8 +13,9 @@ from edgewright.bench.assessment import (
     alone,
     arithmetic,
     countable,
-    service_ms,
     under_load,
+    worst_dropped,
+    worst_service_ms,
 )
 from edgewright.bench.counting.counts import Counts
 from edgewright.bench.counting.spans import ClassCounts
@@ -22,6 +23,7 @@ from edgewright.bench.functional import Functional
 from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.processor import choose
 from edgewright.bench.timing import Timing, predict
+from edgewright.bench.virtual.simulate import Simulation
 from edgewright.errors import EnvironmentFault
 from edgewright.plan.lane import Lane
 from edgewright.plan.stage import dump
@@ -82,16 +84,34 @@ def test_times_beside_an_accelerator_are_declared_and_not_emulated(fleet: Worksp
     assert replace(assessed(fleet, 400_000), declared=True).calibration == "declared, not emulated"
 
 
-def test_percentiles_are_those_of_the_hottest_air(fleet: Workspace) -> None:
-    simulation = under_load(subject(fleet), costing(fleet, 400_000))
+def hot_box(fleet: Workspace, **workload: Any) -> Simulation:
+    """The lane's model, heavy enough to throttle its class after hours."""
+    simulation = under_load(subject(fleet, workload=workload), costing(fleet, 200_000_000))
     assert simulation is not None
-    hot = next(case for case in simulation.document()["cases"] if case["name"] == "hot")
-    assert service_ms(simulation) == hot["serviceMs"]
+    return simulation
+
+
+def test_percentiles_are_those_of_the_worst_case_and_not_of_a_cold_start(fleet: Workspace) -> None:
+    simulation = hot_box(fleet, arrival="periodic", rate=3.0, queue=2)
+    cases = {case["name"]: case for case in simulation.document()["cases"]}
+    assert cases["hot-settled"]["serviceMs"]["p95"] > cases["room"]["serviceMs"]["p95"]
+    assert worst_service_ms(simulation)["p95"] == cases["hot-settled"]["serviceMs"]["p95"]
+
+
+def test_requests_that_find_no_place_are_told_of_the_worst_case(fleet: Workspace) -> None:
+    simulation = hot_box(fleet, arrival="poisson", rate=40.0, queue=1)
+    shares = [case["droppedShare"] for case in simulation.document()["cases"]]
+    assert worst_dropped(simulation) == max(shares) > 0.5
+
+
+def test_requests_too_rare_to_be_seen_are_priced_at_the_clock_of_their_case(fleet: Workspace) -> None:
+    simulation = hot_box(fleet, arrival="periodic", rate=0.0001, queue=1)
+    assert all(case["served"] == 0 for case in simulation.document()["cases"])
+    assert worst_service_ms(simulation)["p99"] == simulation.document()["latencyMs"]
 
 
 def test_without_a_workload_percentiles_are_the_latency_itself(fleet: Workspace) -> None:
     assert under_load(subject(fleet, workload=None), costing(fleet, 400_000)) is None
-    assert service_ms(None) is None
     found = replace(assessed(fleet, 400_000), simulation=None)
     assert found.timing is not None
     assert found.figures()["p99Ms"] == found.timing.latency_ms.to_json()["high"]

@@ -10,6 +10,7 @@ import pytest
 
 from edgewright.bench.functional import Functional, check, difference
 from edgewright.bench.sample import sample_of
+from edgewright.bench.target import emulator
 from edgewright.bench.target.emulator import Target, emulated_target, native_target
 from edgewright.bench.target.processor import Core
 from edgewright.build.samples import Samples
@@ -61,6 +62,27 @@ def test_a_model_larger_than_the_memory_of_its_class_is_out_of_memory(target: Ta
     case = models.weighing(96)
     assert tried(target, case, tmp_path, memory_limit_bytes=64 * 2**20).failure == "out-of-memory"
     assert tried(target, case, tmp_path, memory_limit_bytes=1024 * 2**20).verdict == "pass"
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["group", "resource-limit"])
+def test_every_way_to_limit_memory_says_the_same(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    if not grouped:
+        monkeypatch.setattr(emulator, "permitted", lambda: None)
+    case, limit_bytes = models.weighing(96), 64 * 2**20
+    over = tried(target, case, tmp_path, memory_limit_bytes=limit_bytes)
+    assert (over.failure, over.message) == (
+        "out-of-memory",
+        "it needs more than 67108864 bytes over the bare engine",
+    )
+    assert over.engine and over.advice
+    assert tried(target, case, tmp_path, memory_limit_bytes=1024 * 2**20).verdict == "pass"
+
+
+def test_what_fails_without_a_limit_too_keeps_its_name(target: Target, tmp_path: Path) -> None:
+    found = tried(target, models.unknown_operator(), tmp_path, memory_limit_bytes=2**30)
+    assert found.failure == "operator-missing"
 
 
 def test_too_slow_is_a_named_failure(target: Target, tmp_path: Path) -> None:

@@ -107,12 +107,27 @@ def test_a_power_cycle_is_judged_where_the_class_limits_it(lane: Lane) -> None:
 
 
 def test_what_does_not_work_on_its_target_is_blocked_by_the_name_of_its_failure(lane: Lane) -> None:
-    lane.benchmark(functional={"failure": "operator-missing", "message": "no Frobnicate here"})
+    failure = {"failure": "operator-missing", "message": "no Frobnicate here", "advice": ["replace it"]}
+    lane.benchmark(functional=failure)
     report = gated(lane)
     assert failed(report) == ["target-outputs", "target-drop"]
+    assert [check["limit"] for check in report["checks"] if check["name"] == "target-drop"] == [0.01]
     by_name = {check["name"]: check for check in report["checks"]}
-    assert by_name["target-outputs"]["detail"] == "operator-missing: no Frobnicate here"
+    assert by_name["target-outputs"]["detail"] == "operator-missing: no Frobnicate here → replace it"
     assert GateReport.from_json(json.dumps(report).encode()).to_json() == canonical_json(report)
+
+
+def test_outputs_just_beyond_their_tolerance_are_blocked_however_they_are_rounded(lane: Lane) -> None:
+    beyond = {**BENCHMARK["functional"], "failure": "outputs-differ", "message": "", "toleranceUsed": 1.0}
+    lane.benchmark(functional=beyond)
+    assert failed(gated(lane)) == ["target-outputs"]
+
+
+def test_dropped_requests_are_held_to_what_the_workload_allows(lane: Lane) -> None:
+    lane.benchmark(droppedShare=0.02)
+    assert failed(gated(lane)) == [], "no workload, nothing to hold"
+    assert failed(gated(lane, maxDropped=0.01)) == ["dropped-requests"]
+    assert failed(gated(lane, maxDropped=0.02)) == []
 
 
 def test_an_artifact_that_was_never_tried_on_its_target_is_blocked(lane: Lane) -> None:

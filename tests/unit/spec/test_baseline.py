@@ -77,7 +77,11 @@ _LINES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size
         max_size=4,
     )
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_every_baseline_reads_back_as_it_was_written(tmp_path: Path, entries: list[ClassBaseline]) -> None:
     file = tmp_path / "reader.yaml"
     file.write_text(text_of("reader", entries), encoding="utf-8")

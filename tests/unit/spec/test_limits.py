@@ -47,6 +47,7 @@ def test_without_an_override_the_sheet_and_the_model_decide(repository: Reposito
         "accuracy-floor": "models/reader/model.yaml#metric.floor",
         "accuracy-drop": "models/reader/model.yaml#metric.maxDrop",
         "target-drop": "models/reader/model.yaml#metric.maxDrop",
+        "provider-drop": "models/reader/model.yaml#metric.maxDrop",
     }
 
 
@@ -81,6 +82,7 @@ def test_a_limit_is_traced_to_the_line_that_decides_it(repository: Repository) -
         "accuracy-floor": "models/reader/model.yaml:19",
         "accuracy-drop": "models/reader/model.yaml:16",
         "target-drop": "models/reader/model.yaml:16",
+        "provider-drop": "models/reader/model.yaml:16",
     }
 
 

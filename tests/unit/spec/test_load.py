@@ -418,7 +418,11 @@ def test_hidden_and_private_folders_are_no_models(repository: Repository) -> Non
 
 
 @given(st.integers(0, len(SHEET) - 1), st.sampled_from(list("{}[]:,'\"&*!|>#%@-? \n\t0xé")), st.booleans())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 def test_no_typo_in_a_sheet_gives_anything_but_problems(
     repository: Repository, at: int, char: str, insert: bool
 ) -> None:

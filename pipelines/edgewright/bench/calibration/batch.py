@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,9 +21,11 @@ from typing import Any
 from edgewright.bench.calibration.nets import Net
 from edgewright.bench.counting.counts import from_spans
 from edgewright.bench.counting.spans import ClassCounts, Span, read_span
-from edgewright.bench.target.emulator import PROBE, Target, ask
-from edgewright.bench.target.observe import Memo
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import Target
+from edgewright.bench.target.observe import Memo, harness
 from edgewright.bench.target.probe import MARK_IMPORTED
+from edgewright.bench.target.scratch import scratch
 from edgewright.errors import BuildError
 from edgewright_agent.contract import canonical_json
 
@@ -80,7 +81,7 @@ def count_nets(
     """
     keys = {net.name: _key(target, net, runtime, plugin) for net in nets}
     kept = {name: memo.find(key) for name, key in keys.items()}
-    counts = {name: NetCounts.from_json(found) for name, found in kept.items() if found}
+    counts = {name: NetCounts.from_json(found.answer) for name, found in kept.items() if found}
     missing = [net for net in nets if net.name not in counts]
     progress(len(counts), len(nets))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -92,7 +93,7 @@ def count_nets(
             for job in jobs:
                 for name, found in job.result().items():
                     counts[name] = found
-                    memo.keep(keys[name], found.to_json())
+                    memo.keep(keys[name], found.to_json(), ())
                 progress(len(counts), len(nets))
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -110,10 +111,10 @@ def _shared_out(nets: Sequence[Net], most: int) -> Iterator[Sequence[Net]]:
 def _count_some(
     target: Target, nets: Sequence[Net], runtime: Mapping[str, Any], plugin: Path
 ) -> dict[str, NetCounts]:
-    with tempfile.TemporaryDirectory(prefix="edgewright-calibration-") as scratch:
+    with scratch("nets") as folder:  # whose paths are of one length, as those of a target
         entries = []
         for net in nets:
-            path = Path(scratch, f"{net.name}.onnx")
+            path = folder / f"{net.name}.onnx"
             path.write_bytes(net.model)
             inferences = 3 if net.macs <= SMALL_MACS else 2
             entries.append({"model": str(path), "inputs": {"x": [1, *net.shape]}, "inferences": inferences})
@@ -123,7 +124,7 @@ def _count_some(
             "arena": runtime["arena"],
             "graphOptimization": runtime["graphOptimization"],
         }
-        spans = Path(scratch, "spans.jsonl")
+        spans = folder / "spans.jsonl"
         option = f"out={str(spans).replace(',', ',,')}"  # QEMU takes a single comma for the next option
         answer = ask(target, request, timeout_s=TIMEOUT_S, plugin=plugin, plugin_options=option)
         if "failure" in answer:
@@ -159,9 +160,9 @@ def _key(target: Target, net: Net, runtime: Mapping[str, Any], plugin: Path) -> 
         "net": hashlib.sha256(net.model).hexdigest(),
         "shape": list(net.shape),
         "runtime": {name: runtime[name] for name in ("arena", "graphOptimization")},
+        "harness": harness(target, plugin),
         "target": [
             target.label,
-            target.userland,
             core.userland,
             core.cpu,
             core.model,
@@ -169,7 +170,5 @@ def _key(target: Target, net: Net, runtime: Mapping[str, Any], plugin: Path) -> 
             list(core.isa),
         ],
         "guest": dict(target.guest),
-        "probe": hashlib.sha256(PROBE.read_bytes()).hexdigest(),
-        "plugin": plugin.name,
     }
     return hashlib.sha256(canonical_json(document)).hexdigest()

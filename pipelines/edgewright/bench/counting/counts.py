@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.bench.counting.spans import ClassCounts, Span
 from edgewright.bench.target.emulator import Target
-from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.bench.target.observe import Memo, Observation, harness, observe
 from edgewright.bench.target.probe import (
     MARK_ENGINE,
     MARK_IMPORTED,
@@ -49,6 +49,7 @@ class Counts:
             to whole millions.
         engine_bytes: What importing the engine reads from storage.
         engine: Which engine it was; empty when nobody asked.
+        harness: What else the counts depend on, as eight hex digits.
     """
 
     load: ClassCounts
@@ -58,11 +59,12 @@ class Counts:
     awakening: int = 0
     engine_bytes: int = 0
     engine: str = ""
+    harness: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
         return {
-            "target": self.target,
+            "target": f"{self.target}, harness {self.harness}" if self.harness else self.target,
             "engine": self.engine,
             "load": self.load.to_json(),
             "perInference": self.per_inference.to_json(),
@@ -111,23 +113,26 @@ def count(
         raise BuildError(
             f"counting on {target.label}: {seen.answer['failure']}: {seen.answer.get('message', '')}"
         )
-    return counts_of(seen, target=target.label, warm_up=warm_up)
+    return counts_of(seen, target, plugin, warm_up=warm_up)
 
 
-def counts_of(seen: Observation, *, target: str, warm_up: int) -> Counts:
+def counts_of(seen: Observation, target: Target, plugin: Path, *, warm_up: int) -> Counts:
     """Return the counts of one observed process.
 
     Args:
         seen: With the plugin loaded.
-        target: Label.
+        target: Where.
+        plugin: Which.
         warm_up: Inferences that come before those that are counted.
 
     Raises:
         BuildError: a mark is missing, or more than one thread ran, whose counts mean nothing.
     """
-    found = from_spans(seen.spans, target=target, warm_up=warm_up)
     return replace(
-        found, engine=seen.answer.get("engine", ""), engine_bytes=int(seen.answer.get("engineBytes", 0))
+        from_spans(seen.spans, target=target.label, warm_up=warm_up),
+        engine=seen.answer.get("engine", ""),
+        engine_bytes=int(seen.answer.get("engineBytes", 0)),
+        harness=harness(target, plugin),
     )
 
 

@@ -9,35 +9,47 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from edgewright.bench.target.process import Completed, LimitKind, MemoryLimit, execute
-from edgewright.bench.target.processor import Core, check_cpu, choose, lacking, lay_out, parse_cpus
+from edgewright.bench.target.cgroup import permitted
+from edgewright.bench.target.process import Completed, MemoryLimit, execute
+from edgewright.bench.target.processor import (
+    Core,
+    check_cpu,
+    choose,
+    lacking,
+    lay_out,
+    parse_cpus,
+    processor_name,
+)
+from edgewright.bench.target.scratch import scratch
 from edgewright.bench.target.userland import EMULATOR, USERLANDS, Installed, inspect
 from edgewright.errors import BuildError, EnvironmentFault
 from edgewright.spec.hardware import Sheet
 
+TRANSLATED_BYTES = 21 * 2**20
+"""What qemu-user adds while a small model loads and infers: 16 to 21 MiB for arm, 20 to 26 for other guests."""
+
+STACK_BYTES = 8 * 2**20  # of a guest, whatever this machine's limit is
+HARNESS = 1
+"""Raised when a guest is started in another way: its instruction counts are then not those of before."""
+
 PROBE = Path(__file__).with_name("probe.py")
-MODEL = "model.onnx"  # what a model is called in a target, wherever it lies
-_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
+NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 # One thread and no chance, or nothing that is counted would be the same twice; no byte code, or a userland would
 # change by use. ONNX Runtime's Linux wheels start a telemetry thread when imported, which also reaches for the network.
-_GUEST = {
+GUEST = {
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "ORT_DISABLE_TELEMETRY": "1",
-    _NO_BYTE_CODE: "1",
+    NO_BYTE_CODE: "1",
     "PYTHONHASHSEED": "0",
 }
 
@@ -56,6 +68,9 @@ class Target:
         installed: The foreign userland; None for this machine.
         guest: What a guest's Python is told.
         threads: Always 1: with more, guest instruction counts are off by 12 to 94 %.
+        provider_options: Execution provider → what it is told.
+        unbounded: The same with all instructions of this machine, where int8 kernels cannot saturate; None where
+            there is no such thing.
     """
 
     label: str
@@ -65,8 +80,10 @@ class Target:
     userland: str = ""
     notes: tuple[str, ...] = ()
     installed: Installed | None = None
-    guest: Mapping[str, str] = field(default_factory=lambda: _GUEST)
+    guest: Mapping[str, str] = field(default_factory=lambda: GUEST)
     threads: int = 1
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    unbounded: Target | None = None
 
     @property
     def emulated(self) -> bool:
@@ -100,8 +117,8 @@ class Target:
         """
         if plugin is not None and not self.emulated:
             raise BuildError(f"{self.label}: instructions are counted under an emulator only")
-        with tempfile.TemporaryDirectory(prefix="edgewright-target-", dir=_scratch()) as scratch:
-            work, root = Path(scratch, "work"), Path(scratch, "root")
+        with scratch("target") as folder:
+            work, root = folder / "work", folder / "root"
             work.mkdir()
             root.mkdir()
             for name, content in {PROBE.name: PROBE, **files}.items():
@@ -114,20 +131,23 @@ class Target:
                 work,
                 self.environment,
                 timeout_s=timeout_s,
-                limit=None
-                if memory_limit_bytes is None
-                else MemoryLimit(memory_limit_bytes, self.limit_kind),
+                limit=None if memory_limit_bytes is None else self._limit(memory_limit_bytes),
             )
             with contextlib.suppress(FileNotFoundError):
                 return replace(ended, answer=(work / "answer.json").read_bytes())
             return ended
 
-    @property
-    def limit_kind(self) -> LimitKind:
-        """How its memory can be limited."""
+    def _limit(self, extra_bytes: int) -> MemoryLimit:
+        """Return how its memory is limited.
+
+        A control group counts what an emulator translates as the model's, some ten times what a small one takes; a
+        64-bit guest's address space does not. A 32-bit guest's cannot be limited, so what it translates is allowed.
+        """
         if not self.emulated:
-            return "data"
-        return "resident" if USERLANDS[self.core.userland].arch == "armv7" else "address-space"
+            return MemoryLimit(extra_bytes, "data", permitted())
+        if USERLANDS[self.core.userland].arch != "armv7":
+            return MemoryLimit(extra_bytes, "address-space")
+        return MemoryLimit(extra_bytes + TRANSLATED_BYTES, "resident", permitted())
 
     def _start(self, root: Path, plugin: Path | None, plugin_options: str) -> list[str]:
         if self.installed is None:
@@ -136,11 +156,11 @@ class Target:
         userland = USERLANDS[self.core.userland]
         guest = {
             **self.guest,
-            **userland.environment,
             "PYTHONHOME": str(root / "usr"),
             "PYTHONPATH": str(root / userland.site),
         }
-        options = ["-L", str(root), "-U", "LD_LIBRARY_PATH"]
+        # The guest's stack is as large as our own may be, unless it is said.
+        options = ["-L", str(root), "-U", "LD_LIBRARY_PATH", "-s", str(STACK_BYTES)]
         if plugin is not None:
             options += ["-plugin", ",".join(filter(None, (str(plugin), plugin_options)))]
         for name, value in sorted(guest.items()):
@@ -168,7 +188,7 @@ def native_target(core: Core) -> Target:
         label=f"native, {processor_name()}",
         core=core,
         command=(sys.executable, "-s"),
-        environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **_GUEST},
+        environment={"PATH": os.environ.get("PATH", os.defpath), "HOME": "/nonexistent", **GUEST},
         notes=notes,
     )
 
@@ -213,7 +233,8 @@ def emulated_target(
         notes=tuple(notes),
         installed=installed,
         guest={
-            name: value for name, value in _GUEST.items() if not writes_byte_code or name != _NO_BYTE_CODE
+            **{name: value for name, value in GUEST.items() if not writes_byte_code or name != NO_BYTE_CODE},
+            **userland.environment,
         },
     )
 
@@ -250,74 +271,3 @@ def known_cpus(program: Path, environment: Mapping[str, str]) -> list[str]:
         said = told.stderr.strip() or f"exit code {told.returncode}"
         raise EnvironmentFault(f"{program.name} does not run here: {said}")
     return names
-
-
-def ask(
-    target: Target,
-    request: Mapping[str, Any],
-    *,
-    timeout_s: float,
-    plugin: Path | None = None,
-    plugin_options: str = "",
-    memory_limit_bytes: int | None = None,
-) -> dict[str, Any]:
-    """Run the probe and return its answer; every way to fail becomes `failure`, `stage` and `message` in it.
-
-    Beside the probe's own failures there are `crashed`, `timed-out`, and `out-of-memory` for a process that a
-    memory limit ended.
-
-    Args:
-        target: Where.
-        request: See `probe`.
-        timeout_s: For the whole process.
-        plugin: As for `Target.run`.
-        plugin_options: As for `Target.run`.
-        memory_limit_bytes: What the model may take over the bare engine.
-    """
-    limited = memory_limit_bytes is not None
-    document = {"threads": target.threads, **request, "limited": limited}
-    files: dict[str, Path | bytes] = {}
-    if model := request.get("model"):
-        files[MODEL] = Path(model)
-        document["model"] = MODEL
-    ended = target.run(
-        {**files, "request.json": json.dumps(document).encode()},
-        timeout_s=timeout_s,
-        plugin=plugin,
-        plugin_options=plugin_options,
-        memory_limit_bytes=memory_limit_bytes,
-    )
-    answer: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        answer = json.loads(ended.answer)
-    answer["notes"] = [*target.notes, *ended.notes]
-    if ended.over_limit:
-        answer |= {"failure": "out-of-memory", "message": "stopped when it held more"}
-    elif ended.timed_out:
-        answer |= {"failure": "timed-out", "message": f"no answer within {timeout_s:g} s"}
-    elif "failure" not in answer and (ended.returncode != 0 or "engine" not in answer):
-        kind = "out-of-memory" if limited and ended.returncode < 0 else "crashed"
-        said = [line for line in ended.stderr.splitlines() if line.strip()][-2:]
-        answer |= {"failure": kind, "message": "; ".join([f"the probe {ended.ending}", *said])}
-    if memory_limit_bytes is not None and "failure" not in answer:
-        # What is watched can be over for an instant unseen, but not forgotten: peaks are told.
-        peaks = [peak for peak in answer["peakBytes"].values() if peak]
-        if target.limit_kind == "resident" and peaks and max(peaks) - min(peaks) > memory_limit_bytes:
-            answer |= {"failure": "out-of-memory", "message": "it held more"}
-    if answer.get("failure") == "out-of-memory" and limited:
-        answer["message"] += f" (limit {memory_limit_bytes} bytes over the bare engine)"
-    return answer
-
-
-def _scratch() -> str | None:
-    """Return where working folders are made: a path of the same length on every machine, if it can be had."""
-    return "/tmp" if os.access("/tmp", os.W_OK | os.X_OK) else None  # noqa: S108  names in it are random
-
-
-def processor_name() -> str:
-    """Return this machine's processor by its own name."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    return platform.machine()

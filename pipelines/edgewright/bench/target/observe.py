@@ -15,18 +15,23 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgewright.bench.counting.spans import Span, read_span
-from edgewright.bench.target.emulator import PROBE, Target, ask, processor_name
+from edgewright.bench.target.ask import ask
+from edgewright.bench.target.emulator import HARNESS, PROBE, Target
+from edgewright.bench.target.processor import processor_name
+from edgewright.bench.target.scratch import scratch
 from edgewright.errors import BuildError
 from edgewright_agent.contract import canonical_json
 
-# What a program in the target says of itself is kept; what this machine did to it is not.
-_NOT_KEPT = {"timed-out", "crashed", "out-of-memory", "engine-missing", "runtime-error"}
+# What a model does is kept; what this machine did to it is not.
+_KEPT = {None, "model-corrupt", "model-invalid", "operator-missing", "opset-too-new", "inputs-refused"}
+# What decides how a question is put; a change of any of them, be it a comment, costs the memo and never its truth.
+_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("ask", "emulator", "process", "processor")))
 MEMO_BYTES = 256 * 2**20
 
 
@@ -54,23 +59,27 @@ class Memo:
         """Where they lie."""
         return self.cache / "observations"
 
-    def find(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str) -> Observation | None:
         """Return what was kept, None when nothing was or it cannot be read."""
         path = self.folder / f"{key}.json"
-        with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads(path.read_bytes())
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = json.loads(path.read_bytes())
+            answer, spans = dict(found["answer"]), tuple(map(read_span, found["spans"]))
             os.utime(path)
-            return found
+            return Observation(answer, spans)
         return None
 
-    def keep(self, key: str, document: Mapping[str, Any]) -> None:
+    def keep(self, key: str, answer: Mapping[str, Any], spans: Sequence[str]) -> None:
         """Keep an answer; a disk that takes no more costs the memo, not the benchmark."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=self.folder, prefix=".part-")
-            with os.fdopen(handle, "w") as stream:
-                json.dump(document, stream)
-            Path(part).replace(self.folder / f"{key}.json")
+            try:
+                with os.fdopen(handle, "w") as stream:
+                    json.dump({"answer": answer, "spans": spans}, stream)
+                Path(part).replace(self.folder / f"{key}.json")
+            finally:
+                Path(part).unlink(missing_ok=True)
             self._prune()
 
     def _prune(self) -> None:
@@ -110,10 +119,10 @@ def observe(
     """
     key = question(target, request, plugin, memory_limit_bytes) if memo else ""
     if memo and (found := memo.find(key)):
-        return Observation(found["answer"], tuple(map(read_span, found["spans"])))
+        return found
     lines: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="edgewright-spans-") as scratch:
-        spans = Path(scratch, "spans.jsonl")
+    with scratch("spans") as folder:
+        spans = folder / "spans.jsonl"
         answer = ask(
             target,
             request,
@@ -128,8 +137,8 @@ def observe(
             if not lines and "failure" not in answer:
                 raise BuildError(f"counting on {target.label}: the plugin wrote nothing")
     answer.pop("times", None)
-    if memo and answer.get("failure") not in _NOT_KEPT:
-        memo.keep(key, {"answer": answer, "spans": lines})
+    if memo and answer.get("failure") in _KEPT:
+        memo.keep(key, answer, lines)
     return Observation(answer, tuple(map(read_span, lines)))
 
 
@@ -148,6 +157,7 @@ def question(
         "guest": dict(target.guest),
         "threads": target.threads,
         "notes": list(target.notes),
+        "providerOptions": {name: dict(told) for name, told in target.provider_options.items()},
     }
     if not target.emulated:  # this machine's own processor, Python and engine
         import numpy
@@ -155,14 +165,22 @@ def question(
 
         place["native"] = [sys.version, numpy.__version__, onnxruntime.__version__, processor_name()]
         place["command"] = list(target.command)
+        place["environment"] = {name: value for name, value in target.environment.items() if name != "PATH"}
     document = {
         "request": asked,
         "target": place,
-        "probe": hashlib.sha256(PROBE.read_bytes()).hexdigest(),
+        "programs": [hashlib.sha256(program.read_bytes()).hexdigest() for program in _PROGRAMS],
         "plugin": plugin.name if plugin else None,  # its name carries the digest of its source
         "memoryLimitBytes": memory_limit_bytes,
     }
     return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def harness(target: Target, plugin: Path | None) -> str:
+    """Return eight hex digits for what counts, apart from engine and processor: counts of two harnesses differ."""
+    document = [HARNESS, target.userland, plugin.name if plugin else None]
+    digest = hashlib.sha256(canonical_json(document) + PROBE.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _option(path: Path) -> str:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.bench.counting.build import source_digest
+from edgewright.bench.target.provider import environment_of
 from edgewright.bench.target.userland import DOCUMENT, EMULATOR, USERLANDS, inspect, targets_cache
+from edgewright.spec.hardware import Sheet
 
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -26,13 +28,19 @@ def place(spec: Mapping[str, Any]) -> dict[str, str]:
         spec: The slice of the stage `benchmarked`.
     """
     cache = targets_cache()
-    names = (emulated_userland(spec["hardware"]["cpu"]["arch"]), EMULATOR)
+    names = (*userlands_of(Sheet.read(spec["hardware"])), EMULATOR)
     found = {name: inspect(name, cache) for name in names}
     return {
         **{name: item.tree if item.state == "ready" else item.state for name, item in found.items()},
         "plugin": source_digest(),
         "probe": hashlib.sha256(PROBE.read_bytes()).hexdigest(),
     }
+
+
+def userlands_of(sheet: Sheet) -> tuple[str, ...]:
+    """Return what a class runs and is counted in on this machine, its execution provider's environment included."""
+    environment = environment_of(sheet)
+    return (emulated_userland(sheet.cpu.arch), *([environment.name] if environment else []))
 
 
 def emulated_userland(arch: str) -> str:

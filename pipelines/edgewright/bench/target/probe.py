@@ -5,12 +5,13 @@
 It imports the standard library, numpy and onnxruntime only, and must run on whatever Python and ONNX Runtime a
 userland has (Python 3.11 and newer, ONNX Runtime 1.20 and newer), so it imports nothing of this package.
 
-Request: `model` (path; without it the answer is about the engine alone), `providers`, `arena`, `graphOptimization`,
-`sessionConfig` (session configuration entries), `inputs` (as in golden.json), `inferences` (one-sample inferences,
-cycling through the inputs), `threads` (1 by default), `placement` (whether to tell which provider got which
-operators), `limited` (whether the caller waits for the line `imported` and answers one line, so that a memory limit
-can count the model alone). In place of `model` and `inputs` a `batch`, so that many small models pay for one import: a
-list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`; they share the other settings.
+Request: `model` (path; without it the answer is about the engine alone), `providers`, `providerOptions` (provider →
+its options), `arena`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs` (as in
+golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default), `placement`
+(whether to tell which provider got which operators), `limited` (whether the caller waits for the line `imported` and
+answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
+many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`;
+they share the other settings.
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `engineBytes` (what starting the engine reads from storage),
@@ -26,6 +27,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 Request = dict[str, Any]
@@ -54,7 +56,10 @@ LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_SAID_OF_MEMORY = ("bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory")
+_SAID_OF_MEMORY = (
+    "bad_alloc", "failed to allocate", "out of memory", "cannot allocate memory",
+    "resource temporarily unavailable",  # what starting a thread says when its stack finds no room
+)  # fmt: skip
 
 
 _LIBC = ctypes.CDLL(None)
@@ -153,9 +158,9 @@ def open_session(onnxruntime: Any, request: Request) -> Any:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     available = onnxruntime.get_available_providers()
     wanted = [name for name in request.get("providers", ()) if name in available]
-    return onnxruntime.InferenceSession(
-        request["model"], options, providers=wanted or ["CPUExecutionProvider"]
-    )
+    told = request.get("providerOptions", {})
+    providers = [(name, told[name]) if name in told else name for name in wanted or ["CPUExecutionProvider"]]
+    return onnxruntime.InferenceSession(request["model"], options, providers=providers)
 
 
 def placement_of(session: Any) -> dict[str, dict[str, int]] | None:
@@ -210,13 +215,21 @@ def infer(np: Any, session: Any, request: Request, feeds: list[Request], times: 
         if turn < len(feeds):
             rows.append(row)
     names = [output.name for output in session.get_outputs()]
+    for i, name in enumerate(
+        names
+    ):  # a provider that runs out of memory may return nothing and call it success
+        if rows and any(len(row[i]) != 1 for row in rows):
+            raise RuntimeError(f"output {name!r} has other than one row for one row of input")
     return {
         name: encode(np, np.concatenate([row[i] for row in rows])) for i, name in enumerate(names) if rows
     }
 
 
-def run(request: Request, answer: Request) -> None:
-    """Fill `answer` stage by stage, so that what was seen before a failure is told with it."""
+def run(request: Request, answer: Request, tell: Callable[[Request], None]) -> None:
+    """Fill `answer` stage by stage, so that what was seen before a failure is told with it.
+
+    A limited process may be killed at any time, so it tells what it has seen before it goes on.
+    """
     peaks, times = answer.setdefault("peakBytes", {}), answer.setdefault("times", {})
     answer["stage"] = "import"
     started = time.perf_counter()
@@ -225,7 +238,6 @@ def run(request: Request, answer: Request) -> None:
     import onnxruntime
 
     mark(MARK_ENGINE)
-    answer["engineBytes"] = engine_bytes()
     answer["engine"] = "onnxruntime " + onnxruntime.__version__
     answer["available"] = onnxruntime.get_available_providers()
     answer["numpy"] = np.__version__
@@ -241,11 +253,12 @@ def run(request: Request, answer: Request) -> None:
         return
     if not request.get("model"):
         return
+    answer["stage"] = "load"
     if request.get("limited"):
+        tell(answer)
         print("imported", flush=True)
         sys.stdin.readline()
 
-    answer["stage"] = "load"
     started = time.perf_counter()
     mark(MARK_IMPORTED)
     session = open_session(onnxruntime, request)
@@ -258,8 +271,12 @@ def run(request: Request, answer: Request) -> None:
         return
 
     answer["stage"] = "infer"
+    if request.get("limited"):
+        tell(answer)
     answer["outputs"] = infer(np, session, request, feeds, times.setdefault("inferences", []))
     peaks["inferred"] = peak_bytes()
+    # Only now: it reads where everything lies, and what is read must not be in memory while something is counted.
+    answer["engineBytes"] = engine_bytes()
 
 
 def main(request_path: str, answer_path: str) -> None:
@@ -267,14 +284,18 @@ def main(request_path: str, answer_path: str) -> None:
     with open(request_path) as stream:  # noqa: PTH123
         request = json.load(stream)
     answer: Request = {"python": sys.version.split()[0], "machine": os.uname().machine}
+
+    def tell(answer: Request) -> None:
+        with open(answer_path, "w") as stream:  # noqa: PTH123
+            json.dump(answer, stream)
+
     try:
-        run(request, answer)
+        run(request, answer, tell)
     except Exception as error:  # noqa: BLE001  whatever it is becomes a named failure
         answer["failure"] = kind_of(error, answer["stage"])
         answer["message"] = f"{type(error).__name__}: {str(error).strip()}"[:2000]
         answer.pop("outputs", None)
-    with open(answer_path, "w") as stream:  # noqa: PTH123
-        json.dump(answer, stream)
+    tell(answer)
 
 
 if __name__ == "__main__":

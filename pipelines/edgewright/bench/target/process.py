@@ -1,5 +1,8 @@
 """One process with a deadline and, if asked, a memory limit; nothing it started outlives it.
 
+Memory is limited by a control group where we may make one, by resource limits otherwise: a model well within the limit
+and one well over it end the same way by each.
+
 >>> execute(["true"], Path("."), {}, timeout_s=5).returncode      # doctest: +SKIP
 0
 """
@@ -20,18 +23,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgewright.bench.target.cgroup import Group, Place, group
 from edgewright.errors import EnvironmentFault
 
 KILLED_S = 5.0
 """How long a killed process may take to vanish."""
 
 WATCH_S = 0.02
-"""How often resident memory is looked at, where the kernel cannot be asked to limit it."""
+"""How often a process is looked at that its limit may not end."""
 
 # Only what changes results: a processor without, say, a random number generator computes the same.
 _LACKS = re.compile(
     r"TCG doesn't support requested feature: \S*\.(?P<feature>(avx|fma|f16c|sse|amx|bf16|vnni)[\w.-]*)"
 )
+# Without memory for its own tables, GLib says so and raises a signal. QEMU takes that for the guest's, and GLib waits
+# for its end for ever.
+_STARVED = re.compile(rb"^qemu-\S+: GLib: .*failed to allocate", re.MULTILINE)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 
@@ -44,14 +51,17 @@ class MemoryLimit:
 
     Attributes:
         extra_bytes: How much.
-        kind: `data`: private writable memory (RLIMIT_DATA), for our own processes. `address-space` (RLIMIT_AS), for
-            64-bit guests: under the other, QEMU 7.2 takes a failed mapping for a successful one and never returns.
-            `resident`: watched from outside and killed, for 32-bit guests: QEMU reserves their whole address space
-            when it starts, so neither limit would ever be met.
+        kind: What needs no permission. `data`: private writable memory (RLIMIT_DATA), for our own processes.
+            `address-space` (RLIMIT_AS), for 64-bit guests: under the other, QEMU 7.2 takes a failed mapping for a
+            successful one and never returns. `resident`: watched from outside and killed, for 32-bit guests: QEMU
+            reserves their whole address space when it starts, so neither limit would ever be met.
+        place: Where a control group can be made, which then limits in place of `kind`: the kernel counts the pages
+            that are touched, and kills.
     """
 
     extra_bytes: int
     kind: LimitKind
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Completed:
         timed_out: Whether it was stopped because it ran too long.
         over_limit: Whether it was stopped because it held more memory than it may.
         answer: What it left in its `answer.json`; empty when it left none.
+        limited_by: What limited its memory; None when nothing did.
     """
 
     returncode: int
@@ -73,6 +84,7 @@ class Completed:
     timed_out: bool = False
     over_limit: bool = False
     answer: bytes = b""
+    limited_by: LimitKind | Literal["cgroup"] | None = None
 
     @property
     def ending(self) -> str:
@@ -113,24 +125,54 @@ def execute(
     except OSError as error:
         raise EnvironmentFault(f"{command[0]} cannot be started: {error.strerror}") from error
     deadline_s = time.monotonic() + timeout_s
-    most_bytes: int | None = None
-    try:
-        if limit is not None:
-            most_bytes = _limit_when_imported(process, limit, deadline_s)
-        while True:
-            left_s = max(0.0, deadline_s - time.monotonic())
-            try:
-                stdout, stderr = process.communicate(timeout=min(left_s, WATCH_S) if most_bytes else left_s)
-                return Completed(process.returncode, stdout, stderr, _said_by_the_emulator(stderr))
-            except subprocess.TimeoutExpired:
-                if most_bytes and _held_bytes(process.pid, "VmHWM") > most_bytes:
-                    return Completed(-signal.SIGKILL, "", "", over_limit=True)
-                if time.monotonic() >= deadline_s:
-                    raise
-    except subprocess.TimeoutExpired:
-        return Completed(-signal.SIGKILL, "", "", timed_out=True)
-    finally:
-        _kill(process)
+    limited = _Limited()
+    with contextlib.ExitStack() as groups:
+        try:
+            if limit is not None:
+                limited = _limit_when_imported(process, limit, deadline_s, groups)
+            while True:
+                left_s = max(0.0, deadline_s - time.monotonic())
+                try:
+                    watched_s = left_s if limited.by in (None, "cgroup") else min(left_s, WATCH_S)
+                    stdout, stderr = process.communicate(timeout=watched_s)
+                    notes, over = _said_by_the_emulator(stderr), limited.ended()
+                    return Completed(
+                        process.returncode, stdout, stderr, notes, over_limit=over, limited_by=limited.by
+                    )
+                except subprocess.TimeoutExpired as error:
+                    if limited.is_over(process.pid, error.stderr or b""):
+                        return Completed(-signal.SIGKILL, "", "", over_limit=True, limited_by=limited.by)
+                    if time.monotonic() >= deadline_s:
+                        raise
+        except subprocess.TimeoutExpired:
+            return Completed(-signal.SIGKILL, "", "", timed_out=True, limited_by=limited.by)
+        finally:
+            _kill(process)
+
+
+@dataclass(frozen=True)
+class _Limited:
+    """How a process was limited in the end.
+
+    Attributes:
+        by: As in `Completed.limited_by`.
+        most_bytes: What it may hold, where that is watched.
+        group: Its control group.
+    """
+
+    by: LimitKind | Literal["cgroup"] | None = None
+    most_bytes: int = 0
+    group: Group | None = None
+
+    def is_over(self, pid: int, stderr: bytes) -> bool:
+        """Whether a process that goes on has held more, or its limit has brought an emulator to a standstill."""
+        if self.by == "resident":
+            return _held_bytes(pid, "VmHWM") > self.most_bytes
+        return bool(_STARVED.search(stderr))
+
+    def ended(self) -> bool:
+        """Whether the kernel ended it for what it held."""
+        return self.group is not None and self.group.killed()
 
 
 def _die_with_parent() -> None:
@@ -138,8 +180,10 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _limit_when_imported(process: subprocess.Popen[str], limit: MemoryLimit, deadline_s: float) -> int | None:
-    """Limit the process once the engine is imported; return what must be watched from outside.
+def _limit_when_imported(
+    process: subprocess.Popen[str], limit: MemoryLimit, deadline_s: float, groups: contextlib.ExitStack
+) -> _Limited:
+    """Limit the process once the engine is imported.
 
     A guest cannot limit itself: qemu-user accepts the call and ignores it.
     """
@@ -149,20 +193,36 @@ def _limit_when_imported(process: subprocess.Popen[str], limit: MemoryLimit, dea
         if not selector.select(max(0.0, deadline_s - time.monotonic())):
             raise subprocess.TimeoutExpired(process.args, 0)
     if process.stdout.readline() != "imported\n":
-        return None  # it failed before; its answer says how
-    watched = None
-    if limit.kind == "resident":
-        watched = _held_bytes(process.pid, "VmRSS") + limit.extra_bytes
-    else:
-        field, number = (
-            ("VmData", resource.RLIMIT_DATA) if limit.kind == "data" else ("VmSize", resource.RLIMIT_AS)
-        )
-        most = _held_bytes(process.pid, field) + limit.extra_bytes
-        resource.prlimit(process.pid, number, (most, most))
+        return _Limited()  # it failed before; its answer says how
+    limited = _in_a_group(process.pid, limit, groups) or _without_a_group(process.pid, limit)
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write("limited\n")
         process.stdin.flush()
-    return watched
+    return limited
+
+
+def _in_a_group(pid: int, limit: MemoryLimit, groups: contextlib.ExitStack) -> _Limited | None:
+    """Limit a process by a control group of its own, if that is permitted."""
+    if limit.place is None:
+        return None
+    try:
+        made = groups.enter_context(group(limit.place, limit.extra_bytes))
+        made.take(pid)
+    except OSError:
+        return None
+    return _Limited("cgroup", group=made)
+
+
+def _without_a_group(pid: int, limit: MemoryLimit) -> _Limited:
+    """Limit a process by what everybody may do, or say what to watch."""
+    if limit.kind == "resident":
+        return _Limited("resident", _held_bytes(pid, "VmRSS") + limit.extra_bytes)
+    field, number = (
+        ("VmData", resource.RLIMIT_DATA) if limit.kind == "data" else ("VmSize", resource.RLIMIT_AS)
+    )
+    most = _held_bytes(pid, field) + limit.extra_bytes
+    resource.prlimit(pid, number, (most, most))
+    return _Limited(limit.kind)
 
 
 def _held_bytes(pid: int, field: str) -> int:

@@ -70,6 +70,27 @@ def host_arch() -> str:
     return HOST_ARCH.get(platform.machine(), platform.machine())
 
 
+def processor_name() -> str:
+    """Return this machine's processor by its own name."""
+    for line in _cpuinfo().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def host_flags() -> frozenset[str]:
+    """Return what this machine's x86 processor says it has, nothing where /proc tells none."""
+    lines = (line for line in _cpuinfo().splitlines() if line.startswith("flags"))
+    return frozenset(next(lines, "").partition(":")[2].split())
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
 def choose(hardware: Sheet) -> Core:
     """Return the core that stands for `hardware`.
 

@@ -13,12 +13,14 @@ import contextlib
 import fcntl
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgewright.bench.target import wheels
 from edgewright.bench.target.debian import Archive, Package, host_architecture, unpack
+from edgewright.bench.target.processor import host_arch
 from edgewright.bench.target.userland import (
     DOCUMENT,
     EMULATOR,
@@ -30,6 +32,7 @@ from edgewright.bench.target.userland import (
     Userland,
     inspect,
     recipe_of,
+    this_python,
     tree_bytes,
     tree_digest,
 )
@@ -48,18 +51,20 @@ class Watch(Protocol):
 
 
 def provision(name: str, cache: Path, watch: Watch) -> Installed:
-    """Make sure that `cache` holds the userland `name` and the emulator; does nothing when it does.
+    """Make sure that `cache` holds the userland `name` and the emulator it needs; does nothing when it does.
 
     Raises:
-        EnvironmentFault: no apt, no space, or what was fetched does not run here.
+        EnvironmentFault: no apt, no space, another processor or Python than it is for, or what was fetched does not
+            run here.
         NetworkError: an archive or index cannot be reached; what has arrived is kept.
     """
     userland = USERLANDS[name]
-    if userland.qemu is None:
+    if not userland.fetched:
         return inspect(name, cache)
+    check_host(userland)
     try:
         with _locked(cache):
-            if inspect(EMULATOR, cache, verify=True).state != "ready":
+            if userland.qemu and inspect(EMULATOR, cache, verify=True).state != "ready":
                 _make_emulator(cache, watch)
             installed = inspect(name, cache, verify=True)
             if installed.state != "ready":
@@ -71,6 +76,25 @@ def provision(name: str, cache: Path, watch: Watch) -> Installed:
             hint="free space, or set EDGEWRIGHT_TARGETS to a folder on another disk",
         ) from error
     return installed
+
+
+def check_host(userland: Userland) -> None:
+    """Check that what runs on this machine's own processor and Python can do so.
+
+    Raises:
+        EnvironmentFault: it cannot.
+    """
+    if userland.qemu is None and host_arch() != userland.arch:
+        raise EnvironmentFault(
+            f"{userland.name} runs on {userland.arch} without an emulator; this machine is {host_arch()}",
+            hint=f"provision it on {userland.arch}",
+        )
+    if userland.pythons and this_python() not in userland.pythons:
+        raise EnvironmentFault(
+            f"{userland.name} needs the wheels of its Python: there are some for {', '.join(userland.pythons)},"
+            f" and this is Python {this_python()}",
+            hint="put a python3.11 on PATH, then:  rm -rf .venv && make bootstrap",
+        )
 
 
 def _make_emulator(cache: Path, watch: Watch) -> None:
@@ -105,11 +129,14 @@ def _make_emulator(cache: Path, watch: Watch) -> None:
 
 def _make_userland(userland: Userland, cache: Path, watch: Watch) -> None:
     downloads = cache / "downloads" / userland.name
-    packages = _fetch(userland.name, userland.suite, userland.debian, userland.packages, cache, watch)
+    packages: list[Package] = []
     fetched: list[Path] = []
+    if userland.packages:
+        packages = _fetch(userland.name, userland.suite, userland.debian, userland.packages, cache, watch)
     if userland.wheels:
-        watch.step("fetching the wheels of numpy and onnxruntime")
-        fetched = wheels.fetch(userland, downloads)
+        names = " and ".join(sorted(wheels.locked(userland.lock)))
+        watch.step(f"fetching the wheels of {names}", userland.wheel_bytes)
+        fetched = wheels.fetch(userland, downloads, watch.advance)
     watch.step("unpacking")
     with _building(userland.name, cache) as part:
         for package in packages:
@@ -119,13 +146,15 @@ def _make_userland(userland: Userland, cache: Path, watch: Watch) -> None:
         wheels.unzip(fetched, part / userland.site)
         for tests in sorted(part.glob(f"{userland.site}/numpy/**/tests")):
             shutil.rmtree(tests)
-        _complete(userland, part)
-        watch.step(f"trying it under {userland.qemu}")
+        wheels.link_copies(part / userland.site / "onnxruntime" / "capi")
+        if userland.packages:
+            _complete(userland, part)
+        watch.step(f"trying it under {userland.qemu}" if userland.qemu else "trying it")
         facts = _try(userland, part, cache)
         document = {
             "arch": userland.arch,
             "packages": {package.name: package.version for package in packages},
-            "wheels": wheels.locked() if userland.wheels else {},
+            "wheels": wheels.locked(userland.lock) if userland.wheels else {},
             **facts,
         }
         _finish(part, userland.name, document, cache)
@@ -145,20 +174,31 @@ def _try(userland: Userland, root: Path, cache: Path) -> dict[str, Any]:
     """Start the engine in the new userland; Python leaves the byte code it needs behind, once.
 
     Raises:
-        EnvironmentFault: it does not start.
+        EnvironmentFault: it does not start, or its execution provider takes no operator.
     """
-    from edgewright.bench.target.emulator import ask, emulated_target
+    from edgewright.bench.target.ask import ask
+    from edgewright.bench.target.emulator import emulated_target
     from edgewright.bench.target.processor import Core, nearest
+    from edgewright.bench.target.provider import one_operator, wheel_target
 
-    core = Core(userland.name, nearest(userland.arch, "", ()), "", 1)
     installed = Installed(userland.name, root, "ready", {"tree": ""})
-    target = emulated_target(core, cache, installed=installed, writes_byte_code=True)
-    answer = ask(target, {}, timeout_s=300)
+    request: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="edgewright-try-") as scratch:
+        if userland.provider:
+            target = wheel_target(userland, installed, writes_byte_code=True)
+            model = Path(scratch, "model.onnx")
+            model.write_bytes(one_operator())
+            request = {"model": str(model), "providers": [userland.provider], "placement": True}
+        else:
+            core = Core(userland.name, nearest(userland.arch, "", ()), "", 1)
+            target = emulated_target(core, cache, installed=installed, writes_byte_code=True)
+        answer = ask(target, request, timeout_s=300)
+    mend = "remove the targets cache and provision again; if that does not help, it is a defect"
     if "failure" in answer:
-        raise EnvironmentFault(
-            f"the {userland.name} userland does not start ONNX Runtime: {answer['message']}",
-            hint="remove the targets cache and provision again; if that does not help, it is a defect",
-        )
+        what = f"the {userland.name} userland does not start ONNX Runtime"
+        raise EnvironmentFault(f"{what}: {answer['message']}", hint=mend)
+    if userland.provider and userland.provider not in answer["placement"]:
+        raise EnvironmentFault(f"{userland.provider} does not run on this machine", hint=mend)
     return {"engine": answer["engine"], "python": answer["python"], "numpy": answer["numpy"]}
 
 

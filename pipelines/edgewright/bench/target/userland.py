@@ -5,6 +5,7 @@ A finished userland is a folder of the targets cache that appeared by rename and
     <cache>/arm64/userland.json       recipe, digest of the tree, versions
     <cache>/arm64/usr lib site …      Debian packages unpacked, wheels unzipped
     <cache>/qemu/userland.json …      the emulator, likewise
+    <cache>/amd64-openvino/site …     another ONNX Runtime for this machine's own Python, from wheels alone
 
 >>> USERLANDS["arm64"].qemu
 'qemu-aarch64'
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,13 +42,15 @@ EMULATOR_PACKAGES = (
 
 WHEELS_LOCK = Path(__file__).with_name("wheels.txt")
 """A pip requirements file: exact versions, one sha256 per processor."""
+OPENVINO_LOCK = Path(__file__).with_name("wheels-openvino.txt")
+"""Likewise, one sha256 per version of Python."""
 
 State = Literal["ready", "missing", "outdated", "damaged", "native"]
 
 
 @dataclass(frozen=True)
 class Userland:
-    """One processor's userland.
+    """One processor's userland, or another ONNX Runtime for this machine's own Python.
 
     Attributes:
         name: What a person calls it (`edgewright targets provision --arch arm64`).
@@ -59,6 +63,10 @@ class Userland:
         packages: Debian packages, in full: nothing is resolved.
         wheels: Platform tags for pip, empty where Debian's own packages bring onnxruntime.
         environment: What the guest's programs need to be told.
+        lock: The wheels' versions and hashes.
+        pythons: Versions of this machine's Python that the lock has wheels for; empty with a Python of its own.
+        wheel_bytes: What the wheels weigh, about, to show progress.
+        provider: The execution provider it is there for, in ONNX Runtime's words.
     """
 
     name: str
@@ -71,18 +79,38 @@ class Userland:
     packages: tuple[str, ...] = ()
     wheels: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    lock: Path = WHEELS_LOCK
+    pythons: tuple[str, ...] = ()
+    wheel_bytes: int = 0
+    provider: str = ""
+
+    @property
+    def fetched(self) -> bool:
+        """Whether there is anything to provision."""
+        return bool(self.packages or self.wheels)
+
+    @property
+    def python_version(self) -> str:
+        """The Python that its wheels are for: its own, or this machine's."""
+        return this_python() if self.pythons else "3.11"
 
     @property
     def recipe(self) -> str:
         """Digest of everything that decides what is fetched; a userland made by another recipe is outdated."""
-        lock = WHEELS_LOCK.read_text() if self.wheels else ""
-        parts = [self.suite, self.debian, self.python, sorted(self.packages), list(self.wheels), lock]
+        lock = self.lock.read_text() if self.wheels else ""
+        python = this_python() if self.pythons else self.python
+        parts = [self.suite, self.debian, python, sorted(self.packages), list(self.wheels), lock]
         return hashlib.sha256(canonical_json(parts)).hexdigest()
 
     @property
     def site(self) -> str:
         """Folder of onnxruntime and numpy, relative to the root."""
         return "site" if self.wheels else "usr/lib/python3/dist-packages"
+
+
+def this_python() -> str:
+    """Return this interpreter's version as wheels know it: `3.11`."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 _PYTHON_3_11 = (
@@ -99,13 +127,19 @@ _ONNXRUNTIME_1_21 = (
     "python3.13-minimal", "zlib1g",
 )  # fmt: skip
 
+_MANYLINUX_AMD64 = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64")
+
 USERLANDS: Mapping[str, Userland] = {
     userland.name: userland
     for userland in (
         Userland("amd64", "amd64"),
         Userland(
+            "amd64-openvino", "amd64", wheels=_MANYLINUX_AMD64, lock=OPENVINO_LOCK, pythons=("3.11", "3.12", "3.13"),
+            wheel_bytes=101_000_000, provider="OpenVINOExecutionProvider",
+        ),
+        Userland(
             "amd64-qemu", "amd64", "qemu-x86_64", "bookworm", "amd64", "x86_64-linux-gnu", "usr/bin/python3.11",
-            _PYTHON_3_11, ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64"),
+            _PYTHON_3_11, _MANYLINUX_AMD64,
             # numpy's BLAS would pick a kernel for a core the emulator does not quite have, and stop.
             {"OPENBLAS_CORETYPE": "Nehalem"},
         ),
@@ -171,7 +205,7 @@ def inspect(name: str, cache: Path, *, verify: bool = False) -> Installed:
         cache: The targets cache.
         verify: Hash all files (about 0.3 s) instead of trusting the document.
     """
-    if name != EMULATOR and USERLANDS[name].qemu is None:
+    if name != EMULATOR and not USERLANDS[name].fetched:
         return Installed(name, Path("/"), "native")
     root = cache / name
     try:

@@ -157,7 +157,11 @@ def test_members_are_read_within_their_own_bounds(tmp_path: Path) -> None:
     refused(path)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_any_bytes_end_in_a_documented_error(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "fuzz.tar"

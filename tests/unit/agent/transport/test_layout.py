@@ -140,7 +140,11 @@ def test_one_unreadable_manifest_does_not_end_the_search(source: Source, release
     ]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_any_index_ends_in_a_documented_error(source: Source, release: Release, data: st.DataObject) -> None:
     path = release.shelf.root / "digit-reader" / "index.json"

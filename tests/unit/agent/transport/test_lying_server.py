@@ -150,7 +150,11 @@ def test_a_silent_server_is_a_network_problem(liar: Liar) -> None:
     refuses("network", lambda: source(liar, timeout_s=0.1).manifest("model", "1"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_any_bytes_for_an_answer_end_in_a_documented_error(liar: Liar, data: st.DataObject) -> None:
     good = answer(200, MANIFEST, Content_Type=OCI_MANIFEST, ETag='"x"')

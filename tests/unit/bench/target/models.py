@@ -93,11 +93,11 @@ def weighing(mebibytes: int) -> Case:
     return Case(serialized(nodes, (4, 4), [weights]), ROW, ROW + np.float32(4 * 2.0**-10))
 
 
-def saturating() -> Case:
+def saturating(weight: int = 127) -> Case:
     """An int8 matrix product whose pairs of products exceed 16 bits: 2 × 255 × 127 = 64,770."""
     inner, outer = 64, 16
-    weights = np.full((inner, outer), 127, np.int8)
-    scale = np.float32(1 / 255), np.float32(1 / 127), np.float32(inner / 255)
+    weights = np.full((inner, outer), weight, np.int8)
+    scale = np.float32(1 / 255), np.float32(1 / weight), np.float32(inner / 255)
     zero_u8, zero_s8 = np.uint8(0), np.int8(0)
     tensors = [
         numpy_helper.from_array(np.asarray(value), name)

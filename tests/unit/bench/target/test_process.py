@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.bench.target.process import MemoryLimit, execute
+from edgewright.bench.target.cgroup import Place, permitted
+from edgewright.bench.target.process import LimitKind, MemoryLimit, execute
 from edgewright.errors import EnvironmentFault
 
 GROWS = (
@@ -71,9 +72,9 @@ def test_a_killed_parent_leaves_no_emulator_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["data", "address-space"])
-def test_memory_is_limited_over_what_was_imported(tmp_path: Path, kind: str) -> None:
-    small = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, kind))  # type: ignore[arg-type]
-    large = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**30, kind))  # type: ignore[arg-type]
+def test_memory_is_limited_over_what_was_imported(tmp_path: Path, kind: LimitKind) -> None:
+    small = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, kind))
+    large = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**30, kind))
     assert (small.returncode, large.returncode) == (7, 0)
 
 
@@ -82,6 +83,42 @@ def test_watched_memory_ends_the_process(tmp_path: Path) -> None:
     assert execute(
         python(endless), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, "resident")
     ).over_limit
+
+
+@pytest.mark.parametrize("kind", ["data", "resident"])
+def test_a_group_limits_where_it_is_permitted_and_the_rest_elsewhere(tmp_path: Path, kind: LimitKind) -> None:
+    place = permitted()
+    by = "cgroup" if place else kind
+    endless = GROWS.replace("sys.exit(7)", "os.kill(os.getpid(), 9)").replace("import sys", "import os, sys")
+    small, large = (
+        execute(python(endless), tmp_path, {}, timeout_s=60, limit=MemoryLimit(most, kind, place))
+        for most in (2**25, 2**30)
+    )
+    assert (small.limited_by, small.returncode) == (by, -signal.SIGKILL)
+    assert small.over_limit or by == "data"
+    assert (large.limited_by, large.returncode, large.over_limit) == (by, 0, False)
+
+
+def test_a_group_counts_nothing_of_before(tmp_path: Path) -> None:
+    holds = "held = b'x' * 2**27\n" + GROWS.replace("range(64)", "range(4)")
+    ended = execute(python(holds), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, "data", permitted()))
+    assert (ended.returncode, ended.over_limit) == (0, False)
+
+
+def test_a_group_that_cannot_be_made_after_all_changes_nothing(tmp_path: Path) -> None:
+    gone = Place(2, tmp_path / "absent")
+    ended = execute(python(GROWS), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**25, "data", gone))
+    assert (ended.returncode, ended.limited_by) == (7, "data")
+
+
+def test_an_emulator_without_memory_for_itself_does_not_hang(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; print('imported', flush=True); sys.stdin.readline()\n"
+        "sys.stderr.write('qemu-aarch64: GLib: gmem.c:169: failed to allocate 24576 bytes\\n')\n"
+        "sys.stderr.flush(); time.sleep(600)"
+    )
+    ended = execute(python(script), tmp_path, {}, timeout_s=60, limit=MemoryLimit(2**30, "address-space"))
+    assert ended.over_limit and not ended.timed_out
 
 
 def test_only_features_that_change_results_are_noted(tmp_path: Path) -> None:

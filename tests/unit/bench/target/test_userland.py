@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from edgewright.bench.target import wheels
+from edgewright.bench.target import provision, userland, wheels
 from edgewright.bench.target.userland import (
     DOCUMENT,
     USERLANDS,
@@ -15,6 +16,7 @@ from edgewright.bench.target.userland import (
     targets_cache,
     tree_digest,
 )
+from edgewright.errors import EnvironmentFault, NetworkError
 from real import ROOT
 
 
@@ -90,5 +92,67 @@ def test_the_locked_engine_is_the_one_that_builds_artifacts() -> None:
 
 
 def test_every_wheel_has_one_hash_per_processor() -> None:
-    processors = [userland for userland in USERLANDS.values() if userland.wheels]
+    processors = [userland for userland in USERLANDS.values() if userland.lock == wheels.WHEELS_LOCK]
+    processors = [userland for userland in processors if userland.wheels]
     assert len(wheels.locked_hashes()) == len(wheels.locked()) * len(processors)
+
+
+def test_openvino_has_one_hash_per_python_and_the_numpy_of_the_others() -> None:
+    pythons, lock = USERLANDS["amd64-openvino"].pythons, USERLANDS["amd64-openvino"].lock
+    assert len(wheels.locked_hashes(lock)) == len(wheels.locked(lock)) * len(pythons)
+    assert wheels.locked(lock)["numpy"] == wheels.locked()["numpy"]
+
+
+def test_wheels_of_another_python_are_another_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {name: recipe_of(name) for name in USERLANDS}
+    monkeypatch.setattr(userland, "this_python", lambda: "3.12")
+    changed = {name for name in USERLANDS if recipe_of(name) != before[name]}
+    assert changed - {"amd64-openvino"} == set()
+    assert changed or sys.version_info[:2] == (3, 12)
+
+
+@pytest.mark.parametrize(
+    ("machine", "python", "said"),
+    [
+        ("aarch64", "3.11", "runs on amd64 without an emulator; this machine is arm64"),
+        (
+            "x86_64",
+            "3.14",
+            "needs the wheels of its Python: there are some for 3.11, 3.12, 3.13, and this is",
+        ),
+    ],
+)
+def test_what_runs_without_an_emulator_needs_its_processor_and_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: str, python: str, said: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(provision, "this_python", lambda: python)
+    with pytest.raises(EnvironmentFault, match=said):
+        provision.provision("amd64-openvino", tmp_path, Silent())
+
+
+class Silent:
+    def step(self, what: str, total_bytes: int | None = None) -> None: ...
+
+    def advance(self, done_bytes: int) -> None: ...
+
+
+def test_libraries_under_several_names_become_one(tmp_path: Path) -> None:
+    for name in ("libov.so", "libov.so.25", "libov.so.2025.4.1"):
+        (tmp_path / name).write_bytes(b"ELF")
+    (tmp_path / "libtbb.so").write_bytes(b"another")
+    wheels.link_copies(tmp_path)
+    links = {path.name: str(path.readlink()) for path in tmp_path.iterdir() if path.is_symlink()}
+    assert links == {"libov.so": "libov.so.2025.4.1", "libov.so.25": "libov.so.2025.4.1"}
+    assert (tmp_path / "libov.so").read_bytes() == b"ELF"
+
+
+def test_wheels_that_the_lock_does_not_know_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy-2.4.6-cp311-cp311-any.whl").write_bytes(b"damaged")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(NetworkError, match="could not be fetched") as raised:
+        wheels.fetch(USERLANDS["arm64"], tmp_path)
+    assert raised.value.hint == "run it again: what has arrived is kept"
+    assert list(tmp_path.iterdir()) == []
