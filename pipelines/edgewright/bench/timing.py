@@ -29,7 +29,8 @@ from typing import Any, Literal
 from edgewright.bench.anchors import anchor_of
 from edgewright.bench.counting.counts import Counts
 from edgewright.bench.counting.spans import ClassCounts
-from edgewright.spec.hardware import Calibration, Cycles, Loading, Sheet
+from edgewright.spec.emulation import Calibration, Cycles, Loading
+from edgewright.spec.hardware import Sheet
 
 # The slowest core in the table of anchors is at 1.93: double the unknown one is slower than all of them.
 UNKNOWN_CYCLES_PER_INSTRUCTION = 1.0

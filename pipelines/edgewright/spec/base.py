@@ -144,3 +144,8 @@ class Document(Spec):
 
     version: Literal[1]
     """Version of this file's format; always 1."""
+
+
+def contradiction(message: str) -> PydanticCustomError:
+    """Return the error of keys that contradict each other, to be raised by a validator."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message})

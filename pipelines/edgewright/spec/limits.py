@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from edgewright.spec.budget import InstructionLimits, Latency, Limits
 from edgewright.spec.condition import Condition
-from edgewright.spec.hardware import HardwareClass, InstructionLimits, Latency, Limits
+from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
+from edgewright.spec.budget import InstructionLimits
 from edgewright.spec.condition import Condition, ConditionOverride, TensorName
-from edgewright.spec.hardware import InstructionLimits
 from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity
 
 Entry = Annotated[

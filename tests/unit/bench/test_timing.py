@@ -10,7 +10,8 @@ from edgewright.bench import anchors, timing
 from edgewright.bench.anchors import ANCHORS
 from edgewright.bench.counting.counts import ClassCounts, Counts
 from edgewright.bench.timing import Banded, banded, coefficients, predict, significant
-from edgewright.spec.hardware import CyclesPerInstruction, Emulation, HardwareClass
+from edgewright.spec.emulation import CyclesPerInstruction, Emulation
+from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.load import load_fleet
 from real import ROOT
 

@@ -27,7 +27,8 @@ from edgewright.bench.timing import features, significant
 from edgewright.build.optimize import needs_reduced_range
 from edgewright.errors import BuildError, SpecError
 from edgewright.spec.base import Spec, camel_case
-from edgewright.spec.hardware import Cycles, Loading, Sheet
+from edgewright.spec.emulation import Cycles, Loading
+from edgewright.spec.hardware import Sheet
 
 PRECISIONS = ("fp32", "int8")
 CALIBRATED_ON = "{date}, {engine}, {processor}"

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from edgewright.errors import SpecError
-from edgewright.spec.hardware import Emulation
+from edgewright.spec.emulation import Emulation
 from edgewright.spec.quantity import PERCENT
 from edgewright.spec.yaml import Parsed, parse
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from edgewright.bench.calibration.calibrate import PRECISIONS, Calibration
 from edgewright.spec.base import camel_case
-from edgewright.spec.hardware import Cycles, Loading
+from edgewright.spec.emulation import Cycles, Loading
 
 Rows = list[tuple[str, ...]]
 LABEL_WIDTH = 24

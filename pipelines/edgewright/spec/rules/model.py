@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path as FilePath
 from pathlib import PurePosixPath, PureWindowsPath
 
-from edgewright.spec.hardware import Latency
+from edgewright.spec.budget import Latency
 from edgewright.spec.limits import LIMIT_PATHS, limit_values, narrowed
 from edgewright.spec.model import Model
 from edgewright.spec.problem import did_you_mean
