@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from edgewright.bench import anchors, timing
 from edgewright.bench.anchors import ANCHORS
 from edgewright.bench.counting.counts import ClassCounts, Counts
 from edgewright.bench.timing import Banded, banded, coefficients, predict, significant
-from edgewright.spec.emulation import CyclesPerInstruction, Emulation
+from edgewright.spec.emulation import CyclesByKind, CyclesPerInstruction, Emulation, Loading
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.load import load_fleet
 from real import ROOT
@@ -87,6 +88,58 @@ def test_the_band_is_as_wide_as_its_calibration_deserves(
     assert timing.latency_ms.low == pytest.approx(low * timing.latency_ms.value)
     assert timing.latency_ms.high == pytest.approx(high * timing.latency_ms.value)
     assert timing.calibration == figures.get("calibration", "declared")
+
+
+BY_KIND = {
+    "fp32": {"loads": 0.5, "loadBytes": 0.125},
+    "int8": {"branchMisses": 20.0, "perInference": 1_000.0},
+}
+MIX = ClassCounts(
+    3_000_000, {"loads": 1_000_000, "scalar": 2_000_000}, load_bytes=8_000_000, branch_misses=10_000
+)
+MIXED = Counts(load=ClassCounts(20_000_000, {}), per_inference=MIX, inferences=(3_000_000,), target="")
+
+
+def by_kind(sheet: HardwareClass, **figures: Any) -> HardwareClass:
+    """The sheet with cycles by kind, and no cycles per instruction."""
+    return calibrated(
+        sheet, cycles_per_instruction=None, cycles_by_kind=CyclesByKind.model_validate(BY_KIND), **figures
+    )
+
+
+def test_cycles_by_kind_are_a_sum_over_everything_that_is_counted(pi: HardwareClass) -> None:
+    fp32, int8 = (predict(MIXED, by_kind(pi), 0, precision=precision) for precision in ("fp32", "int8"))
+    assert fp32.latency_ms.value == pytest.approx((0.5 * 1e6 + 0.125 * 8e6) / 1.5e9 * 1e3)
+    assert int8.latency_ms.value == pytest.approx((20 * 1e4 + 1e3) / 1.5e9 * 1e3)
+    assert fp32.coefficients.cycles_per_instruction.value == pytest.approx(0.5)
+
+
+def test_cycles_for_all_instructions_serve_processors_without_kinds(pi: HardwareClass) -> None:
+    rates = {"instructions": 2.0, "perInference": 3e5}
+    own = CyclesByKind.model_validate({"fp32": rates, "int8": rates})
+    sheet = calibrated(pi, cycles_per_instruction=None, cycles_by_kind=own)
+    assert predict(COUNTS, sheet, 0).latency_ms.value == pytest.approx((6e6 + 3e5) / 1.5e9 * 1e3)
+
+
+def test_cycles_by_kind_are_told_in_the_document_and_others_not(pi: HardwareClass) -> None:
+    measured = by_kind(pi, calibration="measured", calibrated_on="2026-03-14, a Pi", fit_error=6.1)
+    timing = predict(MIXED, measured, 0)
+    document = timing.to_json()
+    assert document["cyclesByKind"] == BY_KIND["fp32"]
+    assert document["cyclesPerInstruction"] == {"value": 0.5, "low": 0.425, "high": 0.575}
+    assert timing.notes[0] == "cycles by kind of instruction measured in the class on 2026-03-14, a Pi"
+    assert timing.latency_ms.high == pytest.approx(1.15 * timing.latency_ms.value)
+    assert "cyclesByKind" not in predict(COUNTS, calibrated(pi), 0).to_json()
+
+
+def test_loading_has_cycles_of_its_own(pi: HardwareClass) -> None:
+    loading = Loading.model_validate({"cyclesPerInstruction": 0.5, "cyclesPerByte": 3.0, "once": 1.5e6})
+    sheet = by_kind(pi, loading=loading)
+    counts = replace(MIXED, awakening=300_000_000)
+    timing = predict(counts, sheet, 4_000_000)
+    processor_ms = (0.5 * 20e6 + 3.0 * 4e6 + 1.5e6) / 1.5e9 * 1e3
+    assert timing.startup_ms.value == pytest.approx(processor_ms + 100.0)
+    assert timing.power_cycle_ms.value == pytest.approx(timing.startup_ms.value + 0.5 * 300e6 / 1.5e9 * 1e3)
 
 
 @pytest.mark.parametrize("anchor", ANCHORS.values(), ids=lambda anchor: anchor.core)
