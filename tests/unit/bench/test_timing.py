@@ -127,8 +127,9 @@ def test_what_stands_for_an_accelerator_is_declared_whatever_is_published_of_the
     assert any("declared, not emulated" in note for note in found.notes)
 
 
+PRICES = {"loads": 2.0, "loadBytes": 0.25, "branchMisses": 10.0, "perInference": 500_000.0}
 BY_KIND = CyclesByKind(
-    fp32=Cycles(loads=2.0, load_bytes=0.25, branch_misses=10.0, per_inference=500_000.0),
+    fp32=Cycles.model_validate(PRICES),
     int8=Cycles(scalar=1.0),
 )
 OF_KINDS = Counts(
@@ -154,21 +155,19 @@ def test_latency_of_a_class_with_cycles_by_kind_is_the_sum_of_its_prices(pi: Har
 
 def test_a_report_names_the_prices_that_were_used_and_no_others(pi: HardwareClass) -> None:
     found = predict(OF_KINDS, by_kind(pi, calibration="measured", calibrated_on="a Pi"), 0)
-    assert found.to_json()["cyclesByKind"] == {
-        "loads": 2.0, "loadBytes": 0.25, "branchMisses": 10.0, "perInference": 500_000.0,
-    }  # fmt: skip
+    assert found.to_json()["cyclesByKind"] == PRICES
     assert found.notes[0] == "cycles by kind of instruction measured in the class on a Pi"
     assert "cyclesByKind" not in predict(OF_KINDS, calibrated(pi), 0).to_json()
 
 
 def test_a_price_for_instructions_needs_no_kinds(pi: HardwareClass) -> None:
-    one = Cycles(instructions=1.5, per_inference=1000.0)
+    one = Cycles.model_validate({"instructions": 1.5, "perInference": 1000.0})
     sheet = calibrated(pi, cycles_per_instruction=None, cycles_by_kind=CyclesByKind(fp32=one, int8=one))
     assert predict(COUNTS, sheet, 0).latency_ms.value == pytest.approx(4_501_000 / 1.5e9 * 1e3)
 
 
 def test_loading_has_a_price_of_its_own(pi: HardwareClass) -> None:
-    loading = Loading(cycles_per_instruction=0.5, cycles_per_byte=2.0, once=1_000_000.0)
+    loading = Loading.model_validate({"cyclesPerInstruction": 0.5, "cyclesPerByte": 2.0, "once": 1e6})
     found = predict(COUNTS, calibrated(pi, loading=loading), 4_000_000)
     cycles = 0.5 * 20_000_000 + 2.0 * 4_000_000 + 1_000_000
     assert found.startup_ms.value == pytest.approx(cycles / 1.5e9 * 1e3 + 100.0)
