@@ -37,7 +37,7 @@ def test_a_measured_class_says_where_it_was_measured(repository: Repository) -> 
     ("old", "new", "said"),
     [
         ("loads: 1.5", "load: 1.5", "'loads'"),
-        ("loads: 1.5", "loads: -1", "loads"),
+        ("loads: 1.5", "loads: -1", "must be at least 0.0, not the number -1"),
         ("loads: 1.5", "loads: 0", "nothing costs anything"),
         ("loads: 1.5", "perInference: 5", "nothing costs anything"),
         ("loads: 1.5", "loads: 1.5, instructions: 1", "'instructions' are all of them; with it no loads"),
@@ -51,9 +51,18 @@ def test_a_price_is_of_something_that_is_counted(
     assert any(said in problem and problem.startswith("hardware/board.yaml:") for problem in found), found
 
 
-@pytest.mark.parametrize("loading", ["{}", "{cyclesPerInstruction: 0}", "{cyclesPerByte: 1}"])
-def test_loading_costs_something_for_every_instruction(repository: Repository, loading: str) -> None:
-    assert "cyclesPerInstruction" in only(emulation(repository, f"loading: {loading}"))
+@pytest.mark.parametrize(
+    ("loading", "said"),
+    [
+        ("{}", "cyclesPerInstruction"),
+        ("{cyclesPerByte: 1}", "cyclesPerInstruction"),
+        ("{cyclesPerInstruction: 0}", "must be more than 0.0, not the number 0"),
+    ],
+)
+def test_loading_costs_something_for_every_instruction(
+    repository: Repository, loading: str, said: str
+) -> None:
+    assert said in only(emulation(repository, f"loading: {loading}"))
 
 
 def test_a_processor_whose_instructions_are_not_told_apart_has_one_price(repository: Repository) -> None:
