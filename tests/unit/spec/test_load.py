@@ -134,7 +134,7 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
         (
             ", cpu: cortex-a72}",
             ", cpu: cortex-a72, calibration: measured, calibratedOn: today}",
-            "21:62: 'measured' without figures; add cyclesPerInstruction",
+            "21:62: 'measured' without figures; add cyclesByKind",
         ),
         (
             ", cpu: cortex-a72}",
