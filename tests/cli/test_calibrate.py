@@ -1,97 +1,174 @@
-"""`edgewright calibrate` at its edges: what it refuses before minutes of work, and the kit it writes."""
+"""`edgewright calibrate`: what it refuses, in which words, and what it writes."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from edgewright.bench.calibration import host
-from edgewright.bench.target.userland import targets_cache
+from edgewright.bench.calibration.nets import Net
+from edgewright.bench.target.processor import host_arch
+from edgewright.cli import calibrate as verb
 from edgewright.cli.calibrate import command
-from edgewright.errors import BuildError, EdgewrightError, EnvironmentFault, SpecError
-from edgewright_agent.kit import Kit
+from edgewright.errors import BuildError, EnvironmentFault, SpecError
+from edgewright.spec.load import load_fleet
 from real import ROOT
-from unit.bench.calibration.figures import document
+from unit.bench.calibration.documents import CLASS, World
 
-PI = "raspberry-pi-4"
-
-
-def refused(*words: str) -> EdgewrightError:
-    result = CliRunner().invoke(command, ["--root", str(ROOT), *words])
-    assert isinstance(result.exception, EdgewrightError), result
-    return result.exception
+FOREIGN = "raspberry-pi-4" if host_arch() == "amd64" else "medical-cart-cpu"
+RATES = {"fp32": {"loads": 1.5, "loadBytes": 0.25}, "int8": {"scalar": 0.75, "branchMisses": 20.0}}
 
 
-def test_an_unknown_class_is_told_with_those_there_are() -> None:
-    error = refused("raspberry-pi-5")
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    """A copy of this repository's fleet."""
+    root = tmp_path / "fleet"
+    for name in ("hardware", "models"):
+        shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / "fleet.yaml", root)
+    return root
+
+
+def run(fleet: Path, *words: str) -> Result:
+    return CliRunner().invoke(command, ["--root", str(fleet), *words])
+
+
+def refused(fleet: Path, *words: str) -> Any:
+    error = run(fleet, *words).exception
+    assert error is not None
+    return error
+
+
+@pytest.fixture
+def measured(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A device's document; its nets are made again and counted without an emulator."""
+    world = World.of(RATES)
+    monkeypatch.setattr("edgewright.bench.calibration.calibrate.make_kit", lambda *_: world.kit)
+    monkeypatch.setattr("edgewright.bench.calibration.calibrate.counting_target", lambda *_: _Target())
+    monkeypatch.setattr("edgewright.bench.counting.build.build", lambda _: Path("plugin.so"))
+
+    def counted(_target: object, nets: list[Net], *_: object, **__: object) -> dict[str, Any]:
+        return {net.name: world.counts[net.name] for net in nets}
+
+    monkeypatch.setattr("edgewright.bench.calibration.batch.count_nets", counted)
+    return world
+
+
+class _Target:
+    label = "some core"
+
+
+def test_an_unknown_class_is_named_with_those_there_are(fleet: Path) -> None:
+    error = refused(fleet, "raspberry-pi-5")
     assert isinstance(error, SpecError)
     assert str(error) == "there is no hardware class 'raspberry-pi-5'"
-    assert PI in (error.hint or "") and "medical-cart-cpu" in (error.hint or "")
+    assert "raspberry-pi-4" in str(error.hint)
 
 
-def test_a_kit_and_a_measured_document_are_two_steps(tmp_path: Path) -> None:
-    error = refused(PI, "--kit", str(tmp_path / "kit.zip"), "--measured", str(tmp_path / "measured.json"))
-    assert isinstance(error, SpecError)
-    assert "one at a time" in str(error)
-    assert not list(tmp_path.iterdir())
+def test_an_accelerator_is_not_calibrated(fleet: Path) -> None:
+    assert "runs models on an accelerator" in str(refused(fleet, "jetson-vision-standard"))
 
 
-@pytest.mark.parametrize("words", [(), ("--kit", "never.zip"), ("--measured", "never.json")])
-def test_an_accelerator_is_never_calibrated(words: tuple[str, ...]) -> None:
-    error = refused("jetson-vision-standard", *words)
-    assert isinstance(error, SpecError)
-    assert "runs models on an accelerator, which is not emulated" in str(error)
-
-
-def test_a_class_of_another_architecture_needs_a_kit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "host_arch", lambda: "riscv64")
-    error = refused(PI)
-    assert isinstance(error, EnvironmentFault)
-    assert "raspberry-pi-4 is arm64 and this machine is riscv64" in str(error)
-    assert "edgewright calibrate raspberry-pi-4 --kit kit.zip" in (error.hint or "")
-
-
-def test_a_kit_is_written_and_the_next_command_told(tmp_path: Path) -> None:
-    words = ["--root", str(ROOT), PI, "--kit", str(tmp_path / "kit.zip"), "--nets", "8"]
-    result = CliRunner().invoke(command, words)
-    assert result.exit_code == 0, result
-    assert "next, on the device: edgewright-agent calibrate kit.zip --out measured.json" in result.output
-    with Kit(tmp_path / "kit.zip") as kit:
-        assert (kit.hardware_class, len(kit.nets)) == (PI, 8)
-
-
-def test_a_foreign_document_is_refused_before_nets_are_made(tmp_path: Path) -> None:
-    path = tmp_path / "measured.json"
-    path.write_text("{}")
-    assert "is not a calibration that a device measured" in str(refused(PI, "--measured", str(path)))
-    path.write_text(json.dumps(document()))
-    error = refused("medical-cart-cpu", "--measured", str(path))
-    assert "measured for raspberry-pi-4, not for medical-cart-cpu" in str(error)
-
-
-def test_a_document_of_another_kit_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "measured.json").write_text(json.dumps(document()))
-    error = refused(PI, "--measured", str(tmp_path / "measured.json"))
-    assert isinstance(error, BuildError)
-    assert "the kit that was measured cannot be made again" in str(error)
-
-
-@pytest.mark.parametrize(
-    "words", [("--nets", "7"), ("--nets", "2001"), ("--rounds", "0"), ("--rounds", "21")]
-)
-def test_numbers_out_of_bounds_are_wrong_usage(words: tuple[str, ...]) -> None:
-    assert CliRunner().invoke(command, ["--root", str(ROOT), PI, *words]).exit_code == 2
-
-
-def test_without_its_emulated_processor_nothing_is_measured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_another_architecture_is_refused_before_anything_is_made(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "host_arch", lambda: "arm64")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert targets_cache().is_relative_to(tmp_path)
-    error = refused(PI)
+    monkeypatch.setattr(verb, "_made", None)
+    error = refused(fleet, FOREIGN)
     assert isinstance(error, EnvironmentFault)
-    assert "edgewright targets provision" in (error.hint or "")
+    assert f"this machine is {host_arch()}" in str(error)
+    assert error.hint == f"edgewright calibrate {FOREIGN} --kit kit.zip, to measure on a device"
+
+
+def test_making_and_fitting_are_two_things(fleet: Path) -> None:
+    assert "one at a time" in str(refused(fleet, CLASS, "--kit", "a", "--measured", "b"))
+
+
+def test_a_kit_is_made_for_any_architecture_and_says_what_comes_next(fleet: Path, tmp_path: Path) -> None:
+    kit = tmp_path / "kit.zip"
+    before = (fleet / f"hardware/{CLASS}.yaml").read_bytes()
+    ran = run(fleet, CLASS, "--kit", str(kit), "--nets", "8")
+    assert ran.exit_code == 0, ran.output
+    assert "next, on the device: edgewright-agent calibrate kit.zip --out measured.json" in ran.output
+    with zipfile.ZipFile(kit) as file:
+        described = json.loads(file.read("kit.json"))
+    assert (described["hardwareClass"], len(described["nets"])) == (CLASS, 8)
+    assert described["runtime"]["threads"] == 3
+    assert (fleet / f"hardware/{CLASS}.yaml").read_bytes() == before
+
+
+def test_a_kit_that_cannot_be_written_is_an_error(fleet: Path, tmp_path: Path) -> None:
+    error = refused(fleet, CLASS, "--kit", str(tmp_path / "no/such/folder/kit.zip"), "--nets", "8")
+    assert isinstance(error, EnvironmentFault)
+    assert "cannot write" in str(error)
+
+
+def test_what_a_device_measured_becomes_the_classes_figures(
+    fleet: Path, measured: World, tmp_path: Path
+) -> None:
+    ran = run(fleet, CLASS, "--measured", str(measured.write(tmp_path / "measured.json")))
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    assert "on nets left out" in ran.output
+    assert f"wrote hardware/{CLASS}.yaml" in ran.output
+    emulation = load_fleet(fleet).hardware[CLASS].emulation
+    assert emulation.cycles_by_kind is not None
+    assert emulation.cycles_by_kind.fp32.loads == pytest.approx(1.5, rel=0.01)
+    assert emulation.calibration == "measured"
+    again = (fleet / f"hardware/{CLASS}.yaml").read_bytes()
+    assert run(fleet, CLASS, "--measured", str(tmp_path / "measured.json")).exit_code == 0
+    assert (fleet / f"hardware/{CLASS}.yaml").read_bytes() == again
+
+
+def test_a_dry_run_shows_the_difference_and_changes_nothing(
+    fleet: Path, measured: World, tmp_path: Path
+) -> None:
+    path = fleet / f"hardware/{CLASS}.yaml"
+    before = path.read_bytes()
+    ran = run(fleet, CLASS, "--dry-run", "--measured", str(measured.write(tmp_path / "measured.json")))
+    assert ran.exit_code == 0, (ran.output, ran.exception)
+    lines = ran.output.splitlines()
+    assert f"--- hardware/{CLASS}.yaml" in lines
+    assert "+  calibration: measured" in lines
+    assert not [line for line in lines if line.startswith("-") and not line.startswith("---")]
+    assert path.read_bytes() == before
+
+
+def test_a_document_of_another_kit_class_or_kind_is_refused(
+    fleet: Path, measured: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "measured.json"
+    kit = {**measured.document["kit"], "digest": "sha256:" + 64 * "0"}
+    assert "cannot be made again" in str(
+        refused(fleet, CLASS, "--measured", str(measured.write(path, kit=kit)))
+    )
+    error = refused(fleet, "medical-cart-cpu", "--measured", str(measured.write(path)))
+    assert "measured for raspberry-pi-4, not for medical-cart-cpu" in str(error)
+    path.write_text("{}")
+    assert isinstance(refused(fleet, CLASS, "--measured", str(path)), BuildError)
+    assert isinstance(refused(fleet, CLASS, "--measured", str(tmp_path / "missing.json")), BuildError)
+
+
+def test_no_user_sees_a_traceback(fleet: Path) -> None:
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from edgewright.cli import main; main()",
+            "calibrate",
+            "nothing",
+            "--root",
+            str(fleet),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: there is no hardware class 'nothing'")
+    assert "Traceback" not in ran.stderr

@@ -87,7 +87,7 @@ def count_nets(
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [
             pool.submit(_count_some, target, some, runtime, plugin)
-            for some in _shared_out(missing, NETS_PER_PROCESS)
+            for some in shared_out(missing, NETS_PER_PROCESS)
         ]
         try:
             for job in jobs:
@@ -101,7 +101,7 @@ def count_nets(
     return {net.name: counts[net.name] for net in nets}
 
 
-def _shared_out(nets: Sequence[Net], most: int) -> Iterator[Sequence[Net]]:
+def shared_out(nets: Sequence[Net], most: int) -> Iterator[Sequence[Net]]:
     """Yield parts of about equal work, so that no process is waited for alone at the end."""
     heavy_first = sorted(nets, key=lambda net: -net.macs)
     parts = -(-len(nets) // most)
@@ -130,7 +130,7 @@ def _count_some(
         if "failure" in answer:
             where = f"counting on {target.label}, {answer.get('stage', 'start')}"
             raise BuildError(f"{where}: {answer['failure']}: {answer.get('message', '')}")
-        first, *others = _by_net(read_span(line) for line in spans.read_text().splitlines())
+        first, *others = by_net(read_span(line) for line in spans.read_text().splitlines())
     once = _load(first, target) - _load(others[0], target)
     return {
         net.name: NetCounts(_load(found, target) + once, from_spans(found, target=target.label).per_inference)
@@ -142,7 +142,7 @@ def _load(spans: Sequence[Span], target: Target) -> int:
     return from_spans(spans, target=target.label, warm_up=0).load.instructions
 
 
-def _by_net(spans: Iterator[Span]) -> list[list[Span]]:
+def by_net(spans: Iterator[Span]) -> list[list[Span]]:
     """Part the spans of a process: each net's begin with the mark that ends what was before it."""
     parts: list[list[Span]] = []
     for span in spans:

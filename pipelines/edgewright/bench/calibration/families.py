@@ -2,7 +2,7 @@
 
 >>> drawing, output = FAMILIES["mobile"](Dice(3))
 >>> drawing.shapes[output], drawing.macs
-((10,), 3466240)
+((10,), 1545120)
 """
 
 from __future__ import annotations

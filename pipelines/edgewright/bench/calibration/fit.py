@@ -25,6 +25,7 @@ from edgewright.errors import BuildError
 FOLDS = 10
 MIN_SAMPLES = 20
 NEAR = 0.2
+NEGLIGIBLE = 0.001  # share of what nets take, in the mean: less is what the solver leaves of nothing
 Rates = dict[str, float]
 Solve = Callable[[Sequence["Sample"]], Rates]
 
@@ -98,10 +99,13 @@ def solve(samples: Sequence[Sample]) -> Rates:
     # Columns of one size, or the solver's tolerance would take a rare and costly feature for none.
     sizes = np.maximum(np.linalg.norm(relative, axis=0), np.finfo(float).tiny)
     rates, _ = nnls(relative / sizes, np.ones(len(samples)), maxiter=100 * max(10, len(names)))
-    found = {
-        name: significant(float(rate)) for name, rate in zip(names, rates / sizes, strict=True) if rate > 0
+    rates /= sizes
+    shares = (relative * rates).mean(axis=0)
+    return {
+        name: significant(float(rate))
+        for name, rate, share in zip(names, rates, shares, strict=True)
+        if share >= NEGLIGIBLE
     }
-    return {name: rate for name, rate in found.items() if rate > 0}
 
 
 def predict(rates: Mapping[str, float], features: Mapping[str, float]) -> float:

@@ -5,7 +5,7 @@
 >>> drawing.shapes[y], drawing.macs
 ((16, 16, 16), 110592)
 >>> len(drawing.finish(y).SerializeToString())
-2114
+2028
 
 Shapes are without the batch. A weight is sixteen values in an order that repeats: what a layer costs does not depend on
 them, and a kit of nets stays small on the wire.

@@ -92,13 +92,18 @@ def read(path: Path) -> Measured:
     if len(body) > MAX_MEASURED_BYTES:
         raise BuildError(f"{path} is too large for a calibration that a device measured", hint=hint)
     try:
-        return _understand(json.loads(body))
+        return understand(json.loads(body))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise BuildError(f"{path} is not a calibration that a device measured: {what}", hint=hint) from error
 
 
-def _understand(document: Mapping[str, Any]) -> Measured:
+def understand(document: Mapping[str, Any]) -> Measured:
+    """Return what a document says.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is not what a device writes.
+    """
     if document["kind"] != MEASURED_KIND or document["version"] != 1:
         raise ValueError("another kind or version of document")
     if len(document["nets"]) > MAX_KIT_NETS:

@@ -47,7 +47,10 @@ def agent(bench: Bench, verb: str, *words: str) -> int:
 
 def test_help_documents_every_command_and_the_exit_codes() -> None:
     shown = subprocess.run([*AGENT, "--help"], capture_output=True, text=True, check=True).stdout
-    for word in ("init", "once", "run", "status", "rollback", "retry", "infer", "reanchor", "exit codes:"):
+    for word in (
+        *("init", "once", "run", "status", "rollback", "retry", "infer", "reanchor", "calibrate"),
+        "exit codes:",
+    ):
         assert word in shown
 
 
