@@ -31,9 +31,11 @@ from edgewright_agent.contract import (
     is_name,
 )
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.versions import in_range
 
 LEVELS = ("disabled", "basic", "extended", "all")
 _CHUNK = 1 << 20
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others have errors and memory needs of their own
 _MAX_DIMENSIONS = 8
 _MAX_VALUES = 1 << 24
 
@@ -122,6 +124,7 @@ class Kit:
             raise ValueError("not a kit this agent knows")
         runtime = document["runtime"]
         self.versions, self.arena = str(runtime["versions"]), bool(runtime["arena"])
+        in_range("0", self.versions)  # a range that is none is told now, not after the engine's import
         self.threads = _whole(runtime["threads"], 1, 512)
         self.graph_optimization: str = runtime["graphOptimization"]
         if self.graph_optimization not in LEVELS:
@@ -140,7 +143,10 @@ class Kit:
     def _read(self, name: str, limit: int) -> bytes:
         """Return one entry's content, which must be no longer than `limit`, whatever its header says."""
         try:
-            with self._zip.open(name) as stream:
+            entry = self._zip.getinfo(name)
+            if entry.compress_type not in _PACKED:
+                raise ConfigError("bad-kit", f"{name} in {self._path} is packed in a way that no kit is")
+            with self._zip.open(entry) as stream:
                 parts, size = [], 0
                 while part := stream.read(_CHUNK):
                     size += len(part)
@@ -152,6 +158,7 @@ class Kit:
         except (
             OSError,
             EOFError,
+            ValueError,  # a name that is not the UTF-8 it claims to be
             zipfile.BadZipFile,
             zlib.error,
             RuntimeError,

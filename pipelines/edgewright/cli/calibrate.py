@@ -154,6 +154,7 @@ def _write(workspace: Workspace, hardware_class: str, found: Calibration, *, dry
         SpecError: it is written in a way in which figures cannot be replaced.
     """
     from edgewright.bench.calibration.sheet import with_figures
+    from edgewright.plan.note import write_whole
 
     name = f"hardware/{hardware_class}.yaml"
     path = workspace.root / name
@@ -166,7 +167,7 @@ def _write(workspace: Workspace, hardware_class: str, found: Calibration, *, dry
             )
             click.echo("\n" + "\n".join(lines))
             return
-        path.write_bytes(after.encode())
+        write_whole(path, after.encode())
     except OSError as error:
         raise EnvironmentFault(f"cannot write {path}: {error.strerror or error}") from error
     click.echo(f"\nwrote {name}; next: git diff {name}, then edgewright plan")

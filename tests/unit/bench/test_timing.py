@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import doctest
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from edgewright.bench import anchors, timing
 from edgewright.bench.anchors import ANCHORS
 from edgewright.bench.counting.counts import ClassCounts, Counts
 from edgewright.bench.timing import Banded, banded, coefficients, predict, significant
-from edgewright.spec.emulation import CyclesByKind, CyclesPerInstruction, Emulation, Loading
+from edgewright.spec.emulation import Cycles, CyclesByKind, CyclesPerInstruction, Emulation, Loading
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.load import load_fleet
 from real import ROOT
@@ -90,58 +89,6 @@ def test_the_band_is_as_wide_as_its_calibration_deserves(
     assert timing.calibration == figures.get("calibration", "declared")
 
 
-BY_KIND = {
-    "fp32": {"loads": 0.5, "loadBytes": 0.125},
-    "int8": {"branchMisses": 20.0, "perInference": 1_000.0},
-}
-MIX = ClassCounts(
-    3_000_000, {"loads": 1_000_000, "scalar": 2_000_000}, load_bytes=8_000_000, branch_misses=10_000
-)
-MIXED = Counts(load=ClassCounts(20_000_000, {}), per_inference=MIX, inferences=(3_000_000,), target="")
-
-
-def by_kind(sheet: HardwareClass, **figures: Any) -> HardwareClass:
-    """The sheet with cycles by kind, and no cycles per instruction."""
-    return calibrated(
-        sheet, cycles_per_instruction=None, cycles_by_kind=CyclesByKind.model_validate(BY_KIND), **figures
-    )
-
-
-def test_cycles_by_kind_are_a_sum_over_everything_that_is_counted(pi: HardwareClass) -> None:
-    fp32, int8 = (predict(MIXED, by_kind(pi), 0, precision=precision) for precision in ("fp32", "int8"))
-    assert fp32.latency_ms.value == pytest.approx((0.5 * 1e6 + 0.125 * 8e6) / 1.5e9 * 1e3)
-    assert int8.latency_ms.value == pytest.approx((20 * 1e4 + 1e3) / 1.5e9 * 1e3)
-    assert fp32.coefficients.cycles_per_instruction.value == pytest.approx(0.5)
-
-
-def test_cycles_for_all_instructions_serve_processors_without_kinds(pi: HardwareClass) -> None:
-    rates = {"instructions": 2.0, "perInference": 3e5}
-    own = CyclesByKind.model_validate({"fp32": rates, "int8": rates})
-    sheet = calibrated(pi, cycles_per_instruction=None, cycles_by_kind=own)
-    assert predict(COUNTS, sheet, 0).latency_ms.value == pytest.approx((6e6 + 3e5) / 1.5e9 * 1e3)
-
-
-def test_cycles_by_kind_are_told_in_the_document_and_others_not(pi: HardwareClass) -> None:
-    measured = by_kind(pi, calibration="measured", calibrated_on="2026-03-14, a Pi", fit_error=6.1)
-    timing = predict(MIXED, measured, 0)
-    document = timing.to_json()
-    assert document["cyclesByKind"] == BY_KIND["fp32"]
-    assert document["cyclesPerInstruction"] == {"value": 0.5, "low": 0.425, "high": 0.575}
-    assert timing.notes[0] == "cycles by kind of instruction measured in the class on 2026-03-14, a Pi"
-    assert timing.latency_ms.high == pytest.approx(1.15 * timing.latency_ms.value)
-    assert "cyclesByKind" not in predict(COUNTS, calibrated(pi), 0).to_json()
-
-
-def test_loading_has_cycles_of_its_own(pi: HardwareClass) -> None:
-    loading = Loading.model_validate({"cyclesPerInstruction": 0.5, "cyclesPerByte": 3.0, "once": 1.5e6})
-    sheet = by_kind(pi, loading=loading)
-    counts = replace(MIXED, awakening=300_000_000)
-    timing = predict(counts, sheet, 4_000_000)
-    processor_ms = (0.5 * 20e6 + 3.0 * 4e6 + 1.5e6) / 1.5e9 * 1e3
-    assert timing.startup_ms.value == pytest.approx(processor_ms + 100.0)
-    assert timing.power_cycle_ms.value == pytest.approx(timing.startup_ms.value + 0.5 * 300e6 / 1.5e9 * 1e3)
-
-
 @pytest.mark.parametrize("anchor", ANCHORS.values(), ids=lambda anchor: anchor.core)
 def test_a_published_core_needs_no_calibration_and_names_its_source(pi: HardwareClass, anchor: Any) -> None:
     found = coefficients(on(pi, anchor.core))
@@ -172,6 +119,58 @@ def test_what_stands_for_an_accelerator_is_declared_whatever_is_published_of_the
     assert found.calibration == "declared"
     assert found.cycles_per_instruction == Banded(1.35, 0.675, 2.7)
     assert any("declared, not emulated" in note for note in found.notes)
+
+
+PRICES = {"loads": 2.0, "loadBytes": 0.25, "branchMisses": 10.0, "perInference": 500_000.0}
+BY_KIND = CyclesByKind(
+    fp32=Cycles.model_validate(PRICES),
+    int8=Cycles(scalar=1.0),
+)
+OF_KINDS = Counts(
+    load=ClassCounts(20_000_000, {}),
+    per_inference=ClassCounts(3_000_000, {"loads": 1_000_000, "scalar": 2_000_000}, 4_000_000, 0, 50_000),
+    inferences=(3_000_000,),
+    target="",
+)
+
+
+def by_kind(sheet: HardwareClass, **figures: Any) -> HardwareClass:
+    return calibrated(sheet, cycles_per_instruction=None, cycles_by_kind=BY_KIND, **figures)
+
+
+def test_latency_of_a_class_with_cycles_by_kind_is_the_sum_of_its_prices(pi: HardwareClass) -> None:
+    found = predict(OF_KINDS, by_kind(pi), 0)
+    cycles = 2_000_000 + 1_000_000 + 500_000 + 500_000
+    assert found.latency_ms.value == pytest.approx(cycles / 1.5e9 * 1e3)
+    assert found.coefficients.cycles_per_instruction.value == pytest.approx(cycles / 3_000_000)
+    int8 = predict(OF_KINDS, by_kind(pi), 0, precision="int8")
+    assert int8.latency_ms.value == pytest.approx(2_000_000 / 1.5e9 * 1e3)
+
+
+def test_a_report_names_the_prices_that_were_used_and_no_others(pi: HardwareClass) -> None:
+    found = predict(OF_KINDS, by_kind(pi, calibration="measured", calibrated_on="a Pi"), 0)
+    assert found.to_json()["cyclesByKind"] == PRICES
+    assert found.notes[0] == "cycles by kind of instruction measured in the class on a Pi"
+    assert "cyclesByKind" not in predict(OF_KINDS, calibrated(pi), 0).to_json()
+
+
+def test_a_price_for_instructions_needs_no_kinds(pi: HardwareClass) -> None:
+    one = Cycles.model_validate({"instructions": 1.5, "perInference": 1000.0})
+    sheet = calibrated(pi, cycles_per_instruction=None, cycles_by_kind=CyclesByKind(fp32=one, int8=one))
+    assert predict(COUNTS, sheet, 0).latency_ms.value == pytest.approx(4_501_000 / 1.5e9 * 1e3)
+
+
+def test_loading_has_a_price_of_its_own(pi: HardwareClass) -> None:
+    loading = Loading.model_validate({"cyclesPerInstruction": 0.5, "cyclesPerByte": 2.0, "once": 1e6})
+    found = predict(COUNTS, calibrated(pi, loading=loading), 4_000_000)
+    cycles = 0.5 * 20_000_000 + 2.0 * 4_000_000 + 1_000_000
+    assert found.startup_ms.value == pytest.approx(cycles / 1.5e9 * 1e3 + 100.0)
+    assert found.latency_ms == predict(COUNTS, calibrated(pi), 0).latency_ms
+
+
+def test_loading_without_a_price_costs_as_an_inference_does(pi: HardwareClass) -> None:
+    found = predict(OF_KINDS, by_kind(pi), 0)
+    assert found.startup_ms.value == pytest.approx(20_000_000 * (4 / 3) / 1.5e9 * 1e3)
 
 
 def test_equal_counts_give_equal_bytes(pi: HardwareClass) -> None:

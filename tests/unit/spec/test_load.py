@@ -134,7 +134,7 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
         (
             ", cpu: cortex-a72}",
             ", cpu: cortex-a72, calibration: measured, calibratedOn: today}",
-            "21:62: 'measured' without figures; add cyclesPerInstruction",
+            "21:62: 'measured' without figures; add cyclesByKind",
         ),
         (
             ", cpu: cortex-a72}",
@@ -151,27 +151,6 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
             ", cpu: cortex-a72, cyclesPerInstruction: {fp32: 0, int8: 1}}",
             "21:78: must be more than 0.0, not the number 0",
         ),
-        (
-            ", cpu: cortex-a72}",
-            ", cpu: cortex-a72, cyclesPerInstruction: {fp32: 1, int8: 1},"
-            " cyclesByKind: {fp32: {loads: 1}, int8: {loads: 1}}}",
-            "21:105: this class also has cyclesPerInstruction, and only one of the two can hold; leave one out",
-        ),
-        (
-            ", cpu: cortex-a72}",
-            ", cpu: cortex-a72, cyclesByKind: {fp32: {instructions: 1, loads: 1}, int8: {loads: 1}}}",
-            "21:70: 'instructions' are all of them; with it no loads",
-        ),
-        (
-            ", cpu: cortex-a72}",
-            ", cpu: cortex-a72, cyclesByKind: {fp32: {loads: 1}, int8: {perInference: 5}}}",
-            "21:88: nothing costs anything; give at least one rate above 0",
-        ),
-        (
-            ", cpu: cortex-a72}",
-            ", cpu: cortex-a72, cyclesByKind: {fp32: {loads: -1}, int8: {loads: 1}}}",
-            "21:78: must be at least 0.0, not the number -1",
-        ),
         ("maxBackoff: 6h", "maxBackoff: 6m", "23:37: shorter than the interval (15m)"),
         (
             "throttleAt: 80C",
@@ -184,15 +163,6 @@ def test_a_missing_fleet_file_is_said_without_a_machine_path(repository: Reposit
 def test_a_wrong_sheet_says_what_is_wrong(repository: Repository, old: str, new: str, message: str) -> None:
     repository.edit(BOARD, old, new)
     assert only(repository) == f"{BOARD}:{message}"
-
-
-def test_a_processor_whose_instructions_are_not_told_apart_has_cycles_for_all(repository: Repository) -> None:
-    kinds = "cyclesByKind: {fp32: {instructions: 1, perInference: 9}, int8: {loads: 1}}"
-    repository.edit(BOARD, "arch: arm64", "arch: armv7")
-    repository.edit(BOARD, ", cpu: cortex-a72}", f", cpu: cortex-a15, {kinds}}}")
-    found = only(repository)
-    assert found.startswith(f"{BOARD}:21:")
-    assert found.endswith("instructions of armv7 are not told apart; give cycles for 'instructions'")
 
 
 @pytest.mark.parametrize(

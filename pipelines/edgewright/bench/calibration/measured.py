@@ -93,7 +93,7 @@ def read(path: Path) -> Measured:
         raise BuildError(f"{path} is too large for a calibration that a device measured", hint=hint)
     try:
         return understand(json.loads(body))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
         raise BuildError(f"{path} is not a calibration that a device measured: {what}", hint=hint) from error
 
@@ -108,7 +108,6 @@ def understand(document: Mapping[str, Any]) -> Measured:
         raise ValueError("another kind or version of document")
     if len(document["nets"]) > MAX_KIT_NETS:
         raise ValueError("too many nets")
-    recipe = document["kit"]["recipe"]
     found = Measured(
         date=_line(document["date"])[:10],
         engine=_line(document["engine"]),
@@ -118,7 +117,7 @@ def understand(document: Mapping[str, Any]) -> Measured:
         rounds=int(document["rounds"]),
         kit=_line(document["kit"]["digest"]),
         hardware_class=_line(document["kit"]["hardwareClass"]),
-        recipe=Recipe(int(recipe["seed"]), int(recipe["nets"]), bool(recipe["reduceRange"])),
+        recipe=_recipe(document["kit"]["recipe"]),
         nets={name: _times(entry) for name, entry in document["nets"].items() if "failure" not in entry},
         failures={
             name: _line(entry["failure"]) for name, entry in document["nets"].items() if "failure" in entry
@@ -127,6 +126,14 @@ def understand(document: Mapping[str, Any]) -> Measured:
     if not found.nets:
         raise ValueError("no net was measured")
     return found
+
+
+def _recipe(document: Mapping[str, Any]) -> Recipe:
+    """Return what the kit is made again from: bounded, for it comes from a device and is minutes of work."""
+    seed, nets = int(document["seed"]), int(document["nets"])
+    if seed < 0 or not 1 <= nets <= MAX_KIT_NETS:
+        raise ValueError("a recipe that no kit was made from")
+    return Recipe(seed, nets, bool(document["reduceRange"]))
 
 
 def _times(entry: Mapping[str, Any]) -> NetTimes:

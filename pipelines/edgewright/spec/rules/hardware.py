@@ -156,9 +156,7 @@ def calibration_has_its_figures(hardware: HardwareClass, context: Context) -> It
     emulation, threads = hardware.emulation, hardware.runtime.threads
     if emulation.calibration == "measured":
         if emulation.cycles_per_instruction is None and emulation.cycles_by_kind is None:
-            yield Finding(
-                ("emulation", "calibration"), "'measured' without figures", "add cyclesPerInstruction"
-            )
+            yield Finding(("emulation", "calibration"), "'measured' without figures", "add cyclesByKind")
         if emulation.calibrated_on is None:
             message = "'measured' does not say where and when"
             yield Finding(("emulation", "calibration"), message, "add calibratedOn")
