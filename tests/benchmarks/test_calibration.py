@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from benchmarks.variants import variants
-from edgewright.bench.assessment import alone
-from edgewright.bench.calibration.batch import count_nets
+from edgewright.bench.assessment import alone, arithmetic
+from edgewright.bench.calibration.batch import NetCounts, count_nets
 from edgewright.bench.calibration.calibrate import (
+    PRECISIONS,
     Calibration,
     calibrate,
     counting_target,
@@ -24,6 +25,7 @@ from edgewright.bench.calibration.calibrate import (
     recipe_of,
 )
 from edgewright.bench.calibration.fit import Sample, errors, solve
+from edgewright.bench.calibration.fit import predict as cycles
 from edgewright.bench.calibration.host import measure_here
 from edgewright.bench.calibration.kit import Kit, describe
 from edgewright.bench.calibration.measured import Measured
@@ -31,11 +33,13 @@ from edgewright.bench.calibration.nets import Net, Recipe
 from edgewright.bench.calibration.sheet import with_figures
 from edgewright.bench.calibration.table import table
 from edgewright.bench.counting.build import build
-from edgewright.bench.counting.counts import count
+from edgewright.bench.counting.counts import Counts, count
+from edgewright.bench.counting.spans import ClassCounts
+from edgewright.bench.target.emulator import Target
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.processor import host_arch
 from edgewright.bench.target.userland import targets_cache
-from edgewright.bench.timing import predict
+from edgewright.bench.timing import features, predict
 from edgewright.build.golden import encoded
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
@@ -46,6 +50,33 @@ NETS = 150
 INPUTS = 8
 # Multiply-adds in a cycle of one core's vector units: two of them, in fp32; in int8 four to a lane where it has VNNI.
 LANES = {"avx512": 16, "avx2": 8, "avx": 8, "sse4.2": 4, "neon": 4}
+
+
+def _one_rate(counted: ClassCounts) -> dict[str, float]:
+    return {"instructions": counted.instructions}
+
+
+def _kinds(counted: ClassCounts) -> dict[str, float]:
+    """Kinds and bytes, calls among the branches and no misses."""
+    found = _with_calls(counted)
+    found["branches"] += found.pop("calls")
+    return found
+
+
+def _with_calls(counted: ClassCounts) -> dict[str, float]:
+    return {name: value for name, value in _all(counted).items() if name != "branchMisses"}
+
+
+def _all(counted: ClassCounts) -> dict[str, float]:
+    return {name: value for name, value in features(counted).items() if name != "instructions"}
+
+
+FEATURES: Mapping[str, Callable[[ClassCounts], dict[str, float]]] = {
+    "one rate for instructions": _one_rate,
+    "kinds and bytes": _kinds,
+    "and calls": _with_calls,
+    "and branch misses": _all,
+}
 
 
 class Row(NamedTuple):
@@ -87,37 +118,35 @@ def test_predictions_of_models_that_no_calibration_has_seen(fleet: Path, tmp_pat
     path = fleet / "hardware" / f"{hardware_class}.yaml"
     path.write_text(with_figures(path.read_text(), found.figures))
     calibrated = Sheet.of(load_fleet(fleet).hardware[hardware_class])
-    roofs = {precision: rate_of(kit, measured, precision) for precision in ("fp32", "int8")}
-    rows = []
+    roofs = {precision: rate_of(kit, measured, precision) for precision in PRECISIONS}
+    clock_khz, rows, costs = host_clock_khz(), [], {}
     for net in unseen:
-        said = predicted_ms(calibrated, net, tmp_path / "model.onnx", kit)
+        cost = cost_of(target, plugin, net, tmp_path / "model.onnx", kit)
+        costs[net.name] = cost.per_inference
+        timing = predict(cost, calibrated, len(net.model), precision=arithmetic(net.precision))
+        said = timing.latency_ms.value * timing.coefficients.thread_speedup
         took = min(times.nets[net.name].cpu_ms for times in (before, after))
-        peak = net.macs / macs_per_cycle(sheet, net.precision) / HOST_CLOCK_KHZ
+        peak = net.macs / macs_per_cycle(sheet, net.precision) / clock_khz
         rows.append(Row(net.name, took, said, net.macs * roofs[net.precision], peak))
     say(found, rows)
+    say_what_features_are_worth(
+        kit, measured, counts, {row.name: (costs[row.name], row.measured) for row in rows}
+    )
     assert len(rows) == len(unseen) >= 10
 
 
-HOST_CLOCK_KHZ = 1e6 * max(
-    (
-        float(line.partition(":")[2]) / 1e3
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("cpu MHz")
-    ),
-    default=1.5,
-)
-
-
-def predicted_ms(sheet: Sheet, net: Net, path: Path, kit: Kit) -> float:
-    """What the pipeline says of one inference on one thread, from the model's file to the figure."""
+def cost_of(target: Target, plugin: Path, net: Net, path: Path, kit: Kit) -> Counts:
+    """What the pipeline counts of a model, on the way that every artifact takes."""
     path.write_bytes(net.model)
     rows = np.random.default_rng(1).uniform(-1, 1, (INPUTS, *net.shape)).astype(np.float32)
-    golden = {"inputs": {"x": encoded(rows)}}
-    cache = targets_cache()
-    counts = count(counting_target(sheet, cache), path, kit.document["runtime"], golden, plugin=build(cache))
-    precision = "int8" if net.precision == "int8" else "fp32"
-    timing = predict(counts, sheet, len(net.model), precision=precision)
-    return timing.latency_ms.value * timing.coefficients.thread_speedup
+    return count(target, path, kit.document["runtime"], {"inputs": {"x": encoded(rows)}}, plugin=plugin)
+
+
+def host_clock_khz() -> float:
+    """What this machine says of its clock; 1.5 GHz where it says nothing."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    told = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return max(told, default=1500.0) * 1e3
 
 
 def rate_of(kit: Kit, measured: Measured, precision: str) -> float:
@@ -135,6 +164,35 @@ def macs_per_cycle(sheet: Sheet, precision: str) -> float:
     lanes = max((LANES.get(name, 1) for name in sheet.cpu.isa), default=1)
     fast = {"vnni", "asimddp"} & set(sheet.cpu.isa)
     return 2.0 * lanes * (4 if precision == "int8" and fast else 1)
+
+
+def say_what_features_are_worth(
+    kit: Kit,
+    measured: Measured,
+    counts: Mapping[str, NetCounts],
+    unseen: Mapping[str, tuple[ClassCounts, float]],
+) -> None:
+    """Fit fewer features to the same nets, and predict the same models."""
+    print(f"\n{'fitted features, mean error':32}" + "".join(f"{precision:>12}" for precision in PRECISIONS))
+    for label, features_of in FEATURES.items():
+        print(f"  {label:30}", end="")
+        for precision in PRECISIONS:
+            nets = [net.name for net in kit.nets if net.precision == precision]
+            samples = [
+                Sample(name, features_of(counts[name].per_inference), measured.nets[name].cpu_ms)
+                for name in nets
+            ]
+            scaled = [Sample(s.name, s.features, 1e6 * s.cycles) for s in samples]
+            rates = solve(scaled)
+            off = errors(
+                {
+                    name: (cycles(rates, features_of(counted)) / 1e6, took)
+                    for name, (counted, took) in unseen.items()
+                    if name.endswith(precision)
+                }
+            )
+            print(f"{off.mean:12.1%}", end="")
+        print()
 
 
 def say(found: Calibration, rows: list[Row]) -> None:

@@ -40,6 +40,7 @@ class Calibration:
 
     Attributes:
         measured: By the device.
+        clock_mhz: Of the class: what its cycles are cycles of, whatever the device's own clock was.
         target: The emulated processor on which instructions were counted.
         fits: `fp32`, `int8`: cycles by kind; `loading`: its cycles.
         roofline: Precision → errors of a rate of multiply-adds fitted to the same nets, left out in the same way.
@@ -48,6 +49,7 @@ class Calibration:
     """
 
     measured: Measured
+    clock_mhz: float
     target: str
     fits: Mapping[str, Fit]
     roofline: Mapping[str, Errors]
@@ -166,6 +168,7 @@ def calibrate(
     speedup = thread_speedup(measured, sheet.runtime.threads)
     return Calibration(
         measured=measured,
+        clock_mhz=sheet.cpu.clock,
         target=target,
         fits=fits,
         roofline=roofline,

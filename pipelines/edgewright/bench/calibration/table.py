@@ -23,6 +23,7 @@ def table(found: Calibration) -> str:
         f"{'measured':<{LABEL_WIDTH}}{measured.processor}, {measured.engine}, {measured.date}:"
         f" {len(measured.nets)} nets, {measured.rounds} rounds that differ by {measured.spread:.1%}",
         f"{'counted':<{LABEL_WIDTH}}{found.target}",
+        f"{'cycles':<{LABEL_WIDTH}}of {found.clock_mhz:,.0f} MHz, the class's clock",
     ]
     if measured.failures:
         name, why = next(iter(measured.failures.items()))
