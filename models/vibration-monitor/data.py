@@ -1,6 +1,6 @@
-"""The data: simulated recordings of a 6205 bearing in three sets that share neither seeds nor machines.
+"""The data: simulated recordings of a 6205 bearing in four sets that share neither seeds nor machines.
 
-`bearing.py` is the physics. The sets differ in more than their seeds: the validation set is recorded at shaft
+`bearing.py` is the physics. The sets differ in more than their seeds: the test set is recorded at shaft
 speeds and on a mounting (resonance) that no training signal has, with sensor gains beyond the trained ones,
 so its figure says how the network does on a machine it has not met. It remains a simulation: before this
 model watches a real machine, it must be validated on recordings of one.
@@ -8,7 +8,7 @@ model watches a real machine, it must be validated on recordings of one.
 Speeds stay within 1,640-1,820 rpm because the network has no tachometer: an inner-race defect (5.415 hits a
 turn) at 1,590 rpm has the same rate as a ball defect (4.713) at 1,830 rpm.
 
->>> inputs, targets = validation()
+>>> inputs, targets = test()
 >>> inputs["signal"].shape, targets.shape
 ((800, 1, 1024), (800,))
 """
@@ -24,7 +24,7 @@ Samples = tuple[dict[str, np.ndarray], np.ndarray]
 
 TRAINING = Conditions(shaft_rpm=(1650, 1780), resonance_hz=((2300, 2900), (3300, 4000)))
 CALIBRATION = Conditions(shaft_rpm=(1640, 1790), resonance_hz=((2300, 4000),))
-VALIDATION = Conditions(shaft_rpm=(1780, 1820), resonance_hz=((2950, 3250),), gain=(0.5, 2.0))
+TEST = Conditions(shaft_rpm=(1780, 1820), resonance_hz=((2950, 3250),), gain=(0.5, 2.0))
 
 
 @functools.cache
@@ -40,9 +40,15 @@ def calibration() -> Samples:
 
 
 @functools.cache
-def validation() -> Samples:
+def selection() -> Samples:
+    """Return the samples by which candidates are chosen."""
+    return _recorded(800, CALIBRATION, seed=6205_4)
+
+
+@functools.cache
+def test() -> Samples:
     """Return the samples nothing but the final figures may see."""
-    return _recorded(800, VALIDATION, seed=6205_3)
+    return _recorded(800, TEST, seed=6205_3)
 
 
 def _recorded(count: int, conditions: Conditions, seed: int) -> Samples:

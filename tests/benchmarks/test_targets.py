@@ -31,7 +31,7 @@ PI = "raspberry-pi-4"
 DATA = """
 from benchmarks.mobilenet import images
 
-def validation():
+def test():
     return {"image": images(48, 2)}, __import__("numpy").arange(48) % 1000
 """
 SIGNATURE = {
@@ -84,7 +84,7 @@ def lane(folder: Path) -> Job:
         "hardware": dump(Sheet.of(hardware)),
         "model": {
             "signature": SIGNATURE,
-            "data": {"validation": "data:validation"},
+            "data": {"test": "data:test"},
             "workload": {"arrival": "periodic", "rate": 2.0, "queue": 2},
         },
     }

@@ -28,7 +28,7 @@ from unit.bench.target import models
 DATA = """
 import numpy as np
 
-def validation():
+def test():
     points = np.random.default_rng(7).normal(size=(40, 4)).astype(np.float32)
     return {"x": points}, points.argmax(axis=1)
 """
@@ -49,7 +49,7 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
     golden.write_text(json.dumps(case.golden))
     spec = {
         "hardware": {**hardware, **{key: {**hardware[key], **changes} for key, changes in sheet.items()}},
-        "model": {"signature": SIGNATURE, "data": {"validation": "data:validation"}},
+        "model": {"signature": SIGNATURE, "data": {"test": "data:test"}},
     }
     files = {
         "optimized/model.onnx": model,

@@ -89,8 +89,8 @@ def test_the_built_artifact_answers_on_openvino_as_it_should(built: Journey, tar
     golden = json.loads(cache.verified(records[last].files["golden.json"]).read_bytes())
     spec = workspace.models["digit-reader"]
     code = ModelCode(built.fleet / "models" / "digit-reader")
-    validation = load(code, spec.data.validation, dump(spec.signature))
-    found = check(target, model, runtime, golden, sample_of(validation, model.read_bytes()))
+    held_out = load(code, spec.data.test, dump(spec.signature))
+    found = check(target, model, runtime, golden, sample_of(held_out, model.read_bytes()))
     assert (json.loads(runtime.read_bytes())["precision"], found.verdict) == ("int8", "pass"), found
     assert found.placement and list(found.placement) == [OPENVINO]
     assert found.agreement == 1.0

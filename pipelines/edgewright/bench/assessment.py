@@ -48,7 +48,7 @@ class Subject:
     Attributes:
         lane: Model and class.
         sheet: The class.
-        spec: Of the model: `signature`, `data.validation`, `workload`, `conditions`, in the words of its YAML.
+        spec: Of the model: `signature`, `data.test`, `workload`, `conditions`, in the words of its YAML.
         folder: The model's own code.
         model: `model.onnx`.
         runtime: `runtime.json`.
@@ -154,7 +154,7 @@ def assess(
 
     Raises:
         EnvironmentFault: a userland, the emulator or a compiler is missing; names the command that mends it.
-        BuildError: the validation data cannot be loaded, or the artifact does not run on this machine at all.
+        BuildError: the test data cannot be loaded, or the artifact does not run on this machine at all.
     """
     settings, golden = json.loads(subject.runtime.read_bytes()), json.loads(subject.golden.read_bytes())
     sheet, precision = subject.sheet, settings["precision"]
@@ -172,10 +172,8 @@ def assess(
     counted, plugin = countable(target, sheet, cache), build(cache)
 
     progress(f"running on {target.label}")
-    validation = load(
-        ModelCode(subject.folder), subject.spec["data"]["validation"], subject.spec["signature"]
-    )
-    sample = sample_of(validation, subject.model.read_bytes())
+    held_out = load(ModelCode(subject.folder), subject.spec["data"]["test"], subject.spec["signature"])
+    sample = sample_of(held_out, subject.model.read_bytes())
     functional = check(
         target,
         subject.model,
@@ -194,7 +192,7 @@ def assess(
     if declared_conditions := subject.spec.get("conditions"):
         progress("degrading inputs")
         network = Network(subject.model.read_bytes())
-        conditions = conditions_report(network, validation, declared_conditions)
+        conditions = conditions_report(network, held_out, declared_conditions)
     progress("measuring memory")
     peak_bytes = peak_memory(subject.model, settings, golden, memo)
     notes = [*functional.notes, *(provider.notes if provider else ())]

@@ -30,7 +30,7 @@ def run(job: Job) -> Result:
     Raises:
         EnvironmentFault: the class's emulated target is not on this machine, or does not do its work; names the
             command that mends it.
-        BuildError: the artifact does not run on this machine, or the validation data cannot be loaded.
+        BuildError: the artifact does not run on this machine, or the test data cannot be loaded.
     """
     found = benchmark(job, Memo(targets_cache()))
     (job.out / "benchmark.json").write_bytes(canonical_json(document(job, found)))

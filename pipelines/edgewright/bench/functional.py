@@ -4,7 +4,7 @@ Real ONNX Runtime runs the artifact in the class's target. What goes wrong is a 
 traceback; and where an int8 model answers differently, the same model is tried again with kernels that cannot
 saturate, so that the advice is a finding and not a guess.
 
->>> sample = sample_of(validation, model_bytes)                              # doctest: +SKIP
+>>> sample = sample_of(held_out, model_bytes)                              # doctest: +SKIP
 >>> found = check(target, model, runtime, golden, sample)                    # doctest: +SKIP
 >>> found.verdict, found.accuracy                                            # doctest: +SKIP
 ('pass', 0.984375)

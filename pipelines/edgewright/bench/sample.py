@@ -1,6 +1,6 @@
-"""A few validation samples to be tried in a target, and what this machine's own run of the artifact makes of them.
+"""A few test samples to be tried in a target, and what this machine's own run of the artifact makes of them.
 
->>> sample = sample_of(validation, model_bytes)                              # doctest: +SKIP
+>>> sample = sample_of(held_out, model_bytes)                              # doctest: +SKIP
 >>> len(sample), sample.reference[:4]                                        # doctest: +SKIP
 (128, array([3, 0, 7, 7]))
 """
@@ -23,7 +23,7 @@ SAMPLES_BY_SIZE = ((1_000_000, 128), (16_000_000, 32), (None, 8))
 
 @dataclass(frozen=True)
 class Sample:
-    """Validation samples to be tried in a target.
+    """Test samples to be tried in a target.
 
     Attributes:
         inputs: By name, first dimension = samples.
@@ -39,11 +39,11 @@ class Sample:
         return len(self.targets)
 
 
-def sample_of(validation: Samples, model: bytes, count: int | None = None) -> Sample:
+def sample_of(held_out: Samples, model: bytes, count: int | None = None) -> Sample:
     """Return samples spread evenly over the labels, and what this machine's own run of the artifact makes of them.
 
     Args:
-        validation: All validation samples.
+        held_out: All test samples.
         model: The serialized artifact.
         count: How many; by the size of the model when None.
 
@@ -52,15 +52,15 @@ def sample_of(validation: Samples, model: bytes, count: int | None = None) -> Sa
     """
     if count is None:
         count = next(n for limit, n in SAMPLES_BY_SIZE if limit is None or len(model) <= limit)
-    turn = np.zeros(len(validation), int)
-    for label in np.unique(validation.targets):
-        of_label = np.flatnonzero(validation.targets == label)
+    turn = np.zeros(len(held_out), int)
+    for label in np.unique(held_out.targets):
+        of_label = np.flatnonzero(held_out.targets == label)
         turn[of_label] = np.arange(len(of_label))
-    rows = np.sort(np.lexsort((np.arange(len(validation)), validation.targets, turn))[:count])
-    inputs = {name: array[rows] for name, array in validation.inputs.items()}
+    rows = np.sort(np.lexsort((np.arange(len(held_out)), held_out.targets, turn))[:count])
+    inputs = {name: array[rows] for name, array in held_out.inputs.items()}
     network = Network(model)
     scores = network.run(inputs, batch=1)[network.outputs[0]]
-    return Sample(inputs, validation.targets[rows], scores.argmax(axis=1))
+    return Sample(inputs, held_out.targets[rows], scores.argmax(axis=1))
 
 
 def joined(golden_inputs: Mapping[str, Any], sample: Sample | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The drift reference: how inputs and confidence look while the model is right, for devices to compare with.
 
-Bins of an input are its own quantiles on the validation data, so that a device's share per bin can be
+Bins of an input are its own quantiles on the test data, so that a device's share per bin can be
 compared with `share` directly, for example as a population stability index. Figures are rounded to six
 digits: more would tie the file to the processor that summed them up.
 
@@ -23,7 +23,7 @@ def drift_reference(inputs: Mapping[str, np.ndarray], scores: np.ndarray, output
     """Return `drift.json`.
 
     Args:
-        inputs: Validation inputs by name.
+        inputs: Test inputs by name.
         scores: Output of the model for them, [samples, classes].
         output: Name of that output.
     """

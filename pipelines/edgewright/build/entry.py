@@ -7,7 +7,7 @@ never serves old code.
 
 >>> code = ModelCode(Path("models/digit-reader"))
 >>> network = code.call("network:build", width=8)
->>> inputs, targets = code.call("data:validation")
+>>> inputs, targets = code.call("data:test")
 """
 
 from __future__ import annotations

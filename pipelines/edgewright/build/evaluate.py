@@ -26,28 +26,26 @@ def run(job: Job) -> Result:
     """Write `evaluation.json`, `golden.json`, `drift.json` and, with labels, `labels.json`.
 
     Raises:
-        BuildError: validation data contradict the signature or share samples with the calibration data;
+        BuildError: test data contradict the signature or share samples with the calibration data;
             labels do not fit the output; an output is not finite or contradicts the signature.
     """
     spec = job.spec
     signature = spec["signature"]
     code = ModelCode(job.root / "models" / job.model)
-    validation = load(code, spec["data"]["validation"], signature)
+    held_out = load(code, spec["data"]["test"], signature)
     if spec["data"].get("calibration"):
-        check_disjoint(load(code, spec["data"]["calibration"], signature), validation)
+        check_disjoint(load(code, spec["data"]["calibration"], signature), held_out)
     model = job.inputs["optimized/model.onnx"].read_bytes()
     precision = json.loads(job.inputs["optimized/runtime.json"].read_bytes())["precision"]
-    job.progress(f"evaluating {job.model} ({precision}) on {len(validation)} samples")
+    job.progress(f"evaluating {job.model} ({precision}) on {len(held_out)} samples")
 
     network = Network(model)
-    outputs = checked_outputs(network, validation, signature)
-    reference = checked_outputs(
-        Network(job.inputs["exported/model.onnx"].read_bytes()), validation, signature
-    )
+    outputs = checked_outputs(network, held_out, signature)
+    reference = checked_outputs(Network(job.inputs["exported/model.onnx"].read_bytes()), held_out, signature)
     scored = signature["outputs"][0]["name"]
-    labels = check_labels(list(spec.get("labels", ())), outputs[scored], validation)
-    report = accuracy_report(outputs[scored], reference[scored], validation.targets, labels)
-    golden = golden_document(network, model, validation, outputs, spec["golden"])
+    labels = check_labels(list(spec.get("labels", ())), outputs[scored], held_out)
+    report = accuracy_report(outputs[scored], reference[scored], held_out.targets, labels)
+    golden = golden_document(network, model, held_out, outputs, spec["golden"])
     documents = {
         "evaluation.json": {
             "version": 1,
@@ -56,7 +54,7 @@ def run(job: Job) -> Result:
             **report,
         },
         FILE_GOLDEN: golden,
-        FILE_DRIFT: drift_reference(validation.inputs, outputs[scored], scored),
+        FILE_DRIFT: drift_reference(held_out.inputs, outputs[scored], scored),
         **({FILE_LABELS: {"version": 1, "output": scored, "labels": labels}} if labels else {}),
     }
     for name, document in documents.items():
@@ -66,7 +64,7 @@ def run(job: Job) -> Result:
             "accuracy": report["value"],
             "accuracy_fp32": report["fp32"],
             "accuracy_drop": report["drop"],
-            "validation_samples": report["samples"],
+            "test_samples": report["samples"],
             "recall_per_label": {name: entry["recall"] for name, entry in report["perLabel"].items()},
             "golden_samples": spec["golden"]["samples"],
             "golden_tolerance": golden["atol"],
@@ -74,20 +72,20 @@ def run(job: Job) -> Result:
     )
 
 
-def check_disjoint(calibration: Samples, validation: Samples) -> None:
-    """Check that no validation sample was used for calibration, byte for byte.
+def check_disjoint(calibration: Samples, held_out: Samples) -> None:
+    """Check that no test sample was used for calibration, byte for byte.
 
     Raises:
         BuildError: says how many samples are in both, and which.
     """
     seen = set(calibration.digests())
-    shared = [index for index, digest in enumerate(validation.digests()) if digest in seen]
+    shared = [index for index, digest in enumerate(held_out.digests()) if digest in seen]
     if shared:
         which = ", ".join(map(str, shared[:5])) + (", …" if len(shared) > 5 else "")
         raise BuildError(
-            f"{len(shared)} of {len(validation)} samples of {validation.entry} are also in"
-            f" {calibration.entry} (validation rows {which}), so the accuracy would not be held out",
-            hint="split the data so that calibration and validation share no sample",
+            f"{len(shared)} of {len(held_out)} samples of {held_out.entry} are also in"
+            f" {calibration.entry} (test rows {which}), so the accuracy would not be held out",
+            hint="split the data so that calibration and held_out share no sample",
         )
 
 

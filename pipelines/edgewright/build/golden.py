@@ -5,7 +5,7 @@ by a few units in the last place in fp32, by one or two quantization steps in in
 A damaged or confused model is off by far more.
 
 >>> asked = {"samples": 8, "atol": 0.01, "rtol": 0.01}
->>> document = golden_document(network, model, validation, outputs, asked)
+>>> document = golden_document(network, model, held_out, outputs, asked)
 >>> document["inputs"]["image"]["shape"]
 [8, 1, 8, 8]
 """
@@ -38,7 +38,7 @@ def golden_document(
     Args:
         network: A session of `model`.
         model: The serialized optimized model.
-        samples: Validation samples.
+        samples: Test samples.
         outputs: The model's outputs for them.
         golden: `samples` (how many), `atol`, `rtol`.
 
@@ -71,7 +71,7 @@ def choose_rows(targets: np.ndarray, outputs: Arrays, count: int, grid: float) -
         BuildError: there are fewer samples than that.
     """
     if len(targets) < count:
-        raise BuildError(f"golden.samples is {count}; there are {len(targets)} validation samples")
+        raise BuildError(f"golden.samples is {count}; there are {len(targets)} test samples")
     clear = np.ones(len(targets), bool)
     for array in outputs.values():
         if np.issubdtype(array.dtype, np.floating) and grid > 0:

@@ -1,6 +1,6 @@
 """Samples: what a model's data functions return, checked, and the session they are fed to.
 
->>> samples = load(ModelCode(folder), "data:validation", signature)
+>>> samples = load(ModelCode(folder), "data:test", signature)
 >>> outputs = Network(model_bytes).run(samples.inputs)
 """
 

@@ -48,7 +48,7 @@ class Training:
 
 
 def train(folder: Path, model: Mapping[str, Any], *, seed: int | None = None) -> Training:
-    """Train the network of `model` and evaluate it on its validation samples.
+    """Train the network of `model` and evaluate it on its test samples.
 
     Args:
         folder: The model's folder.
@@ -67,7 +67,7 @@ def train(folder: Path, model: Mapping[str, Any], *, seed: int | None = None) ->
     weights = trained(code, model["network"], run)
     seconds = time.perf_counter() - started
     network = restore(code, model["network"], weights)
-    samples = load(code, model["data"]["validation"], model["signature"])
+    samples = load(code, model["data"]["test"], model["signature"])
     names = [tensor["name"] for tensor in model["signature"]["inputs"]]
     with repeatable(seed=0), torch.no_grad():
         given = network(*(torch.from_numpy(samples.inputs[name]) for name in names))

@@ -17,7 +17,7 @@ from edgewright.plan.cache import Cache, Record
 from edgewright.plan.figures import shown
 from edgewright.plan.history import History, explain, line_of
 from edgewright.plan.lane import Lane, StepId, classes_of, lanes
-from edgewright.plan.stage import LANE_STAGES, upstream
+from edgewright.plan.stage import LANE_STAGES, MODEL_STAGES, upstream
 from edgewright.spec.load import Workspace
 
 State = Literal["cached", "run", "blocked"]
@@ -91,7 +91,7 @@ def resolve(
 def order(workspace: Workspace) -> Iterator[StepId]:
     """Yield every step so that each comes after those it needs: model by model, lane by lane."""
     for model in sorted(workspace.models):
-        yield StepId("checkpoint", model)
+        yield from (StepId(stage, model) for stage in MODEL_STAGES)
         for lane in lanes(workspace):
             if lane.model == model:
                 for stage in LANE_STAGES:

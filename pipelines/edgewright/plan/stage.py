@@ -76,16 +76,43 @@ def _exported(workspace: Workspace, step: StepId) -> Slice:
     return {"network": dump(model.network), "signature": dump(model.signature)}
 
 
+def _variants(workspace: Workspace, step: StepId) -> Slice:
+    model = workspace.models[step.model]
+    if not model.optimization.variants:
+        return {"variants": []}
+    return {
+        "network": dump(model.network),
+        "signature": dump(model.signature),
+        "variants": [dump(variant) for variant in model.optimization.variants],
+    }
+
+
+def _searched(workspace: Workspace, step: StepId) -> Slice:
+    model, hardware = _both(workspace, step)
+    optimization = dump(effective_optimization(model, str(step.hardware_class)))
+    return {
+        # Neither limits nor floors nor the objective: what is demanded changes no figure, so it re-decides at no cost.
+        "recipes": optimization["recipes"],
+        "timeBudget": optimization["timeBudget"],
+        "precisions": list(hardware.precisions),
+        "hardware": dump(Sheet.of(hardware)),
+        "data": _without(dump(model.data), "test"),
+        "metric": {"name": model.metric.name},
+        "signature": dump(model.signature),
+        "labels": list(model.labels),
+    }
+
+
 def _optimized(workspace: Workspace, step: StepId) -> Slice:
     model, hardware = _both(workspace, step)
+    name = str(step.hardware_class)
     return {
-        "recipes": dump(effective_optimization(model, str(step.hardware_class)))["recipes"],
-        "precisions": list(hardware.precisions),
-        "arch": hardware.cpu.arch,
-        "isa": list(hardware.cpu.isa),
+        "objective": effective_optimization(model, name).objective,
+        "limits": dump(effective_limits(hardware, model, name)),
+        "metric": dump(effective_metric(model, name)),
         "runtime": dump(hardware.runtime),
-        "data": {"calibration": model.data.calibration},
         "signature": dump(model.signature),
+        "sources": limit_sources(model, step.model, name),
     }
 
 
@@ -106,7 +133,7 @@ def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
         "hardware": dump(Sheet.of(hardware)),
         "model": {
             "signature": dump(model.signature),
-            "data": {"validation": model.data.validation},
+            "data": {"test": model.data.test},
             # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
             **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
             "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
@@ -190,12 +217,21 @@ STAGES: Mapping[str, Stage] = {
             tools=_TRAIN, code=True, per_model=True,
         ),
         Stage(
+            "variants", "edgewright.build.variants:run", 1, _variants,
+            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch-pruning", *_TRAIN), code=True, per_model=True,
+        ),
+        Stage(
             "exported", "edgewright.build.export:run", 1, _exported,
             needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "optimized", "edgewright.build.optimize:run", 1, _optimized,
-            needs=("exported",), tools=("onnx", *_RUN, *_DATA), code=True,
+            "searched", "edgewright.build.search:run", 1, _searched,
+            needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
+            place="edgewright.bench.target.place:place",
+        ),
+        Stage(
+            "optimized", "edgewright.build.optimize:run", 2, _optimized,
+            needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
             "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
@@ -217,6 +253,7 @@ STAGES: Mapping[str, Stage] = {
     )
 }  # fmt: skip
 
+MODEL_STAGES = tuple(name for name, stage in STAGES.items() if stage.per_model and name != "index")
 LANE_STAGES = tuple(name for name, stage in STAGES.items() if not stage.per_model)
 
 

@@ -62,7 +62,7 @@ class Condition(Spec):
     adc_bits: int | None = Field(default=None, ge=1, le=24)
     """Resolution of the converter over full scale; absent: that of the data."""
     full_scale: tuple[ScaleEnd, ...] | None = Field(default=None, min_length=2, max_length=2)
-    """Least and largest value the sensor can express; beyond it clips. Absent: those of the validation data."""
+    """Least and largest value the sensor can express; beyond it clips. Absent: those of the test data."""
     dropped: Losses | None = None
     """Share of readings, along the last axis, that are lost on the way."""
     fill: Literal["hold", "zero"] | None = None

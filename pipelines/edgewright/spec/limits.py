@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from edgewright.spec.base import Spec
 from edgewright.spec.budget import InstructionLimits, Latency, Limits
 from edgewright.spec.condition import Condition
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import LimitsOverride, Metric, Model, Optimization, Override
 
+S = TypeVar("S", bound=Spec)
 T = TypeVar("T")
 
 LIMIT_PATHS: dict[str, tuple[str, ...]] = {
@@ -36,6 +38,7 @@ LIMIT_PATHS: dict[str, tuple[str, ...]] = {
 METRIC_PATHS: dict[str, tuple[str, ...]] = {
     "accuracy-floor": ("floor",),
     "accuracy-drop": ("maxDrop",),
+    "label-drop": ("maxLabelDrop",),
     "target-drop": ("maxDrop",),
     "provider-drop": ("maxDrop",),
 }
@@ -104,16 +107,9 @@ def limit_values(limits: Limits | LimitsOverride) -> dict[str, float]:
 
 
 def effective_metric(model: Model, class_name: str) -> Metric:
-    """Return the metric of a lane, with the floor and the drop its override sets."""
+    """Return the metric of a lane, with the floor and the drops its override sets."""
     override = override_of(model, class_name)
-    if override is None or override.metric is None:
-        return model.metric
-    return model.metric.model_copy(
-        update={
-            "floor": _first(override.metric.floor, model.metric.floor),
-            "max_drop": _first(override.metric.max_drop, model.metric.max_drop),
-        }
-    )
+    return _updated(model.metric, override.metric if override else None)
 
 
 def effective_conditions(model: Model, class_name: str) -> tuple[Condition, ...]:
@@ -127,9 +123,9 @@ def effective_conditions(model: Model, class_name: str) -> tuple[Condition, ...]
 
 
 def effective_optimization(model: Model, class_name: str) -> Optimization:
-    """Return what may be tried on one class: the override's recipes instead of the model's, if it has any."""
+    """Return what may be tried on one class and what counts, with what its override sets."""
     override = override_of(model, class_name)
-    return model.optimization if override is None or override.optimization is None else override.optimization
+    return _updated(model.optimization, override.optimization if override else None)
 
 
 def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, str]:
@@ -178,6 +174,14 @@ def _value(tree: Any, path: tuple[str, ...]) -> Any:
     for step in path:
         tree = tree.get(step) if isinstance(tree, dict) else None
     return tree
+
+
+def _updated(spec: S, override: Spec | None) -> S:
+    """Return `spec` with every field that `override` sets."""
+    if override is None:
+        return spec
+    chosen = {name: getattr(override, name) for name in type(override).model_fields}
+    return spec.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 
 def _first(value: T | None, otherwise: T) -> T:

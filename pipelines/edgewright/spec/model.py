@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from edgewright.spec.base import Document, FilePath, Line, Name, Prose, SemanticVersion, Spec, Text
 from edgewright.spec.budget import InstructionLimits
 from edgewright.spec.condition import Condition, ConditionOverride, TensorName
-from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity
+from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity, Seconds
 
 Entry = Annotated[
     str,
@@ -45,7 +45,7 @@ class Network(Spec):
 
 
 class Checkpoint(Spec):
-    """Trained weights as a safetensors file; exactly one of `path` and `uri`."""
+    """Trained weights, or a whole ONNX model, in a file; exactly one of `path` and `uri`."""
 
     path: FilePath | None = None
     """File, relative to the model's folder and inside it."""
@@ -89,35 +89,70 @@ class Signature(Spec):
 class Data(Spec):
     """Where samples come from; each function returns `(inputs, targets)`: a dict of arrays and an array."""
 
+    training: Entry | None = None
+    """Samples the weights are fitted to; named, it is proven that no other set holds one of them."""
     calibration: Entry
-    """Samples for quantization; never part of validation."""
-    validation: Entry
-    """Held-out samples on which accuracy is measured."""
+    """Samples that set the ranges of quantized activations."""
+    selection: Entry
+    """Samples by which the best candidate is chosen."""
+    test: Entry
+    """Held-out samples for the published figures; nothing is fitted to them or chosen by them."""
 
 
 class Metric(Spec):
-    """What is measured on the validation data, and what must hold."""
+    """What is measured on the test data, and what must hold."""
 
-    name: Literal["accuracy"] = "accuracy"
-    """Share of samples whose largest output is the target."""
+    name: Literal["accuracy", "auc", "cosine"] = "accuracy"
+    """Share of samples whose largest output is the target; area under the ROC curve of one score per sample, targets 0
+    and 1; or mean cosine similarity of the first output to that of the fp32 network, whatever the targets."""
     floor: float = Field(ge=0, le=1)
-    """Lowest value that may ship."""
+    """Lowest value that may ship: the lower end of the 95 % confidence interval must reach it."""
     max_drop: float = Field(ge=0, le=1)
     """Largest loss against the fp32 network on the same samples."""
+    max_label_drop: float | None = Field(default=None, ge=0, le=1)
+    """Largest loss of recall of any single label against fp32, with `accuracy` only; absent: reported, not judged."""
+
+
+Recipe = Literal["fp16", "dynamic-int8", "static-int8", "mixed-int8", "weight-int8", "weight-int4"]
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+
+
+class Variant(Spec):
+    """Another network made from the trained one by training code; it is optimized like the trained one itself."""
+
+    name: Name
+    """What it is called in tables."""
+    recipe: Literal["prune", "sparsify", "distill", "qat"]
+    """Whole channels removed; single weights set to zero; a smaller student taught by the network; or training under
+    simulated int8."""
+    ratio: Percent | None = None
+    """With `prune`, the share of channels to remove; with `sparsify`, the share of weights set to zero."""
+    student: Network | None = None
+    """With `distill`: what builds the untrained student."""
+    train: Train | None = None
+    """Fine-tuning, `module:function(network, seed, **arguments)`; with `distill`, which also gets `teacher=`."""
+    checkpoint: Checkpoint | None = None
+    """The variant as ONNX, pinned: what `edgewright variants MODEL --write` made. Absent: trained in the pipeline."""
 
 
 class Optimization(Spec):
-    """What may be tried to make the model smaller or faster."""
+    """What may be tried to make the model smaller or faster, and what counts."""
 
-    recipes: tuple[Literal["static-int8"], ...] = ("static-int8",)
-    """Recipes, used where the hardware class supports their precision; none of them: fp32."""
+    objective: Literal["latency", "size", "memory", "balanced"] = "balanced"
+    """What the choice among all candidates within the limits goes by; `balanced` is the geometric mean of the three."""
+    recipes: tuple[Recipe, ...] = RECIPES
+    """Recipes that may be tried, each used where the class and the model allow it; none of them: fp32."""
+    time_budget: Seconds = 600.0
+    """Estimated time that measuring candidates of one lane may take; the cheapest and most promising come first."""
+    variants: tuple[Variant, ...] = ()
+    """Networks derived from the trained one."""
 
 
 class Golden(Spec):
     """Inputs a device replays after installing, with the outputs this artifact gave."""
 
     samples: int = Field(default=8, ge=1, le=256)
-    """How many validation samples are shipped."""
+    """How many test samples are shipped."""
     atol: float = Field(default=1e-2, ge=0)
     """Absolute tolerance of an output."""
     rtol: float = Field(default=1e-2, ge=0)
@@ -205,6 +240,19 @@ class MetricOverride(Spec):
     """Lowest value that may ship."""
     max_drop: float | None = Field(default=None, ge=0, le=1)
     """Largest loss against fp32."""
+    max_label_drop: float | None = Field(default=None, ge=0, le=1)
+    """Largest loss of recall of a label."""
+
+
+class OptimizationOverride(Spec):
+    """Another objective, or other recipes, on one class."""
+
+    objective: Literal["latency", "size", "memory", "balanced"] | None = None
+    """What the choice goes by."""
+    recipes: tuple[Recipe, ...] | None = None
+    """Recipes that may be tried."""
+    time_budget: Seconds | None = None
+    """Estimated time that measuring candidates may take."""
 
 
 class Override(Spec):
@@ -218,8 +266,8 @@ class Override(Spec):
     """Floors of field conditions."""
     limits: LimitsOverride | None = None
     """Limits."""
-    optimization: Optimization | None = None
-    """Recipes."""
+    optimization: OptimizationOverride | None = None
+    """Objective and recipes."""
 
 
 class Model(Document):
@@ -233,10 +281,10 @@ class Model(Document):
         str, Text("an SPDX licence expression", r"[A-Za-z0-9.+()-]+( [A-Za-z0-9.+()-]+)*", ("Apache-2.0",))
     ]
     """SPDX licence of the weights."""
-    network: Network
-    """Network."""
+    network: Network | None = None
+    """Network; absent when the checkpoint is an ONNX model."""
     checkpoint: Checkpoint | None = None
-    """Weights from a file; either this or `train`."""
+    """Weights of `network` as a safetensors file, or a whole model as an `.onnx` file; either this or `train`."""
     train: Train | None = None
     """Weights from a training run; either this or `checkpoint`."""
     signature: Signature

@@ -132,15 +132,15 @@ def test_another_engine_than_the_classs_is_said(target: Target, tmp_path: Path) 
 def test_accuracy_is_that_of_the_targets_own_path(target: Target, tmp_path: Path) -> None:
     case = models.relu()
     inputs = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 3]]
-    sample = sample_of(Samples("data:validation", {"x": inputs}, np.array([0, 1, 2, 3, 0])), case.model)
+    sample = sample_of(Samples("data:test", {"x": inputs}, np.array([0, 1, 2, 3, 0])), case.model)
     found = tried(target, case, tmp_path, sample=sample)
     assert (found.samples, found.accuracy, found.reference_accuracy, found.agreement) == (5, 0.8, 0.8, 1.0)
 
 
 def test_a_sample_takes_all_labels_in_turn() -> None:
     inputs = np.zeros((9, 4), np.float32)
-    validation = Samples("data:validation", {"x": inputs}, np.array([0, 0, 0, 0, 0, 0, 1, 1, 2]))
-    sample = sample_of(validation, models.relu().model, 5)
+    held_out = Samples("data:test", {"x": inputs}, np.array([0, 0, 0, 0, 0, 0, 1, 1, 2]))
+    sample = sample_of(held_out, models.relu().model, 5)
     assert sorted(sample.targets.tolist()) == [0, 0, 1, 1, 2]
 
 

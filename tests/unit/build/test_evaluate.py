@@ -28,9 +28,9 @@ def document(made: dict[str, Any], name: str) -> dict[str, Any]:
     return result
 
 
-def data_module(exported: Repository, validation: str) -> None:
+def data_module(exported: Repository, held_out: str) -> None:
     text = (exported.folder / "data.py").read_text()
-    (exported.folder / "data.py").write_text(f"{text}\ndef validation():\n    {validation}\n")
+    (exported.folder / "data.py").write_text(f"{text}\ndef test():\n    {held_out}\n")
 
 
 def test_the_evaluation_is_about_the_optimized_model_and_counts_every_sample(exported: Repository) -> None:
@@ -126,19 +126,19 @@ def test_evaluating_twice_gives_the_same_bytes(exported: Repository) -> None:
     assert {name: path.read_bytes() for name, path in exported.run("evaluated").items()} == first
 
 
-def test_one_validation_sample_in_the_calibration_data_is_leakage(exported: Repository) -> None:
+def test_one_test_sample_in_the_calibration_data_is_leakage(exported: Repository) -> None:
     data_module(
         exported,
         "inputs, t = _made(90, 3); inputs['point'][41] = calibration()[0]['point'][7]; return inputs, t",
     )
     with pytest.raises(
-        BuildError, match=r"1 of 90 samples of data:validation are also in data:calibration.*rows 41"
+        BuildError, match=r"1 of 90 samples of data:test are also in data:calibration.*rows 41"
     ):
         exported.run("evaluated")
 
 
 @pytest.mark.parametrize(
-    ("validation", "message"),
+    ("held_out", "message"),
     [
         (
             "return {'point': np.zeros((9, 4))}, np.zeros(9, int)",
@@ -162,14 +162,14 @@ def test_one_validation_sample_in_the_calibration_data_is_leakage(exported: Repo
         ("return {'point': np.ones((9, 4), np.float32)}", "found dict"),
         (
             "raise OSError('the disk is gone')",
-            r"data\.py:\d+: data:validation raised OSError: the disk is gone",
+            r"data\.py:\d+: data:test raised OSError: the disk is gone",
         ),
     ],
 )
-def test_validation_data_that_contradict_the_model_are_refused(
-    exported: Repository, validation: str, message: str
+def test_test_data_that_contradict_the_model_are_refused(
+    exported: Repository, held_out: str, message: str
 ) -> None:
-    data_module(exported, validation)
+    data_module(exported, held_out)
     with pytest.raises(BuildError, match=message):
         exported.run("evaluated")
 

@@ -29,7 +29,7 @@ signature:
   inputs: [{name: point, dtype: float32, shape: [batch, 4]}]
   outputs: [{name: logits, dtype: float32, shape: [batch, 3]}]
 labels: [red, green, blue]
-data: {calibration: data:calibration, validation: data:validation}
+data: {calibration: data:calibration, selection: data:calibration, test: data:test}
 metric: {name: accuracy, floor: 0.5, maxDrop: 0.1}
 """
 

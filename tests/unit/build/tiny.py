@@ -36,7 +36,7 @@ SPEC: dict[str, Any] = {
     "arch": "arm64",
     "isa": ["neon"],
     "runtime": RUNTIME,
-    "data": {"calibration": "data:calibration", "validation": "data:validation"},
+    "data": {"calibration": "data:calibration", "selection": "data:selection", "test": "data:test"},
     "metric": {"name": "accuracy"},
     "golden": {"samples": 6, "atol": 0.01, "rtol": 0.01},
     "labels": ["red", "green", "blue"],
@@ -71,7 +71,10 @@ def training():
 def calibration():
     return _made(60, 2)
 
-def validation():
+def selection():
+    return _made(90, 4)
+
+def test():
     return _made(90, 3)
 """,
     "train.py": """

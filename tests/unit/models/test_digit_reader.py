@@ -12,7 +12,7 @@ from edgewright.build.entry import ModelCode
 from real import ROOT
 
 FOLDER = ROOT / "models" / "digit-reader"
-PARTS = ("training", "calibration", "validation")
+PARTS = ("training", "calibration", "test")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,12 @@ def test_each_part_has_its_share_of_every_digit(code: ModelCode) -> None:
     counts = {part: Counter(code.call(f"data:{part}")[1].tolist()) for part in PARTS}
     for digit in range(10):
         every = sum(count[digit] for count in counts.values())
-        assert counts["validation"][digit] == pytest.approx(0.25 * every, abs=1)
+        assert counts["test"][digit] == pytest.approx(0.25 * every, abs=1)
         assert counts["calibration"][digit] == pytest.approx(0.10 * every, abs=1)
 
 
 def test_the_split_is_the_one_the_figures_were_made_with(code: ModelCode) -> None:
-    inputs, targets = code.call("data:validation")
+    inputs, targets = code.call("data:test")
     assert inputs["image"].dtype == np.float32
     digest = hashlib.sha256(inputs["image"].tobytes() + targets.tobytes()).hexdigest()
     assert digest.startswith("f6be7865e5bd8488")

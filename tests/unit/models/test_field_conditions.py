@@ -42,13 +42,13 @@ def shipped(name: str) -> tuple[Path, Model, Torch, Samples]:
     assert model.checkpoint is not None and model.checkpoint.path is not None
     code = ModelCode(folder)
     network = restore(code, dump(model.network), (folder / model.checkpoint.path).read_bytes())
-    return folder, model, Torch(network), load(code, model.data.validation, dump(model.signature))
+    return folder, model, Torch(network), load(code, model.data.test, dump(model.signature))
 
 
 @pytest.mark.parametrize("name", ["digit-reader", "vibration-monitor"])
 def test_the_readme_shows_the_figures_of_every_condition_and_its_floor(name: str) -> None:
-    folder, model, network, validation = shipped(name)
-    document = conditions_report(network, validation, dump(model)["conditions"])
+    folder, model, network, held_out = shipped(name)
+    document = conditions_report(network, held_out, dump(model)["conditions"])
     rows = rows_of(folder / "README.md")
     assert rows.pop("clean")[2:] == (f"{document['clean']:.4f}", f"{model.metric.floor:.2f}")
     for entry, condition in zip(document["conditions"], model.conditions, strict=True):
@@ -58,12 +58,12 @@ def test_the_readme_shows_the_figures_of_every_condition_and_its_floor(name: str
 
 @pytest.mark.parametrize("name", ["digit-reader", "vibration-monitor"])
 def test_no_draw_of_chance_comes_near_a_floor(name: str) -> None:
-    _, model, network, validation = shipped(name)
+    _, model, network, held_out = shipped(name)
     conditions = dump(model)["conditions"]
     assert 2 <= len(conditions) <= 3
     drops = dict.fromkeys((condition["name"] for condition in conditions), 0.0)
     for seed in range(DRAWS):
-        document = conditions_report(network, validation, conditions, seed)
+        document = conditions_report(network, held_out, conditions, seed)
         for entry, condition in zip(document["conditions"], conditions, strict=True):
             assert entry["accuracy"] >= condition["floor"] + MARGIN, (entry, seed)
             drops[entry["name"]] += entry["drop"] / DRAWS

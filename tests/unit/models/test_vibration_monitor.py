@@ -10,7 +10,7 @@ from edgewright.build.checkpoint import trained
 from edgewright.build.entry import ModelCode
 from real import ROOT
 
-PARTS = ("training", "calibration", "validation")
+PARTS = ("training", "calibration", "test")
 
 
 @pytest.fixture(scope="module")

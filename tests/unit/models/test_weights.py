@@ -19,7 +19,7 @@ def test_the_committed_weights_are_those_the_yaml_names_and_are_worth_what_the_r
     weights = (folder / spec["checkpoint"]["path"]).read_bytes()
     assert hashlib.sha256(weights).hexdigest() == spec["checkpoint"]["sha256"]
     network = restore(code, spec["network"], weights)
-    inputs, targets = code.call("data:validation")
+    inputs, targets = code.call("data:test")
     signal = torch.from_numpy(inputs[spec["signature"]["inputs"][0]["name"]])
     with torch.no_grad():
         right = (network(signal).argmax(1).numpy() == targets).mean()

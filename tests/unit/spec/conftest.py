@@ -62,7 +62,7 @@ signature:
   outputs:
     - {name: logits, shape: [batch, 2]}
 labels: ["0", "1"]
-data: {calibration: "data:calibration", validation: "data:validation"}
+data: {calibration: "data:calibration", selection: "data:selection", test: "data:test"}
 metric: {floor: 0.9, maxDrop: 0.01}
 """
 
@@ -76,7 +76,7 @@ class Repository:
         self.write("hardware/board.yaml", SHEET)
         self.write("models/reader/model.yaml", MODEL)
         self.write("models/reader/network.py", "def build():\n    return None\n")
-        self.write("models/reader/data.py", "def calibration(): ...\ndef validation(): ...\n")
+        self.write("models/reader/data.py", "def calibration(): ...\ndef selection(): ...\ndef test(): ...\n")
         self.write("models/reader/weights.safetensors", "weights")
 
     def write(self, name: str, text: str) -> None:

@@ -73,16 +73,24 @@ def _check_file(written: str, path: Path, context: Context) -> Iterator[Finding]
         yield Finding(path, f"there is no file {name}", near)
 
 
-@rule(Model, "network", "data", "train")
+@rule(Model, "network", "data", "train", "optimization")
 def entries_exist(model: Model, context: Context) -> Iterator[Finding]:
     """Every `module:function` has its file, and the file speaks of the function; nothing is imported."""
     entries: list[tuple[Path, str]] = [
-        (("network", "factory"), model.network.factory),
-        (("data", "calibration"), model.data.calibration),
-        (("data", "validation"), model.data.validation),
+        (("data", part), entry)
+        for part in ("training", "calibration", "selection", "test")
+        if (entry := getattr(model.data, part)) is not None
     ]
+    if model.network is not None:
+        entries.append((("network", "factory"), model.network.factory))
     if model.train is not None:
         entries.append((("train", "entry"), model.train.entry))
+    for index, variant in enumerate(model.optimization.variants):
+        place: Path = ("optimization", "variants", index)
+        if variant.student is not None:
+            entries.append(((*place, "student", "factory"), variant.student.factory))
+        if variant.train is not None:
+            entries.append(((*place, "train", "entry"), variant.train.entry))
     folder = context.draft.root / "models" / context.loaded.name
     for path, entry in entries:
         module, _, function = entry.partition(":")
