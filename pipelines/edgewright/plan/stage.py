@@ -225,7 +225,7 @@ STAGES: Mapping[str, Stage] = {
             needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search:run", 1, _searched,
+            "searched", "edgewright.build.search.stage:run", 1, _searched,
             needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
