@@ -38,8 +38,8 @@ ROWS = 8
 TIMEOUT_S = 900.0
 SETTINGS_BYTES = 1024  # of runtime.json, which is read beside the model
 AGREE_DB = 20.0
-"""Below this the target's answers are another model's: rounding of int8 kernels leaves 40 dB and more, AVX2's saturation
-14 dB."""
+"""Below this the target's answers are another model's: rounding of int8 kernels leaves 40 dB and more, AVX2's
+saturation 14 dB."""
 _MACHINE = ("timed-out", "engine-missing", "crashed")
 
 

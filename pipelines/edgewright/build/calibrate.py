@@ -40,7 +40,9 @@ BATCH = 64
 STEPS = 2048
 
 
-def activation_ranges(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], method: str = "minmax") -> bytes:
+def activation_ranges(
+    model: onnx.ModelProto, inputs: Mapping[str, np.ndarray], method: str = "minmax"
+) -> bytes:
     """Return the ranges of all activations of `model` over `inputs` as onnxruntime's calibration cache.
 
     Args:

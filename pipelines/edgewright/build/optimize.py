@@ -1,8 +1,8 @@
 """Optimized: which candidate ships on this class, and how it is to be run there.
 
 The stage `searched` measured; this one decides, by the model's objective within the lane's limits and floors. A pure
-decision over figures: a changed limit re-decides in a moment. Where no candidate fits, the nearest goes on, and the gate
-refuses it with the figures.
+decision over figures: a changed limit re-decides in a moment. Where no candidate fits, the nearest goes on, and the
+gate refuses it with the figures.
 
 Inputs: `searched/candidates.json`, `searched/models/*.onnx`. Outputs: `model.onnx`, `runtime.json`, `search.json`,
 `pareto.png`.

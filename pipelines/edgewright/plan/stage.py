@@ -243,7 +243,10 @@ STAGES: Mapping[str, Stage] = {
             place="edgewright.bench.target.place:place",
         ),
         Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 2, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage(
+            "gated", "edgewright.bench.gate:run", 3, _gated,
+            needs=("optimized", "evaluated", "benchmarked", "packaged"),
+        ),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(

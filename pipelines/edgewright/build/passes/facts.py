@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,8 @@ class ClassFacts:
 
     @property
     def saturates(self) -> bool:
-        """Whether sums of two full-range U8S8 products overflow 16 bits: x86 without VNNI (`pmaddubsw`)."""
-        return self.arch == "amd64" and not any(extension.endswith("vnni") for extension in self.isa)
+        """Whether sums of two full-range U8S8 products overflow 16 bits, so that weights must be narrower."""
+        return saturates(self.arch, self.isa)
 
     @property
     def arm(self) -> bool:
@@ -76,6 +76,11 @@ class ClassFacts:
 
         allowed = SpecifierSet(self.versions)
         return any(f"{version[0]}.{minor}.0" in allowed for minor in range(version[1]))
+
+
+def saturates(arch: str, isa: Sequence[str]) -> bool:
+    """Whether 8-bit weights would saturate: x86 without VNNI adds products in 16 bits (`pmaddubsw`)."""
+    return arch == "amd64" and not any(extension.endswith("vnni") for extension in isa)
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,13 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, Any], weights: Mapping[str,
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
     """Return the dimensions of one sample; None when one is unknown that is not the batch."""
     dims = value.type.tensor_type.shape.dim
-    sizes = [dim.dim_value if dim.HasField("dim_value") else 1 if index == 0 else None for index, dim in enumerate(dims)]
+    sizes = [
+        dim.dim_value if dim.HasField("dim_value") else 1 if index == 0 else None
+        for index, dim in enumerate(dims)
+    ]
     return None if None in sizes else tuple(size for size in sizes if size is not None)
 
 
 def _width(tensor: onnx.TensorProto) -> int:
-    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    width: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return width

@@ -75,7 +75,9 @@ def calibrated(model: onnx.ModelProto, samples: Samples, settings: Mapping[str, 
     from edgewright.build.calibrate import activation_ranges
 
     cleaned = clean(model)
-    return static_int8(cleaned, settings, activation_ranges(cleaned, samples.inputs, settings.get("method", "minmax")))
+    return static_int8(
+        cleaned, settings, activation_ranges(cleaned, samples.inputs, settings.get("method", "minmax"))
+    )
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

@@ -19,7 +19,9 @@ from edgewright.build.passes.dynamic_int8 import quantized_weights
 from edgewright.build.passes.static_int8 import NOTHING
 from edgewright.errors import BuildError
 
-COMPUTE_INT8 = 4  # accuracy_level of MatMulNBits: activations may be rounded to int8 (ONNX Runtime, contrib operators)
+COMPUTE_INT8 = (
+    4  # accuracy_level of MatMulNBits: activations may be rounded to int8 (ONNX Runtime, contrib operators)
+)
 EIGHT_BITS_SINCE = (1, 22)  # first ONNX Runtime whose CPU kernels take `bits: 8`
 
 

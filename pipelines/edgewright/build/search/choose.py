@@ -1,4 +1,4 @@
-"""Choose: which candidate ships, by the objective, within limits and floors; pure, so that a changed limit costs nothing.
+"""Choose: which candidate ships, by the objective, within limits and floors; pure, so a changed limit costs nothing.
 
 The trained network in fp32 ships unless another candidate is better on the objective by more than `MARGIN`, or fp32
 misses a limit. Where nothing fits, the candidate that misses least goes on to the gate, which refuses it with figures.
@@ -76,7 +76,11 @@ class Miss:
     def text(self) -> str:
         """What is missed, in words."""
         figures = f"{shown(self.measured, self.unit)} misses {shown(self.limit, self.unit)}"
-        return f"{self.check} {figures} by {self.by:.1%}" if math.isfinite(self.by) else f"{self.check} {figures}"
+        return (
+            f"{self.check} {figures} by {self.by:.1%}"
+            if math.isfinite(self.by)
+            else f"{self.check} {figures}"
+        )
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ def _best(
     among = f"{_SUPERLATIVE[objective]} of {len(fitting)} that fit: {_figure(best, objective)}"
     if not misses[fp32.name]:
         if best is fp32 or ratio > 1 - MARGIN:
-            others = "" if best is fp32 else f": {best.name}, the best of them, has {ratio:.2f} of its {objective}"
+            others = (
+                "" if best is fp32 else f": {best.name}, the best of them, has {ratio:.2f} of its {objective}"
+            )
             return fp32, f"no candidate that fits is better than fp32 by more than {MARGIN:.0%}{others}"
         return best, f"{among}, {ratio:.2f} of fp32"
     beyond = "; ".join(miss.text for miss in misses[fp32.name])
@@ -217,7 +223,12 @@ def missed(candidate: Candidate, demands: Demands) -> list[Miss]:
         ("power-cycle", cost.power_cycle_ms, limits.get("powerCycle"), "ms"),
         ("latency-p95", cost.latency_ms["high"], limits["latency"]["p95"], "ms"),
         ("peak-memory", cost.memory_bytes, limits["peakMemory"], "bytes"),
-        ("instructions-inference", cost.instructions, (limits.get("instructions") or {}).get("inference"), "instructions"),
+        (
+            "instructions-inference",
+            cost.instructions,
+            (limits.get("instructions") or {}).get("inference"),
+            "instructions",
+        ),
         ("accuracy-drop", candidate.drop.value, demands.max_drop, "ratio"),
     )
     for check, measured, limit, unit in most:
@@ -255,4 +266,6 @@ def _figure(candidate: Candidate, objective: Objective) -> str:
         return "not measured"
     latency, size = shown(cost.latency_ms["value"], "ms"), shown(candidate.size_bytes, "bytes")
     memory = shown(cost.memory_bytes, "bytes")
-    return {"latency": latency, "size": size, "memory": memory, "balanced": f"{latency}, {size}, {memory}"}[objective]
+    return {"latency": latency, "size": size, "memory": memory, "balanced": f"{latency}, {size}, {memory}"}[
+        objective
+    ]

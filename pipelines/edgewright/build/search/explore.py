@@ -45,8 +45,10 @@ METHODS = ("percentile", "entropy")
 class Meter(Protocol):
     """Measures what a model costs on a class."""
 
-    workers: int
-    """How many may be measured at a time."""
+    @property
+    def workers(self) -> int:
+        """How many may be measured at a time."""
+        ...
 
     def measure(self, model: bytes, precision: str) -> Cost:
         """Return the cost of a serialized model.
@@ -160,9 +162,7 @@ def explore(
     order = {name: index for index, name in enumerate(state.known)}
     return Found(
         candidates=tuple(sorted(state.known.values(), key=lambda one: (one.name != FP32, order[one.name]))),
-        models={
-            one.digest: state.models[one.name] for one in state.known.values() if one.cost is not None
-        },
+        models={one.digest: state.models[one.name] for one in state.known.values() if one.cost is not None},
         skipped=planned.skipped,
         left=tuple(proposal.name for proposal in planned.left),
         complete=complete,
@@ -260,7 +260,11 @@ class _State:
         finalists = self.finalists(scored)
         for candidate in scored:
             if candidate not in finalists:
-                self.learn(candidate.with_stop("beaten before the target: less accurate, larger, or slower by estimate"))
+                self.learn(
+                    candidate.with_stop(
+                        "beaten before the target: less accurate, larger, or slower by estimate"
+                    )
+                )
         with ThreadPoolExecutor(self.meter.workers) as pool:
             futures = {}
             for one in finalists:
@@ -284,7 +288,9 @@ class _State:
         ranked: list[Candidate] = []
         for group in (hopeful, others):
             for front in fronts([self.point(one) for one in group]):
-                ranked += sorted((group[index] for index in front), key=lambda one: (self.point(one)[2], one.name))
+                ranked += sorted(
+                    (group[index] for index in front), key=lambda one: (self.point(one)[2], one.name)
+                )
         distinct: dict[str, Candidate] = {}
         for one in ranked:  # two settings may give one and the same model
             distinct.setdefault(one.digest, one)

@@ -68,7 +68,15 @@ def propose(
                 continue
             for index, settings in enumerate(recipe.settings(class_facts, graph)):
                 made = _proposal(
-                    base, name, recipe.precision, settings, recipe.text(settings), graph, class_facts, rows, unit
+                    base,
+                    name,
+                    recipe.precision,
+                    settings,
+                    recipe.text(settings),
+                    graph,
+                    class_facts,
+                    rows,
+                    unit,
                 )
                 (first if index == 0 else later).append(made)
     return Proposals((*first, *later), skipped)
@@ -131,7 +139,9 @@ def within_budget(
     spent_s = 0.0
     reserve: list[float] = []
     for proposal in proposals:
-        target = sorted([*reserve, target_s[proposal.base] * max(proposal.speed, 0.1)], reverse=True)[:finalists]
+        target = sorted([*reserve, target_s[proposal.base] * max(proposal.speed, 0.1)], reverse=True)[
+            :finalists
+        ]
         if kept and spent_s + proposal.estimate_s + sum(target) > budget_s:
             left.append(proposal)
             continue

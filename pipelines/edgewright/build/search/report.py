@@ -10,7 +10,6 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.build.search.candidate import Candidate
 from edgewright.build.search.choose import Choice, Judged
 from edgewright.plan.figures import shown
 
@@ -20,7 +19,9 @@ MOST_ROWS = 40
 
 def document(choice: Choice, objective: str, skipped: Mapping[str, str], beyond: list[str]) -> dict[str, Any]:
     """Return `search.json`: the decision and the figures behind it, compact enough for a gate report."""
-    ranked = sorted(choice.judged, key=lambda one: ("chosen", "refused", "fits", "dropped").index(one.verdict))
+    ranked = sorted(
+        choice.judged, key=lambda one: ("chosen", "refused", "fits", "dropped").index(one.verdict)
+    )
     return {
         "version": 1,
         "model": choice.winner.digest,
@@ -89,11 +90,13 @@ def pareto_png(search: Mapping[str, Any], title: str, floor: float) -> bytes:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key, label in zip(panels, ("latencyMs", "sizeBytes"), ("latency, ms", "size, kB"), strict=True):
         _panel(axes, measured, key, 1e-3 if key == "sizeBytes" else 1.0, search["chosen"])
-        axes.axhline(floor, color="#b00020", linewidth=0.8, linestyle=":")
         axes.set_xlabel(label)
         axes.grid(alpha=0.2)
-    lowest = min([floor, *(one["score"]["low"] for one in measured if one["verdict"] != "refused")])
-    panels[0].set_ylim(lowest - 0.3 * (1.0 - lowest) - 0.002, 1.0 + 0.05 * (1.0 - lowest) + 0.001)
+    lowest = min(one["score"]["low"] for one in measured)
+    panels[0].set_ylim(lowest - 0.1 * (1.0 - lowest) - 0.002, 1.0 + 0.05 * (1.0 - lowest) + 0.001)
+    if floor > lowest:
+        for axes in panels:
+            axes.axhline(floor, color="#b00020", linewidth=0.8, linestyle=":", label=f"floor {floor:g}")
     panels[0].set_ylabel("score on the selection data, 95 %")
     panels[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=8, frameon=False)
     figure.suptitle(f"{title}: {search['chosen']}, by {search['objective']}")
@@ -105,7 +108,10 @@ def pareto_png(search: Mapping[str, Any], title: str, floor: float) -> bytes:
 def _panel(axes: Any, measured: list[dict[str, Any]], key: str, scale: float, chosen: str) -> None:
     front = sorted((one for one in measured if one["pareto"]), key=lambda one: one[key])
     axes.plot(
-        [one[key] * scale for one in front], [one["score"]["value"] for one in front], color="#bbbbbb", zorder=1
+        [one[key] * scale for one in front],
+        [one["score"]["value"] for one in front],
+        color="#bbbbbb",
+        zorder=1,
     )
     for number, one in enumerate(measured):
         score = one["score"]
@@ -122,8 +128,3 @@ def _panel(axes: Any, measured: list[dict[str, Any]], key: str, scale: float, ch
             label=one["name"],
             zorder=3 if one["name"] == chosen else 2,
         )
-
-
-def best_so_far(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates that a decision can be made among: those with figures of the target."""
-    return [one for one in candidates if one.cost is not None]

@@ -51,10 +51,10 @@ def mixed(
         restored = False
         for operators in ("all", "compute"):
             chosen = {**settings, "operators": operators, "keep": keep}
-            text = f"{len(keep)} of {len(nodes)} nodes fp32" + (", compute only" if operators == "compute" else "")
-            proposal = replace(
-                best.proposal, recipe=MIXED, settings=chosen, text=text, precision="int8"
+            text = f"{len(keep)} of {len(nodes)} nodes fp32" + (
+                ", compute only" if operators == "compute" else ""
             )
+            proposal = replace(best.proposal, recipe=MIXED, settings=chosen, text=text, precision="int8")
             try:
                 model = shop.build(proposal)
             except BuildError:  # nothing is left to quantize: more nodes in fp32 would leave less

@@ -144,7 +144,7 @@ class Workshop:
             worst_label=(worst[0], worst[1]) if worst else None,
         )
 
-    def outputs(self, model: bytes, rows: Sequence[int] | None = None) -> np.ndarray:
+    def outputs(self, model: bytes, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the first output for the selection samples, or for some of them.
 
         Raises:
@@ -153,7 +153,7 @@ class Workshop:
         network = Network(model)
         chosen = self.selection.inputs
         if rows is not None:
-            chosen = {name: array[list(rows)] for name, array in chosen.items()}
+            chosen = {name: array[rows] for name, array in chosen.items()}
         found = network.run(chosen)
         for name, array in found.items():
             check_finite(array, f"output {name!r}")
