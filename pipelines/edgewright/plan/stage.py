@@ -134,6 +134,7 @@ def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
         "model": {
             "signature": dump(model.signature),
             "data": {"test": model.data.test},
+            "metric": {"name": model.metric.name},
             # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
             **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
             "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
@@ -234,16 +235,16 @@ STAGES: Mapping[str, Stage] = {
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
-            "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
+            "evaluated", "edgewright.build.evaluate:run", 2, _evaluated,
             needs=("exported", "optimized"), tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.benchmark:run", 2, _benchmarked,
+            "benchmarked", "edgewright.bench.benchmark:run", 3, _benchmarked,
             needs=("optimized", "evaluated"), tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 2, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage("gated", "edgewright.bench.gate:run", 3, _gated, needs=("evaluated", "benchmarked", "packaged")),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(
