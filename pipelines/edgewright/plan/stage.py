@@ -226,7 +226,7 @@ STAGES: Mapping[str, Stage] = {
             needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search:run", 1, _searched,
+            "searched", "edgewright.build.search.stage:run", 1, _searched,
             needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
@@ -244,7 +244,10 @@ STAGES: Mapping[str, Stage] = {
             place="edgewright.bench.target.place:place",
         ),
         Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 3, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage(
+            "gated", "edgewright.bench.gate:run", 4, _gated,
+            needs=("optimized", "evaluated", "benchmarked", "packaged"),
+        ),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(
