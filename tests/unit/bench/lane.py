@@ -98,6 +98,7 @@ class Lane:
         self.model = onnx_model() if model is None else model
         self.put("optimized/model.onnx", self.model)
         self.put_json("optimized/runtime.json", RUNTIME)
+        self.put_json("optimized/search.json", {"model": digest_of(self.model), "fits": True, "why": ""})
         self.put_json("evaluated/golden.json", {"version": 1, "inputs": {"point": point}, "outputs": {}})
         self.package()
 

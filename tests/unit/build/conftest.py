@@ -15,8 +15,9 @@ from unit.build.tiny import Repository, results
 def _built(run_folder: Path) -> Path:
     def build(folder: Path) -> None:
         repository = Repository(folder)
-        for stage in ("checkpoint", "exported", "optimized"):
-            repository.run(stage)
+        repository.run("checkpoint")
+        repository.run("exported")
+        repository.optimized()
 
     return made_once(run_folder / "tiny-model", build)
 

@@ -72,10 +72,7 @@ def built(root: Path, metric: str, width: int, shape: list[Any]) -> tuple[Reposi
     }
     repository.run("checkpoint", **spec)
     repository.run("exported", **spec)
-    repository.files["optimized/model.onnx"] = repository.files["exported/model.onnx"]
-    runtime = root / "runtime.json"
-    runtime.write_text(json.dumps({"precision": "fp32"}))
-    repository.files["optimized/runtime.json"] = runtime
+    repository.optimized("fp32")
     return repository, spec
 
 
