@@ -1,6 +1,6 @@
 """Choose: which candidate ships, by the objective, within limits and floors; pure, so a changed limit costs nothing.
 
-The trained network in fp32 ships unless another candidate is better on the objective by more than `MARGIN`, or fp32
+The trained network in fp32 ships unless another candidate is better on the objective by `MARGIN` or more, or fp32
 misses a limit. Where nothing fits, the candidate that misses least goes on to the gate, which refuses it with figures.
 
 >>> choice = choose(candidates, Demands(limits, floor=0.97, max_drop=0.01), "latency")      # doctest: +SKIP
@@ -156,9 +156,12 @@ def _best(
 ) -> tuple[Candidate, str]:
     """Return the best fitting candidate and why it is that."""
     least = min(values[one.name] for one in fitting)
-    close = [one for one in fitting if values[one.name] <= least * (1 + TIE)]
-    best = min(close, key=lambda one: (round(_loss(one), 4), one.size_bytes, values[one.name], one.name))
     own = values[fp32.name]
+    equal = least * (1 + TIE)
+    if least <= own * (1 - MARGIN):  # a tie must not hand the place back to fp32
+        equal = min(equal, own * (1 - MARGIN))
+    close = [one for one in fitting if values[one.name] <= equal]
+    best = min(close, key=lambda one: (round(_loss(one), 4), one.size_bytes, values[one.name], one.name))
     ratio = values[best.name] / own
     among = f"{_SUPERLATIVE[objective]} of {len(fitting)} that fit: {_figure(best, objective)}"
     if not misses[fp32.name]:
@@ -166,7 +169,7 @@ def _best(
             others = (
                 "" if best is fp32 else f": {best.name}, the best of them, has {ratio:.2f} of its {objective}"
             )
-            return fp32, f"no candidate that fits is better than fp32 by more than {MARGIN:.0%}{others}"
+            return fp32, f"no candidate that fits is better than fp32 by {MARGIN:.0%} or more{others}"
         return best, f"{among}, {ratio:.2f} of fp32"
     beyond = "; ".join(miss.text for miss in misses[fp32.name])
     if ratio > 1:
