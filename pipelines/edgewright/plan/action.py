@@ -50,7 +50,14 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
             label = f"{need.stage}:{need.hardware_class}"
         else:
             label = need.stage
-        inputs.update({f"{label}/{name}": digest for name, digest in records[need].files.items()})
+        only = stage.only.get(need.stage)
+        inputs.update(
+            {
+                f"{label}/{name}": digest
+                for name, digest in records[need].files.items()
+                if only is None or name in only
+            }
+        )
     parts: dict[str, Any] = {
         "stageVersion": stage.version,
         "model": step.model,

@@ -15,9 +15,8 @@ from unit.build.tiny import Repository, results
 def _built(run_folder: Path) -> Path:
     def build(folder: Path) -> None:
         repository = Repository(folder)
-        repository.run("checkpoint")
-        repository.run("exported")
-        repository.optimized()
+        for stage in ("checkpoint", "exported", "variants", "searched", "optimized"):
+            repository.run(stage)
 
     return made_once(run_folder / "tiny-model", build)
 

@@ -155,5 +155,5 @@ def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
 
 
 def _width(tensor: onnx.TensorProto) -> int:
-    width: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return width
+    element: Any = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return int(element.itemsize)

@@ -75,6 +75,8 @@ class Miss:
     @property
     def text(self) -> str:
         """What is missed, in words."""
+        if math.isnan(self.measured):
+            return self.check
         figures = f"{shown(self.measured, self.unit)} misses {shown(self.limit, self.unit)}"
         return (
             f"{self.check} {figures} by {self.by:.1%}"
@@ -242,7 +244,7 @@ def missed(candidate: Candidate, demands: Demands) -> list[Miss]:
         by = worst[1] / allowed - 1 if allowed else math.inf
         found.append(Miss(f"label-drop of {worst[0]}", worst[1], allowed, "ratio", by))
     if cost.disagrees:
-        found.append(Miss(f"target-outputs ({cost.disagrees})", math.nan, 1.0, "ratio", math.inf))
+        found.append(Miss(f"target-outputs: {cost.disagrees}", math.nan, 1.0, "ratio", math.inf))
     return found
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.bench.meter import TargetMeter
+from edgewright.bench.meter import ROWS, TargetMeter
 from edgewright.bench.target.userland import targets_cache
 from edgewright.build.entry import ModelCode
 from edgewright.build.metric import metric, stratified
 from edgewright.build.passes.facts import ClassFacts
 from edgewright.build.samples import Samples, load
 from edgewright.build.search.candidate import TRAINED, Candidate
-from edgewright.build.search.explore import Found, Plan, Tell, Watch, document, explore, plan
+from edgewright.build.search.explore import Found, Meter, Plan, Tell, Watch, document, explore, plan
 from edgewright.build.search.shelf import Shelf
 from edgewright.build.search.workshop import Workshop
 from edgewright.plan.cache import open_cache
@@ -45,18 +45,27 @@ def run(job: Job) -> Result:
     return Result(facts(found))
 
 
-def search(job: Job, *, watch: Watch, tell: Tell, shelf: Shelf | None = None) -> Found:
+def search(
+    job: Job, *, watch: Watch, tell: Tell, shelf: Shelf | None = None, meter: Meter | None = None
+) -> Found:
     """Return what a search of the lane finds.
+
+    Args:
+        job: Of the stage.
+        watch: As for `explore`.
+        tell: As for `explore`.
+        shelf: Where results are kept; the fleet's own when None.
+        meter: Measures candidates; the class's target when None.
 
     Raises:
         BuildError: as `run`.
         EnvironmentFault: as `run`.
     """
     shop = workshop(job, shelf)
-    rows = stratified(shop.selection.targets, 8)
-    inputs = {name: array[rows] for name, array in shop.selection.inputs.items()}
-    sheet = Sheet.read(job.spec["hardware"])
-    meter = TargetMeter.open(sheet, targets_cache(), inputs)
+    if meter is None:
+        rows = stratified(shop.selection.targets, ROWS)
+        inputs = {name: array[rows] for name, array in shop.selection.inputs.items()}
+        meter = TargetMeter.open(Sheet.read(job.spec["hardware"]), targets_cache(), inputs)
     return explore(
         shop,
         ClassFacts.of(job.spec),
