@@ -93,7 +93,7 @@ def test_only_x86_without_vnni_saturates(arch: str, isa: list[str], reduced: boo
 
 def test_a_changed_limit_decides_anew_from_the_same_figures(exported: Repository) -> None:
     figures = exported.files["searched/candidates.json"].read_bytes()
-    tight = {**SPEC["limits"], "artifactSize": 1000}
+    tight = {**SPEC["limits"], "artifactSize": 100}
     made = exported.run("optimized", limits=tight)
     search = json.loads(made["search.json"].read_bytes())
     assert not search["fits"]

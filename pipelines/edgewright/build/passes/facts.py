@@ -130,18 +130,18 @@ def graph_facts(model: onnx.ModelProto) -> GraphFacts:
 
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, Any], weights: Mapping[str, onnx.TensorProto]) -> int:
-    """Return multiply-adds of one node: elements of the output times the length of each sum (Hennessy's roofline)."""
+    """Return multiply-adds of one node: elements of the output times the length of each sum."""
     output = shapes.get(node.output[0])
     if output is None:
         return 0
     weight = weights.get(node.input[1])
     if node.op_type == "Conv" and weight is not None:
-        return math.prod(output) * math.prod(weight.dims[1:])
+        return int(math.prod(output) * math.prod(weight.dims[1:]))
     if node.op_type == "ConvTranspose" and weight is not None:
         taken = shapes.get(node.input[0])
-        return math.prod(taken) * math.prod(weight.dims[1:]) if taken else 0
+        return int(math.prod(taken) * math.prod(weight.dims[1:])) if taken else 0
     left = shapes.get(node.input[0])
-    return math.prod(output) * left[-1] if left else 0
+    return int(math.prod(output) * left[-1]) if left else 0
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
