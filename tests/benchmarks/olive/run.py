@@ -1,0 +1,255 @@
+"""Let Olive optimize one model; runs inside Olive's environment and imports nothing of this repository.
+
+$ python run.py request.json result.json
+
+The request names the fp32 model, two npz files (arrays `input:<name>` and `targets`), the metric and how much of it
+may be lost, the objective, the folder to work in, and for a transformer its heads and width. The result says which
+model Olive chose, by which passes, what it evaluated, and the seconds from the start of this process to its final
+model.
+
+The search space is what somebody who knows both Olive and this processor would write: every family of passes that
+applies to ONNX models on a CPU, with the values that can win there, and without those that never do (S8S8, which is
+Olive's default and slower than fp32 on x86; all operators in dynamic quantization, several times slower on
+convolutions). Olive's search then tries every point: left to a sampler it may miss the best, and the space is small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+STARTED = time.time()
+USER_SCRIPT = str(Path(__file__).with_name("user_script.py"))
+SESSION = {"session_options": {"intra_op_num_threads": 1, "inter_op_num_threads": 1}}
+MATRICES = ["MatMul", "Gemm", "Gather"]
+
+
+def main(request_path: str, result_path: str) -> None:
+    request = json.loads(Path(request_path).read_text())
+    work = Path(request["work"])
+    if request["metric"] == "cosine":
+        request["selection"] = with_reference_outputs(request["model"], request["selection"], work)
+    from olive.workflows import run
+
+    imported = time.time()
+    output = run(workflow(request, work))
+    result = {
+        **chosen(output, work),
+        "evaluated": evaluated(work / "output" / "footprint.json"),
+        "import_s": round(imported - STARTED, 2),
+        **seconds(),
+    }
+    Path(result_path).write_text(json.dumps(result, indent=1))
+
+
+def workflow(request: dict[str, Any], work: Path) -> dict[str, Any]:
+    """Return Olive's configuration."""
+    passes: dict[str, Any] = {}
+    if request.get("transformer"):
+        passes["fuse"] = [
+            {"type": "OrtTransformersOptimization", "model_type": "bert", **request["transformer"]},
+            {"type": "OnnxPeepholeOptimizer"},
+        ]
+    passes["quantize"] = quantizations(request)
+    return {
+        "input_model": {
+            "type": "ONNXModel",
+            "model_path": request["model"],
+            "inference_settings": SESSION,
+        },
+        "systems": {
+            "host": {
+                "type": "LocalSystem",
+                "accelerators": [{"device": "cpu", "execution_providers": ["CPUExecutionProvider"]}],
+            }
+        },
+        "host": "host",
+        "target": "host",
+        "data_configs": [
+            data("calibration", request["calibration"], batch=1),
+            data("selection", request["selection"], batch=64, highest=request["metric"] == "accuracy"),
+            data("one", request["selection"], batch=1),
+        ],
+        "evaluators": {"evaluator": {"metrics": metrics(request)}},
+        "evaluator": "evaluator",
+        "passes": passes,
+        "search_strategy": {"execution_order": "joint", "sampler": "sequential"},
+        "evaluate_input_model": True,
+        "cache_dir": str(work / "cache"),
+        "output_dir": str(work / "output"),
+        "log_severity_level": request.get("log", 2),
+    }
+
+
+def quantizations(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the alternatives; a list of values is searched."""
+    return [
+        {
+            "type": "OnnxStaticQuantization",
+            "data_config": "calibration",
+            "activation_type": "uint8",
+            "precision": ["int8", "uint8"],
+            "per_channel": True,
+            "reduce_range": not has_vnni(),
+            "quant_preprocess": True,
+            "quant_format": "QDQ",
+            "calibrate_method": ["MinMax", "Percentile"],
+            "prepare_qdq_config": False,
+        },
+        {
+            "type": "OnnxDynamicQuantization",
+            "op_types_to_quantize": MATRICES,
+            "precision": ["int8", "uint8"],
+            "per_channel": True,
+            "reduce_range": not has_vnni(),
+            "quant_preprocess": True,
+        },
+        {"type": "OnnxFloatToFloat16", "keep_io_types": True},
+        {"type": "OnnxBlockWiseRtnQuantization", "bits": 8, "block_size": 32, "accuracy_level": 4},
+        {"type": "OnnxBlockWiseRtnQuantization", "bits": 4, "block_size": 32, "accuracy_level": 4},
+    ]
+
+
+def metrics(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the objective first, then the metric; Olive sorts by priority what meets all goals."""
+    objective = request["objective"]
+    latency_first = objective in ("latency", "balanced")
+    goal = {"type": "percent-min-improvement", "value": 1}
+    latency = {
+        "name": "latency",
+        "type": "latency",
+        "data_config": "one",
+        "sub_types": [
+            {
+                "name": "p50",
+                "priority": 1 if latency_first else 3,
+                "metric_config": {"warmup_num": 10, "repeat_test_num": 100},
+                **({"goal": goal} if latency_first else {}),
+            }
+        ],
+    }
+    size = {
+        "name": "size",
+        "type": "size_on_disk",
+        "sub_types": [
+            {"name": "bytes", "priority": 3 if latency_first else 1, **({} if latency_first else {"goal": goal})}
+        ],
+    }
+    from user_script import METRICS  # registers them too
+
+    config = {}
+    if request["metric"] == "accuracy":
+        config = {"task": "multiclass", "num_classes": request["classes"]}
+    quality = {
+        "name": "quality",
+        "type": "accuracy",
+        "data_config": "selection",
+        "sub_types": [
+            {
+                "name": METRICS[request["metric"]],
+                "priority": 2,
+                "higher_is_better": True,
+                "metric_config": config,
+                "goal": {"type": "max-degradation", "value": request["max_drop"]},
+            }
+        ],
+    }
+    return [latency, quality, size]
+
+
+def data(name: str, path: str, *, batch: int, highest: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "user_script": USER_SCRIPT,
+        "load_dataset_config": {"type": "rows", "params": {"path": path}},
+        **({"post_process_data_config": {"type": "highest"}} if highest else {}),
+        "dataloader_config": {"type": "default_dataloader", "params": {"batch_size": batch}},
+    }
+
+
+def with_reference_outputs(model: str, selection: str, work: Path) -> str:
+    """Write the samples with the fp32 model's outputs as targets, and return the new file."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options)
+    with np.load(selection) as stored:
+        arrays = dict(stored)
+    inputs = {name.removeprefix("input:"): array for name, array in arrays.items() if name != "targets"}
+    count = len(arrays["targets"])
+    parts = [
+        session.run(None, {name: array[row : row + 64] for name, array in inputs.items()})[0]
+        for row in range(0, count, 64)
+    ]
+    arrays["targets"] = np.concatenate(parts)
+    path = work / "selection-with-outputs.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def chosen(output: Any, work: Path) -> dict[str, Any]:
+    """Return the path of Olive's best candidate and how it was made; nothing where no point met the goals."""
+    best = output.get_best_candidate() if output and output.has_output_model() else None
+    if best is None:
+        return {"model": None, "passes": [], "bytes": None}
+    return {"model": best.model_path, "passes": lineage(work / "output" / "footprint.json", best.model_id)}
+
+
+def lineage(footprint: Path, model_id: str) -> list[str]:
+    nodes = json.loads(footprint.read_text())
+    nodes = nodes.get("nodes", nodes)
+    passes: list[str] = []
+    while model_id and nodes.get(model_id, {}).get("from_pass"):
+        passes.insert(0, described(nodes[model_id]))
+        model_id = nodes[model_id]["parent_model_id"]
+    return passes
+
+
+def described(node: dict[str, Any]) -> str:
+    asked = node.get("pass_run_config") or {}
+    shown = [
+        f"{key}={asked[key]}"
+        for key in ("precision", "activation_type", "calibrate_method", "bits")
+        if asked.get(key) is not None
+    ]
+    return f"{node['from_pass']}({', '.join(shown)})"
+
+
+def evaluated(footprint: Path) -> list[dict[str, Any]]:
+    """Return what Olive measured of every model it made."""
+    if not footprint.exists():
+        return []
+    nodes = json.loads(footprint.read_text())
+    nodes = nodes.get("nodes", nodes)
+    rows = []
+    for model_id, node in nodes.items():
+        if node.get("metrics"):
+            values = node["metrics"]["value"]
+            figures = {name: value["value"] for name, value in values.items()}
+            rows.append(
+                {"passes": lineage(footprint, model_id), **figures, "goals": node["metrics"]["if_goals_met"]}
+            )
+    return rows
+
+
+def seconds() -> dict[str, float]:
+    """Return wall and CPU seconds of this process and its children so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    return {"wall_s": round(time.time() - STARTED, 2), "cpu_s": round(cpu, 2)}
+
+
+def has_vnni() -> bool:
+    return "vnni" in Path("/proc/cpuinfo").read_text()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
