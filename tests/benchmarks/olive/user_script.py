@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
+
 from olive.data.registry import Registry
 from olive.evaluator.accuracy import AccuracyBase
-from sklearn.metrics import roc_auc_score
 
 
 class Rows(torch.utils.data.Dataset):
