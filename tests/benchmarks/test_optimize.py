@@ -26,7 +26,7 @@ from edgewright.build.entry import ModelCode
 from edgewright.build.export import export
 from edgewright.build.samples import Samples, load
 from edgewright.build.torch_mode import repeatable
-from real import ROOT
+from real import NOTHING_MAY_BE_SKIPPED, ROOT
 
 RUN_OLIVE = Path(__file__).with_name("olive") / "run.py"
 OURS = (sys.executable, "-m", "benchmarks.ours")
@@ -90,6 +90,16 @@ CASES: dict[str, Callable[[], Case]] = {
 }
 
 
+def made(name: str) -> Case:
+    """Return a case, or skip the test where the package that bundles MiniLM's weights is out of reach."""
+    try:
+        return CASES[name]()
+    except minilm.Unreachable as error:
+        if NOTHING_MAY_BE_SKIPPED:
+            raise
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module")
 def olive() -> Path:
     python = environment()
@@ -151,7 +161,7 @@ def verdict(objective: str, ours: tuple[Judged, Outcome], theirs: tuple[Judged, 
 def test_edgewright_against_olive(
     name: str, olive: Path, one_core: None, table: list[str], tmp_path: Path
 ) -> None:
-    request, test = CASES[name]()
+    request, test = made(name)
     sides: list[tuple[Judged, Outcome]] = []
     for who, command, variables in (
         ("Olive", (olive, RUN_OLIVE), quiet()),
