@@ -26,6 +26,8 @@ from edgewright_agent.files import Disk, faults
 BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
 RESERVE_INODES = 64
 READ_BYTES = 1024 * 1024
+STORE = "store"
+ENGINES = "engines"  # <digest>/: what execution providers have built for an artifact; lost at any time, built again
 _STAGING = ".staging"
 
 
@@ -33,7 +35,8 @@ class Store:
     """The models on one device."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        self.root = folder / "store"
+        self.root = folder / STORE
+        self.engines = folder / ENGINES
         self.current = folder / "current"
         self.disk = disk
 
@@ -119,6 +122,9 @@ class Store:
         garbage = [e for e in sorted(self.root.iterdir()) if e.name not in kept] if self.root.is_dir() else []
         for entry in garbage:
             self.disk.remove_tree(entry, first=MANIFEST_FILE)
+        for engine in sorted(self.engines.iterdir()) if self.engines.is_dir() else ():
+            if engine.name not in kept:
+                self.disk.remove_tree(engine)
         return len(garbage)
 
     def shortage(self, artifact: Artifact, *, reserve_bytes: int) -> str | None:

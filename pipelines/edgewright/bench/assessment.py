@@ -29,6 +29,7 @@ from edgewright.bench.target.place import emulated_userland
 from edgewright.bench.target.processor import Core, nearest
 from edgewright.bench.target.provider import provider_target
 from edgewright.bench.target.scratch import sweep
+from edgewright.bench.target.session import not_run_here
 from edgewright.bench.timing import Banded, Precision, Timing, predict, significant
 from edgewright.bench.virtual.played import Played
 from edgewright.bench.virtual.simulate import Simulation, simulate
@@ -196,6 +197,8 @@ def assess(
     progress("measuring memory")
     peak_bytes = peak_memory(subject.model, settings, golden, memo)
     notes = [*functional.notes, *(provider.notes if provider else ())]
+    if ran := {*functional.providers, *(provider.providers if provider else ())}:
+        notes += not_run_here(settings, ran, place.provider_options if place else {})
     counts = timing = simulation = None
     if functional.accuracy is None:  # it did not run, so there is nothing to count
         pass

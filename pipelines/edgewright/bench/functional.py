@@ -25,6 +25,7 @@ from edgewright.bench.counting.counts import rounds
 from edgewright.bench.sample import Sample, joined
 from edgewright.bench.target.emulator import Target
 from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.bench.target.session import session_of
 from edgewright.build.golden import decoded
 from edgewright.build.samples import Arrays
 
@@ -154,9 +155,7 @@ def check(
     settings = json.loads(runtime.read_bytes())
     request: dict[str, Any] = {
         "model": str(model.absolute()),
-        "providers": settings["providers"],
-        "arena": settings["arena"],
-        "graphOptimization": settings["graphOptimization"],
+        **session_of(settings),
         "placement": True,
         "inputs": joined(golden["inputs"], sample),
     }
@@ -249,7 +248,7 @@ def diagnose(
     for place, options, advice in trials:
         again = {
             **request, "inputs": golden["inputs"], "inferences": rows_of(golden), "placement": False,
-            "sessionConfig": options,
+            "sessionConfig": {**request["sessionConfig"], **options},
         }  # fmt: skip
         answer = observe(place, again, timeout_s=timeout_s, memo=memo).answer
         if "failure" in answer:

@@ -20,6 +20,7 @@ from edgewright.bench.target.ask import ask
 from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.observe import Memo, question
 from edgewright.bench.target.processor import Core, host_arch
+from edgewright.bench.target.session import session_of
 
 PROCESSES = 3
 THREAD_BYTES = 256 * 2**10
@@ -48,9 +49,7 @@ def peak_memory(
     target = native_target(Core(host_arch(), None, "this machine", 1))
     request = {
         "model": str(model.absolute()),
-        "providers": ["CPUExecutionProvider"],
-        "arena": settings["arena"],
-        "graphOptimization": settings["graphOptimization"],
+        **session_of(settings, ["CPUExecutionProvider"]),
         "inputs": golden["inputs"],
     }
     key = question(target, {**request, "processes": PROCESSES}, None, None) if memo else ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import onnx
 from edgewright.build.calibrate import activation_ranges
 from edgewright.build.canonical import canonical, to_bytes
 from edgewright.build.entry import ModelCode
+from edgewright.build.manifest import runtime_manifest
 from edgewright.build.samples import Samples, load
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
@@ -52,7 +53,7 @@ def run(job: Job) -> Result:
     else:
         optimized = exported
     (job.out / FILE_MODEL).write_bytes(optimized)
-    (job.out / FILE_RUNTIME).write_bytes(canonical_json(runtime_manifest(spec, precision)))
+    (job.out / FILE_RUNTIME).write_bytes(canonical_json(runtime_manifest(spec["runtime"], spec["signature"], precision)))
     return Result(
         {**facts, "size_bytes": len(optimized), "size_ratio": round(len(optimized) / len(exported), 3)}
     )
@@ -119,26 +120,6 @@ def static_int8(model: onnx.ModelProto, samples: Samples, *, reduce_range: bool)
     if not any(node.op_type == "QuantizeLinear" for node in result.graph.node):
         raise BuildError("static-int8 found nothing to quantize in this model")
     return result
-
-
-def runtime_manifest(spec: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Return `runtime.json`: everything a device needs to open this model as it was measured."""
-    runtime = spec["runtime"]
-    return {
-        "version": 1,
-        "engine": runtime["engine"],
-        "versions": runtime["versions"],
-        "providers": list(runtime["providers"]),
-        "threads": runtime["threads"],
-        "arena": runtime["arena"],
-        "graphOptimization": runtime["graphOptimization"],
-        "precision": precision,
-        "signature": {kind: [_tensor(t) for t in spec["signature"][kind]] for kind in ("inputs", "outputs")},
-    }
-
-
-def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": tensor["name"], "dtype": tensor["dtype"], "shape": list(tensor["shape"])}
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from edgewright.bench.target.probe import (
     MARK_INFERRED,
     MARK_LOADED,
 )
+from edgewright.bench.target.session import session_of
 from edgewright.errors import BuildError
 
 # Model size (bytes) → inferences before counting, inferences counted. The first inference also allocates and packs, and
@@ -105,9 +106,7 @@ def count(
     warm_up, counted = rounds(model.stat().st_size) if inferences is None else (1, inferences)
     request = {
         "model": str(model.absolute()),
-        "providers": ["CPUExecutionProvider"],
-        "arena": runtime["arena"],
-        "graphOptimization": runtime["graphOptimization"],
+        **session_of(runtime, ["CPUExecutionProvider"]),
         "inputs": golden["inputs"],
         "inferences": warm_up + counted,
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.bench.target.emulator import TRANSLATED_BYTES, Target
+from edgewright.bench.target.session import merged
 
 OUT_OF_MEMORY = "out-of-memory"
 MODEL = "model.onnx"  # what a model is called in a target, wherever it lies
@@ -42,8 +43,8 @@ def ask(
     """
     document = {
         "threads": target.threads,
-        "providerOptions": target.provider_options,
         **request,
+        "providerOptions": merged(request.get("providerOptions", {}), target.provider_options),
         "limited": memory_limit_bytes is not None,
     }
     files: dict[str, Path | bytes] = {}

@@ -31,7 +31,8 @@ from edgewright_agent.contract import canonical_json
 # What a model does is kept; what this machine did to it is not.
 _KEPT = {None, "model-corrupt", "model-invalid", "operator-missing", "opset-too-new", "inputs-refused"}
 # What decides how a question is put; a change of any of them, be it a comment, costs the memo and never its truth.
-_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("ask", "emulator", "process", "processor")))
+_SOURCES = ("ask", "emulator", "process", "processor", "session")
+_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in _SOURCES))
 MEMO_BYTES = 256 * 2**20
 
 
