@@ -46,7 +46,9 @@ PREDICATE_GATE_REPORT = "https://edgewright.dev/gate-report/v1"
 
 # --- files of a model artifact (layer titles) -------------------------------------------------------------------
 FILE_MODEL = "model.onnx"
-FILE_DATA = "model.onnx.data"  # optional: the model's weights, when its layout keeps them apart (mapped, not read)
+FILE_DATA = (
+    "model.onnx.data"  # optional: the model's weights, when its layout keeps them apart (mapped, not read)
+)
 FILE_RUNTIME = "runtime.json"  # runtime manifest: providers, threads, graph optimization, signature
 FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave when it was evaluated
 FILE_LABELS = "labels.json"  # optional: class names of the last output

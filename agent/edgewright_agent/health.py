@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
-SURPRISE = 2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
+SURPRISE = (
+    2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
+)
 _PR_SET_PDEATHSIG = 1
 _PARENT = "EDGEWRIGHT_AGENT_PID"  # environment of the child
 
@@ -66,7 +68,12 @@ class Evidence:
         """What is far from what the pipeline expected, in words: not refused, but worth a look."""
         told = (
             ("loads in {:.0f} ms, expected {:.0f} ms", self.load_ms, self.expected.get("loadMs"), 1),
-            ("takes {:.1f} MiB, expected {:.1f} MiB", self.peak_memory_bytes, self.expected.get("memoryBytes"), 2**20),
+            (
+                "takes {:.1f} MiB, expected {:.1f} MiB",
+                self.peak_memory_bytes,
+                self.expected.get("memoryBytes"),
+                2**20,
+            ),
         )
         return tuple(
             text.format(measured / unit, expected / unit)

@@ -270,7 +270,7 @@ def load(folder: Path) -> Engine:
 
 
 def caches_of(folder: Path) -> Path | None:
-    """Return where execution providers keep what they build for an installed artifact; None when it is not installed."""
+    """Return where providers keep what they build for an installed artifact; None when it is not installed."""
     return folder.parent.parent / ENGINES / folder.name if folder.parent.name == STORE else None
 
 

@@ -5,8 +5,8 @@
 >>> settings.providers_of(onnxruntime, caches=Path("/var/lib/edgewright/engines/ab12…"))   # doctest: +SKIP
 [('TensorrtExecutionProvider', {'trt_fp16_enable': 'True', …}), 'CPUExecutionProvider']
 
-Unknown keys are left alone: a newer pipeline may say more than this agent knows. A value that makes no sense is refused,
-because a model opened otherwise than it was measured is another model.
+Unknown keys are left alone: a newer pipeline may say more than this agent knows. A value that makes no sense is
+refused, because a model opened otherwise than it was measured is another model.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def parse(document: Mapping[str, Any]) -> Settings:
     if version != VERSION:
         raise ValueError(f"version is {version!r}, this agent reads {VERSION}: update it")
     providers = _need(document, "providers", _names, "a list of provider names")
-    options = _get(document, "providerOptions", {}, _options, "strings by key, for each provider")
+    none: dict[str, dict[str, str]] = {}
+    options = _get(document, "providerOptions", none, _options, "strings by key, for each provider")
     if strays := sorted(set(options) - set(providers)):
         raise ValueError(f"providerOptions has {strays[0]}, which is not among the providers")
     return Settings(

@@ -27,7 +27,9 @@ BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devic
 RESERVE_INODES = 64
 READ_BYTES = 1024 * 1024
 STORE = "store"
-ENGINES = "engines"  # <digest>/: what execution providers have built for an artifact; lost at any time, built again
+ENGINES = (
+    "engines"  # <digest>/: what execution providers have built for an artifact; lost at any time, built again
+)
 _STAGING = ".staging"
 
 

@@ -1,4 +1,4 @@
-"""How an artifact's model lies in files: one file, or graph and weights apart, as a class with little memory needs it."""
+"""How an artifact's model lies in files: one file, or graph and weights apart, as a class with little memory needs."""
 
 from __future__ import annotations
 

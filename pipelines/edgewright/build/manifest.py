@@ -25,8 +25,8 @@ SPINNING = "session.intra_op.allow_spinning"
 class Expected:
     """What opening the model should cost on a device of the class, for people and for `edgewright-agent status`.
 
-    Equal inputs must give equal figures on any machine, because the artifact's digest covers them: so these are counted,
-    computed or estimated, never timed.
+    Equal inputs must give equal figures on any machine, because the artifact's digest covers them: so these are
+    counted, computed or estimated, never timed.
 
     Attributes:
         load_ms: Opening the session, in milliseconds; None when nothing is known.

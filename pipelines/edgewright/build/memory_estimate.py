@@ -9,8 +9,8 @@ what can: the session itself, the weights as they are loaded, and the most that 
 The terms were found with `bench.memory.peak_memory` (ONNX Runtime 1.31.1, x86-64, one thread, level `extended`):
 
 * A session of two nodes takes 8.9 to 9.3 MiB over the imported engine, mostly its own code.
-* Matrix weights are packed into another order. Then the original goes; so loading them from inside the file peaks at all
-  of them and two of the largest, as 16 of 1 MiB (18 MiB) and 4 of 16 MiB (96 MiB) did. With the arena, which grows in
+* Matrix weights are packed into another order. Then the original goes; so loading them from inside the file peaks at
+  all of them and two of the largest, as 16 of 1 MiB (18 MiB) and 4 of 16 MiB (96 MiB) did. With the arena, which grows in
   powers of two, it is one more: 22 and 112 MiB. From a file of their own, mapped, it is all and one: 17 and 80 MiB.
 * Convolution weights are used as they are: 15.8 MiB took 17.3 MiB from inside the file and 17.7 MiB mapped.
 * Activations: the arena's powers of two double what lives at the same time.
@@ -28,7 +28,17 @@ import onnx
 
 MIB = 2**20
 SESSION_BYTES = 9 * MIB
-PACKED = {"MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "QGemm", "QLinearMatMul", "GRU", "LSTM", "Attention"}
+PACKED = {
+    "MatMul",
+    "Gemm",
+    "MatMulNBits",
+    "MatMulInteger",
+    "QGemm",
+    "QLinearMatMul",
+    "GRU",
+    "LSTM",
+    "Attention",
+}
 """Operators that keep a packed copy of their weights."""
 
 
@@ -76,7 +86,9 @@ def estimate(model: bytes, *, external: bool = False, arena: bool = True) -> Est
     proto = at_batch_1(onnx.load_model_from_string(model))
     graph = proto.graph
     sizes = {tensor.name: tensor_bytes(tensor.data_type, tensor.dims) for tensor in graph.initializer}
-    packed = {name for node in graph.node if node.op_type in PACKED for name in node.input} | _dequantized(graph)
+    packed = {name for node in graph.node if node.op_type in PACKED for name in node.input} | _dequantized(
+        graph
+    )
     largest = max((size for name, size in sizes.items() if name in packed), default=0)
     copies = (1 if external else 2) + (1 if arena and not external else 0)
     activations, unknown = live_bytes(graph, known_bytes(proto))

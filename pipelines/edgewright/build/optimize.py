@@ -53,7 +53,9 @@ def run(job: Job) -> Result:
     else:
         optimized = exported
     (job.out / FILE_MODEL).write_bytes(optimized)
-    (job.out / FILE_RUNTIME).write_bytes(canonical_json(runtime_manifest(spec["runtime"], spec["signature"], precision)))
+    (job.out / FILE_RUNTIME).write_bytes(
+        canonical_json(runtime_manifest(spec["runtime"], spec["signature"], precision))
+    )
     return Result(
         {**facts, "size_bytes": len(optimized), "size_ratio": round(len(optimized) / len(exported), 3)}
     )

@@ -1,4 +1,4 @@
-"""What a class may tell its execution providers: the options of TensorRT, CUDA and OpenVINO, in the words their users know.
+"""What a class may tell its execution providers: options of TensorRT, CUDA and OpenVINO in the words their users know.
 
 >>> TensorRt.model_validate_json('{"fp16": true, "engineCache": true}').fp16
 True

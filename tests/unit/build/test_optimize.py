@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.build.calibrate import widened
+from edgewright.build.manifest import runtime_manifest
 from edgewright.build.optimize import choose, needs_reduced_range
 from edgewright.errors import BuildError
 from unit.build.tiny import RUNTIME, SIGNATURE, Repository
@@ -37,7 +38,7 @@ def test_a_class_with_int8_gets_unsigned_activations_and_signed_weights_per_chan
 
 def test_runtime_json_is_what_the_device_needs_and_nothing_else(exported: Repository) -> None:
     document = json.loads(exported.files["optimized/runtime.json"].read_bytes())
-    assert document == {"version": 1, "precision": "int8", "signature": SIGNATURE, **RUNTIME}
+    assert document == runtime_manifest(RUNTIME, SIGNATURE, "int8")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What a probe is told of an artifact's runtime manifest: all that decides how its session is opened.
 
->>> session_of({"providers": ["CPUExecutionProvider"], "arena": True, "graphOptimization": "extended", …})  # doctest: +SKIP
+>>> session_of({"providers": ["CPUExecutionProvider"], "arena": True, …})     # doctest: +SKIP
 {'providers': ['CPUExecutionProvider'], 'arena': True, 'graphOptimization': 'extended', …}
 
 Threads are not among it: instructions and memory are those of one thread, whatever the class runs.
@@ -41,7 +41,10 @@ def merged(told: Options, held: Options) -> dict[str, dict[str, str]]:
     {'P': {'num_streams': '2', 'num_of_threads': '1'}}
     """
     return {
-        name: {**({} if _elsewhere(told.get(name, {}), held.get(name, {})) else told.get(name, {})), **held.get(name, {})}
+        name: {
+            **({} if _elsewhere(told.get(name, {}), held.get(name, {})) else told.get(name, {})),
+            **held.get(name, {}),
+        }
         for name in {**told, **held}
     }
 
@@ -63,7 +66,9 @@ def not_run_here(settings: Mapping[str, Any], ran: Collection[str], held: Option
             notes.append(f"declared, not run here: {name}" + (f" with {said}" if said else ""))
             continue
         used = merged({name: options}, held)[name]
-        changed = {key: (value, used.get(key)) for key, value in sorted(options.items()) if used.get(key) != value}
+        changed = {
+            key: (value, used.get(key)) for key, value in sorted(options.items()) if used.get(key) != value
+        }
         notes += [
             f"declared, not run here: {name} with {key}={value}"
             + (f" (ran with {instead})" if instead is not None else "")

@@ -162,7 +162,9 @@ def openvino_options_are_taken(hardware: HardwareClass, context: Context) -> Ite
         message = f"OpenVINO has no {options.precision} on {options.device_type}"
         yield Finding(("runtime", "openvino", "precision"), message, f"write {' or '.join(fits)}")
     if options.performance_hint is not None and _lowest(hardware.runtime.versions) < (1, 23):
-        message = "before ONNX Runtime 1.23 this option is the path of a file, so the provider would not start"
+        message = (
+            "before ONNX Runtime 1.23 this option is the path of a file, so the provider would not start"
+        )
         yield Finding(
             ("runtime", "openvino", "performanceHint"), message, 'write runtime.versions: ">=1.23,<2"'
         )
