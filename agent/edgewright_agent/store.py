@@ -71,7 +71,7 @@ class Store:
         """Whether an entry looks whole: manifest as signed, every file of its declared size. Cheap."""
         try:
             layers = self.artifact(digest).layers
-            return all((self.path(digest) / layer.file).stat().st_size == layer.size for layer in layers)
+            return all((self.path(digest) / layer.file).stat().st_size == layer.file_size for layer in layers)
         except (StorageError, OSError):
             return False
 
@@ -134,9 +134,11 @@ class Store:
         staging = self.staging(artifact.digest)
         need = len(artifact.body) + BLOCK_BYTES * (len(artifact.layers) + 2) + reserve_bytes
         for layer in artifact.layers:
-            need += layer.size - min(
-                layer.size, _size(staging / layer.file) or _size(part_of(staging, layer))
-            )
+            if _size(staging / layer.file) == layer.file_size:
+                continue
+            need += layer.size - min(layer.size, _size(part_of(staging, layer)))
+            if layer.content:  # for a while the archive and its file are both there
+                need += layer.file_size
         free = self.disk.free(_existing(self.root))
         if free.bytes < need:
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
@@ -176,6 +178,11 @@ def part_of(staging: Path, layer: Layer) -> Path:
     return staging / f"{layer.file}.part"
 
 
+def unpacked_of(staging: Path, layer: Layer) -> Path:
+    """Return the name of the file that is being unpacked from a layer's finished download."""
+    return staging / f"{layer.file}.unpacked.part"
+
+
 def check_file(path: Path, layer: Layer) -> None:
     """Hash a file as the disk, not the page cache, has it.
 
@@ -191,7 +198,7 @@ def check_file(path: Path, layer: Layer) -> None:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             size += count
-    if size != layer.size or f"sha256:{digest.hexdigest()}" != layer.digest:
+    if size != layer.file_size or f"sha256:{digest.hexdigest()}" != layer.file_digest:
         raise StorageError("damaged", f"{path} differs from the signed manifest")
 
 

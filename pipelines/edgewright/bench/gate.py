@@ -21,7 +21,7 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
-from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME, digest_of
+from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, digest_of, file_of_layer
 
 
 def run(job: Job) -> Result:
@@ -91,7 +91,7 @@ def judge(
         calibration=benchmark["calibration"],
         checks=(*checks(spec, evaluation, benchmark, artifact_bytes(holds)), *grown),
         figures={"evaluation": evaluation, "benchmark": benchmark},
-        notes=(*benchmark.get("notes", ()), *notes),
+        notes=(*benchmark.get("notes", ()), *storage_notes(holds), *notes),
     )
 
 
@@ -112,9 +112,7 @@ def check_binding(
     Raises:
         BuildError: says which digest is where.
     """
-    layers = {
-        layer.get("annotations", {}).get(ANNOTATION_TITLE): layer["digest"] for layer in manifest["layers"]
-    }
+    layers = {name: digest for name, digest, _ in map(file_of_layer, manifest["layers"])}
     for what, claimed, name in (
         ("the evaluation", evaluation.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("model"), FILE_MODEL),
@@ -128,8 +126,20 @@ def check_binding(
 
 
 def artifact_bytes(manifest: Mapping[str, Any]) -> int:
-    """Return the sum of all layers."""
+    """Return the sum of all layers as they are transferred: what a device's line and patience are spent on."""
     return sum(int(layer["size"]) for layer in manifest["layers"])
+
+
+def storage_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return, where layers are compressed, what the artifact takes on a device."""
+    stored = sum(size for _, _, size in map(file_of_layer, manifest["layers"]))
+    transferred = artifact_bytes(manifest)
+    if stored == transferred:
+        return ()
+    return (
+        f"artifact-size is what is transferred, {shown(transferred, 'bytes')}; on the device its files take"
+        f" {shown(stored, 'bytes')}",
+    )
 
 
 def checks(

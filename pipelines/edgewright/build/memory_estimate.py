@@ -10,8 +10,8 @@ The terms were found with `bench.memory.peak_memory` (ONNX Runtime 1.31.1, x86-6
 
 * A session of two nodes takes 8.9 to 9.3 MiB over the imported engine, mostly its own code.
 * Matrix weights are packed into another order. Then the original goes; so loading them from inside the file peaks at
-  all of them and two of the largest, as 16 of 1 MiB (18 MiB) and 4 of 16 MiB (96 MiB) did. With the arena, which grows in
-  powers of two, it is one more: 22 and 112 MiB. From a file of their own, mapped, it is all and one: 17 and 80 MiB.
+  all of them and two of the largest, as 16 of 1 MiB (18 MiB) and 4 of 16 MiB (96 MiB) did. With the arena, which grows
+  in powers of two, it is one more: 22 and 112 MiB. From a file of their own, mapped, it is all and one: 17 and 80.
 * Convolution weights are used as they are: 15.8 MiB took 17.3 MiB from inside the file and 17.7 MiB mapped.
 * Activations: the arena's powers of two double what lives at the same time.
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,11 +148,14 @@ def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _packaged(workspace: Workspace, step: StepId) -> Slice:
     model = workspace.models[step.model]
+    compression = workspace.fleet.registry.compression
     return {
         "modelVersion": model.model_version,
         "description": model.description,
         "license": model.license,
         "hardwareClass": step.hardware_class,
+        # Another zlib may write other bytes for the same file.
+        **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
     }
 
 

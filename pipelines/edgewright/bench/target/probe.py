@@ -7,9 +7,9 @@ userland has (Python 3.11 and newer, ONNX Runtime 1.20 and newer), so it imports
 
 Request: `model` (path; without it the answer is about the engine alone), `providers`, `providerOptions` (provider →
 its options), `arena`, `memoryPattern`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs`
-(as in golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default), `placement`
-(whether to tell which provider got which operators), `limited` (whether the caller waits for the line `imported` and
-answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
+(as in golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default),
+`placement` (whether to tell which provider got which operators), `limited` (whether the caller waits for the line
+`imported` and answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
 many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`;
 they share the other settings.
 
