@@ -2,8 +2,8 @@
 
 >>> unpack(part, whole, layer, disk, reserve_bytes=64 << 20)   # doctest: +SKIP
 
-Such a layer is a gzip stream of a tar archive with one file in it (ModelPack `….tar+gzip`). Name, size and digest of the
-file stand in the signed manifest, so nothing the archive says of itself is believed: it is refused when it differs.
+Such a layer is a gzip stream of a tar archive with one file in it (ModelPack `….tar+gzip`). Name, size and digest of
+the file stand in the signed manifest, so nothing the archive says of itself is believed: it is refused when it differs.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
-from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, digest_of, file_of_layer
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL, FILE_RUNTIME, digest_of, file_of_layer
 
 
 def run(job: Job) -> Result:
@@ -117,8 +117,10 @@ def check_binding(
         ("the evaluation", evaluation.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("runtime"), FILE_RUNTIME),
+        ("the evaluation", evaluation.get("data"), FILE_DATA),
+        ("the benchmark", benchmark.get("data"), FILE_DATA),
     ):
-        if claimed is None or claimed != layers.get(name):
+        if claimed != layers.get(name) or (claimed is None and name != FILE_DATA):
             raise BuildError(
                 f"{what} is about a {name} with digest {claimed}; the artifact holds {layers.get(name)}",
                 hint="figures and artifact must come from one run: edgewright run",

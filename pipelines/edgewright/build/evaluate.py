@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,19 @@ import numpy as np
 from edgewright.build.drift import drift_reference
 from edgewright.build.entry import ModelCode
 from edgewright.build.golden import golden_document
+from edgewright.build.layout import whole
 from edgewright.build.samples import Network, Samples, check_array, load
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
-from edgewright_agent.contract import FILE_DRIFT, FILE_GOLDEN, FILE_LABELS, canonical_json, digest_of
+from edgewright_agent.contract import (
+    FILE_DATA,
+    FILE_DRIFT,
+    FILE_GOLDEN,
+    FILE_LABELS,
+    FILE_MODEL,
+    canonical_json,
+    digest_of,
+)
 
 
 def run(job: Job) -> Result:
@@ -35,7 +45,7 @@ def run(job: Job) -> Result:
     held_out = load(code, spec["data"]["test"], signature)
     if spec["data"].get("calibration"):
         check_disjoint(load(code, spec["data"]["calibration"], signature), held_out)
-    model = job.inputs["optimized/model.onnx"].read_bytes()
+    model = whole(job.inputs)
     precision = json.loads(job.inputs["optimized/runtime.json"].read_bytes())["precision"]
     job.progress(f"evaluating {job.model} ({precision}) on {len(held_out)} samples")
 
@@ -49,7 +59,7 @@ def run(job: Job) -> Result:
     documents = {
         "evaluation.json": {
             "version": 1,
-            "model": digest_of(model),
+            **optimized_digests(job.inputs),
             "metric": spec["metric"]["name"],
             **report,
         },
@@ -70,6 +80,16 @@ def run(job: Job) -> Result:
             "golden_tolerance": golden["atol"],
         }
     )
+
+
+def optimized_digests(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Return what figures are about: `model`, and `data` where the model's weights lie in a file of their own."""
+    files = (("model", FILE_MODEL), ("data", FILE_DATA))
+    return {
+        what: digest_of(inputs[f"optimized/{name}"].read_bytes())
+        for what, name in files
+        if f"optimized/{name}" in inputs
+    }
 
 
 def check_disjoint(calibration: Samples, held_out: Samples) -> None:

@@ -67,7 +67,6 @@ def runtime_manifest(
         expected: What opening it should cost.
         layout: How the model's file is laid out; a single file when None.
     """
-    saved = layout is not None and layout.saved_graph
     document: dict[str, Any] = {
         "version": VERSION,
         "engine": runtime["engine"],
@@ -76,8 +75,7 @@ def runtime_manifest(
         "threads": runtime["threads"],
         "arena": runtime["arena"],
         "memoryPattern": runtime.get("memoryPattern", True),
-        # What was done before packaging is not done again at every load.
-        "graphOptimization": "disabled" if saved else runtime["graphOptimization"],
+        "graphOptimization": runtime["graphOptimization"],
         "precision": precision,
         "signature": {kind: [_tensor(t) for t in signature[kind]] for kind in ("inputs", "outputs")},
     }

@@ -40,12 +40,9 @@ def test_what_is_expected_says_how_it_was_got() -> None:
     assert "expected" not in runtime_manifest(RUNTIME, SIGNATURE, "fp32", expected=Expected())
 
 
-def test_weights_in_a_second_file_and_a_saved_graph_are_told() -> None:
-    document = runtime_manifest(
-        RUNTIME, SIGNATURE, "fp32", layout=Layout(external_data=(FILE_DATA,), saved_graph=True)
-    )
+def test_weights_in_a_second_file_are_told() -> None:
+    document = runtime_manifest(RUNTIME, SIGNATURE, "fp32", layout=Layout(external_data=(FILE_DATA,)))
     assert document["externalData"] == ["model.onnx.data"]
-    assert document["graphOptimization"] == "disabled"
 
 
 @pytest.mark.parametrize(("threads", "told"), [(1, {}), (4, {"session.intra_op.allow_spinning": "0"})])

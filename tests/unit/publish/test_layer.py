@@ -149,4 +149,5 @@ def test_the_header_is_one_that_tar_reads() -> None:
 
     entry = tarfile.TarInfo.frombuf(header("model.onnx", 5), "utf-8", "strict")
     assert (entry.name, entry.size, entry.isreg()) == ("model.onnx", 5, True)
-    assert tarfile.open(fileobj=io.BytesIO(header("a", 0) + bytes(1024))).getnames() == ["a"]
+    with tarfile.open(fileobj=io.BytesIO(header("a", 0) + bytes(1024))) as archive:
+        assert archive.getnames() == ["a"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgewright.bench.target.emulator import TRANSLATED_BYTES, Target
 from edgewright.bench.target.session import merged
+from edgewright_agent.contract import FILE_DATA
 
 OUT_OF_MEMORY = "out-of-memory"
 MODEL = "model.onnx"  # what a model is called in a target, wherever it lies
@@ -51,6 +52,8 @@ def ask(
     if model := request.get("model"):
         files[MODEL] = Path(model)
         document["model"] = MODEL
+    if data := document.pop("data", None):
+        files[FILE_DATA] = Path(data)  # the model names it, so nobody else need
     ended = target.run(
         {**files, "request.json": json.dumps(document).encode()},
         timeout_s=timeout_s,

@@ -147,9 +147,11 @@ def question(
     target: Target, request: Mapping[str, Any], plugin: Path | None, memory_limit_bytes: int | None
 ) -> str:
     """Return the digest of everything an answer depends on."""
-    asked = {name: value for name, value in request.items() if name != "model"}
-    with Path(request["model"]).open("rb") as stream:
-        asked["model"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    asked = dict(request)
+    for name in ("model", "data"):  # what they are, not where
+        if name in request:
+            with Path(request[name]).open("rb") as stream:
+                asked[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     core = target.core
     place: dict[str, Any] = {
         "label": target.label,

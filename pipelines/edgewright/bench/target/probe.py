@@ -9,9 +9,9 @@ Request: `model` (path; without it the answer is about the engine alone), `provi
 its options), `arena`, `memoryPattern`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs`
 (as in golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default),
 `placement` (whether to tell which provider got which operators), `limited` (whether the caller waits for the line
-`imported` and answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
-many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`;
-they share the other settings.
+`imported` and answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a
+`batch`, so that many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`)
+and `inferences`; they share the other settings.
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `engineBytes` (what starting the engine reads from storage),

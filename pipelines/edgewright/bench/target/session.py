@@ -9,6 +9,7 @@ Threads are not among it: instructions and memory are those of one thread, whate
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Options = Mapping[str, Mapping[str, str]]
@@ -32,6 +33,16 @@ def session_of(settings: Mapping[str, Any], providers: Sequence[str] | None = No
         "graphOptimization": settings["graphOptimization"],
         "sessionConfig": dict(settings.get("sessionConfig", {})),
     }
+
+
+def files_of(model: Path, data: Path | None = None) -> dict[str, str]:
+    """Return the part of a probe's request that names the model's files: `model`, and `data` beside it."""
+    return {"model": str(model.absolute()), **({"data": str(data.absolute())} if data else {})}
+
+
+def size_of(model: Path, data: Path | None = None) -> int:
+    """Return the size of a model in bytes, weights included wherever they lie."""
+    return model.stat().st_size + (data.stat().st_size if data else 0)
 
 
 def merged(told: Options, held: Options) -> dict[str, dict[str, str]]:

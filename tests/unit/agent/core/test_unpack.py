@@ -1,4 +1,4 @@
-"""Compressed layers on a device: nothing an archive says of itself is believed, and nothing it does costs more than was signed."""
+"""Compressed layers on a device: nothing an archive says of itself is believed, nothing costs more than was signed."""
 
 from __future__ import annotations
 
