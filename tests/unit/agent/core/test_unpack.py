@@ -20,7 +20,7 @@ from edgewright_agent.download import fetch
 from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls, Disk, Free
 from edgewright_agent.store import Store
-from unit.agent.core.workbench import Shelf, make_artifact
+from unit.agent.core.workbench import DyingCalls, PowerCut, Shelf, make_artifact
 
 DATA = bytes(range(256)) * 4000
 
@@ -243,3 +243,19 @@ def test_an_unreachable_source_leaves_the_part(tmp_path: Path) -> None:
         fetch(shelf, "digit-reader", layer, tmp_path, Disk(), reserve_bytes=0)
     assert (tmp_path / "model.onnx.part").read_bytes() == GOOD[:100]
     assert issubclass(TransportError, AgentError)
+
+
+def test_power_may_go_at_any_operation(tmp_path: Path) -> None:
+    small = bytes(range(200))
+    blob = gzip.compress(tarred(small), mtime=0)
+    layer = packed(blob, size=len(small), digest=digest_of(small))
+    counting = DyingCalls()
+    download(tmp_path, blob, layer, Disk(counting))
+    assert counting.count > 5
+    for turn in range(1, counting.count + 1):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        with pytest.raises(PowerCut):
+            download(folder, blob, layer, Disk(DyingCalls(turn)))
+        download(folder, blob, layer)
+        assert (folder / "model.onnx").read_bytes() == small
