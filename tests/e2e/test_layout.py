@@ -1,4 +1,4 @@
-"""A model whose weights lie in a file of their own, compressed on the line: packaged, signed, released, installed, run."""
+"""Weights in a file of their own, compressed on the line: packaged, signed, released, installed and run."""
 
 from __future__ import annotations
 
