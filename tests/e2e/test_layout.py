@@ -16,8 +16,7 @@ import pytest
 from edgewright.build.canonical import canonical, to_bytes
 from edgewright.build.golden import encoded
 from edgewright.build.layout import apply, choose_layout
-from edgewright.build.manifest import Expected, runtime_manifest
-from edgewright.build.memory_estimate import estimate
+from edgewright.build.manifest import expected_cost, runtime_manifest
 from edgewright.trust.assignment import PublishedLane
 from edgewright_agent.contract import FILE_DATA, canonical_json, digest_of
 from real import Registry, Tool
@@ -81,8 +80,7 @@ def released(fleet: SmallFleet, compression: str) -> LaneFiles:
     model = pruned_model()
     layout = choose_layout({"memory": {"forModels": 2**30}, "runtime": RUNTIME}, model)
     assert layout.external_data == (FILE_DATA,), layout.why
-    cost = estimate(model, external=True)
-    expected = Expected(memory_bytes=cost.total_bytes, memory_from=cost.basis)
+    expected = expected_cost(model, RUNTIME, layout)
     keys = ".edgewright/keys"
     lane = LaneFiles(
         fleet.root,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright.build.layout import Layout
+from edgewright.build.memory_estimate import estimate
 from edgewright.build.provider_options import provider_options
 
 VERSION = 1
@@ -48,6 +49,28 @@ class Expected:
         if self.memory_bytes is not None:
             document |= {"memoryBytes": self.memory_bytes, "memoryFrom": self.memory_from}
         return document
+
+
+def expected_cost(
+    model: bytes,
+    runtime: Mapping[str, Any],
+    layout: Layout | None = None,
+    *,
+    load_ms: float | None = None,
+    load_from: str = "",
+) -> Expected:
+    """Return what opening a model should cost: memory estimated from its graph, time as the caller has it.
+
+    Args:
+        model: The serialized model, weights inside.
+        runtime: The `runtime` section of the class, in the words of its YAML.
+        layout: How it will lie on the device.
+        load_ms: Opening the session, counted or computed.
+        load_from: How that was got, in words.
+    """
+    external = layout is not None and bool(layout.external_data)
+    found = estimate(model, external=external, arena=runtime["arena"])
+    return Expected(load_ms, found.total_bytes, load_from, found.basis)
 
 
 def runtime_manifest(

@@ -5,8 +5,8 @@
 ('application/vnd.cncf.model.weight.v1.tar+gzip', 'sha256:…')
 
 ModelPack knows a compressed layer only as a tar archive, so that is what a compressed layer is: an archive of the one
-file. Its title says so (`model.onnx.tar.gz`, what `oras pull` writes), its file path names the file in it (what
-`modctl` unpacks), and signed annotations give that file's digest and size, which is all a device believes.
+file. Its title says so (`model.onnx.tar.gz`, what `oras pull` writes), its file path names the file in it (for
+tools that unpack), and signed annotations give that file's digest and size, which is all a device believes.
 
 The same file gives the same archive: no time, no owner, one compression level. The compressed bytes are those of the
 zlib library at hand, though (zlib-ng writes others than zlib), so its version is part of the stage's action key.
