@@ -242,12 +242,12 @@ STAGES: Mapping[str, Stage] = {
             needs=("exported", "optimized"), tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.benchmark:run", 2, _benchmarked,
+            "benchmarked", "edgewright.bench.benchmark:run", 3, _benchmarked,
             needs=("optimized", "evaluated"), tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 2, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage("gated", "edgewright.bench.gate:run", 3, _gated, needs=("evaluated", "benchmarked", "packaged")),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(

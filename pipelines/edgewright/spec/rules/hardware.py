@@ -162,9 +162,7 @@ def openvino_options_are_taken(hardware: HardwareClass, context: Context) -> Ite
         message = f"OpenVINO has no {options.precision} on {options.device_type}"
         yield Finding(("runtime", "openvino", "precision"), message, f"write {' or '.join(fits)}")
     if options.performance_hint is not None and _lowest(hardware.runtime.versions) < (1, 23):
-        message = (
-            "before ONNX Runtime 1.23 this option is the path of a file, so the provider would not start"
-        )
+        message = "it is passed as load_config, a JSON text that ONNX Runtime documents from 1.23 on"
         yield Finding(
             ("runtime", "openvino", "performanceHint"), message, 'write runtime.versions: ">=1.23,<2"'
         )
