@@ -31,11 +31,15 @@ class Spectrogram(nn.Module):
         super().__init__()
         time = torch.arange(WINDOW, dtype=torch.float64)
         angle = 2 * math.pi * torch.arange(1, BINS + 1)[:, None] * time / WINDOW
-        waves = torch.cat([torch.cos(angle), torch.sin(angle)]) * torch.hann_window(WINDOW, dtype=torch.float64)
+        waves = torch.cat([torch.cos(angle), torch.sin(angle)]) * torch.hann_window(
+            WINDOW, dtype=torch.float64
+        )
         self.register_buffer("waves", waves[:, None].float())
         banded = torch.eye(bands).repeat_interleave(BINS // bands, 1)
         self.register_buffer("bands", torch.cat([banded, banded], 1)[:, :, None])  # cosine and sine alike
-        self.register_buffer("floor", torch.full((bands,), 1e-4))  # about what the sensor's own noise gives a band
+        self.register_buffer(
+            "floor", torch.full((bands,), 1e-4)
+        )  # about what the sensor's own noise gives a band
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
         """Map [batch, 1, 1024] to [batch, bands, frames]."""

@@ -38,7 +38,11 @@ SPEC: dict[str, Any] = {
     "timeBudget": 600.0,
     "objective": "latency",
     "precisions": ["int8", "fp32"],
-    "hardware": {"cpu": {"arch": "arm64", "isa": ["neon"]}, "runtime": RUNTIME},
+    "hardware": {
+        "cpu": {"arch": "arm64", "isa": ["neon"]},
+        "memory": {"forModels": 2**28},
+        "runtime": RUNTIME,
+    },
     "limits": {
         "artifactSize": 1e6,
         "loadTime": 100.0,
