@@ -82,7 +82,8 @@ def decide(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Choice:
             f"fp32 was not measured on the target: {fp32.stopped or 'the search was stopped before'}",
             hint="whatever cannot run in fp32 has nothing to be compared with",
         )
-    return choose(candidates, Demands.of(spec), spec["objective"])
+    declared = spec["hardware"]["emulation"]["method"] == "declared"
+    return choose(candidates, Demands.of(spec), spec["objective"], declared=declared)
 
 
 def facts(choice: Choice, search: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ SPEC: dict[str, Any] = {
     "hardware": {
         "cpu": {"arch": "arm64", "isa": ["neon"]},
         "memory": {"forModels": 2**28},
+        "emulation": {"method": "qemu-user"},
         "runtime": RUNTIME,
     },
     "limits": {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgewright.build.search.candidate import FP32, Candidate
@@ -120,14 +120,23 @@ class Choice:
     judged: tuple[Judged, ...]
 
 
-def choose(candidates: Sequence[Candidate], demands: Demands, objective: Objective) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], demands: Demands, objective: Objective, *, declared: bool = False
+) -> Choice:
     """Return the decision.
 
     Args:
         candidates: fp32 of the trained network among them, with its figures on the target.
         demands: Of the lane.
         objective: What counts.
+        declared: Whether an accelerator runs the model that is not emulated: times of the processor beside it tell
+            nothing of it, so size stands in for an objective that needs them.
     """
+    if declared and objective in ("latency", "balanced"):
+        choice = choose(candidates, demands, "size")
+        return replace(
+            choice, why=f"{choice.why} ({objective} of an accelerator is not measured here: size decides)"
+        )
     fp32 = next(one for one in candidates if one.name == FP32)
     measured = [one for one in candidates if one.cost is not None]
     misses = {one.name: missed(one, demands) for one in measured}

@@ -26,6 +26,7 @@ EVERYTHING = ("fp16", "int8", "int4", "fp32")
 CLASSES = {
     "vnni": ClassFacts("amd64", ("avx2", "vnni"), EVERYTHING, versions=">=1.22,<2"),
     "sse": ClassFacts("amd64", ("sse4.2",), EVERYTHING, versions=">=1.22,<2"),
+    "tensorrt": ClassFacts("arm64", ("asimddp",), EVERYTHING, ("TensorrtExecutionProvider",), ">=1.22,<2"),
     "arm": ClassFacts("arm64", ("neon",), EVERYTHING, versions=">=1.22,<2"),
 }
 KINDS = ("residual", "attention")
@@ -116,6 +117,17 @@ def test_another_process_folder_hash_seed_time_zone_and_thread_setting_give_the_
     )
     elsewhere = json.loads(ran.stdout.splitlines()[-1])
     assert elsewhere == {name: hashlib.sha256(data).hexdigest() for name, data in built.items()}
+
+
+def test_what_tensorrt_gets_has_no_zero_point_but_zero(built: dict[str, bytes]) -> None:
+    found = [data for name, data in built.items() if " tensorrt static-int8" in name]
+    assert len(found) == 2
+    for data in found:
+        graph = onnx.load_model_from_string(data).graph
+        tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        nodes = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        assert all(not tensors[node.input[2]].any() for node in nodes)
+        assert {tensors[node.input[2]].dtype for node in nodes} == {np.dtype(np.int8)}
 
 
 def test_nodes_named_in_the_settings_stay_in_fp32() -> None:

@@ -93,6 +93,13 @@ def test_a_candidate_whose_kernels_saturate_on_the_target_is_refused() -> None:
     assert reason(choice, "int8") == "target-outputs: answers otherwise"
 
 
+def test_times_of_the_processor_beside_an_accelerator_decide_nothing() -> None:
+    tried = [FP32, candidate("quick", latency_ms=0.1, size=200), candidate("small", latency_ms=9.0, size=50)]
+    choice = choose(tried, demands(), "latency", declared=True)
+    assert choice.winner.name == "small"
+    assert choice.why.endswith("(latency of an accelerator is not measured here: size decides)")
+
+
 def test_what_never_reached_the_target_keeps_the_reason_why() -> None:
     choice = choose([FP32, candidate("fp16", measured=False)], demands(), "size")
     assert (verdict(choice, "fp16"), reason(choice, "fp16")) == ("dropped", "beaten before the target")

@@ -44,6 +44,12 @@ def test_arm_also_gets_signed_activations() -> None:
     assert {"static-int8 U8S8", "static-int8 S8S8"} <= set(names(CONV, arm))
 
 
+def test_tensorrt_gets_symmetric_qdq_and_nothing_it_cannot_parse() -> None:
+    facts = dataclasses.replace(VNNI, providers=("TensorrtExecutionProvider", "CPUExecutionProvider"))
+    assert names(TRANSFORMER, facts) == ["fp32", "static-int8 S8S8 symmetric, compute only"]
+    assert "TensorRT takes symmetric QDQ alone" in skipped(TRANSFORMER, facts)["dynamic-int8"]
+
+
 def test_a_transformer_gets_dynamic_and_weight_only_recipes() -> None:
     found = names(TRANSFORMER, VNNI)
     assert {"dynamic-int8", "weight-int8 blocks of 32"} <= set(found)
