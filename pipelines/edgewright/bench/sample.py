@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.build.golden import decoded, encoded
+from edgewright.build.metric import stratified
 from edgewright.build.samples import Arrays, Network, Samples
 
 # An emulated inference takes 100 to 1,000 times its own time, so a large model gets fewer samples: most models of
@@ -52,11 +53,7 @@ def sample_of(held_out: Samples, model: bytes, count: int | None = None) -> Samp
     """
     if count is None:
         count = next(n for limit, n in SAMPLES_BY_SIZE if limit is None or len(model) <= limit)
-    turn = np.zeros(len(held_out), int)
-    for label in np.unique(held_out.targets):
-        of_label = np.flatnonzero(held_out.targets == label)
-        turn[of_label] = np.arange(len(of_label))
-    rows = np.sort(np.lexsort((np.arange(len(held_out)), held_out.targets, turn))[:count])
+    rows = stratified(held_out.targets, count)
     inputs = {name: array[rows] for name, array in held_out.inputs.items()}
     network = Network(model)
     scores = network.run(inputs, batch=1)[network.outputs[0]]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.build.entry import ModelCode
+from edgewright.build.metric import check_finite
 from edgewright.errors import BuildError
 
 Arrays = Mapping[str, np.ndarray]
@@ -95,9 +96,7 @@ def check_array(array: np.ndarray, tensor: Mapping[str, Any], what: str, count: 
         raise BuildError(
             f"{what} is {array.dtype}{list(array.shape)}; the signature says {tensor['dtype']}{shape}"
         )
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        bad = int(np.count_nonzero(~np.isfinite(array).reshape(count, -1).all(axis=1)))
-        raise BuildError(f"{what} holds NaN or infinity in {bad} of {count} samples")
+    check_finite(array, what)
 
 
 class Network:
