@@ -1,10 +1,11 @@
 """Exported: the trained network as an fp32 ONNX model with a dynamic batch, proven equal to torch.
 
 torch's dynamo exporter only: the legacy one bakes data-dependent branches in silently, so there is no falling
-back. Opset 20: from 23 on the exporter emits `Attention`, which onnxruntime's CPU provider refuses with
-common masks.
+back.
 
-Inputs: `checkpoint/weights.safetensors`. Output: `model.onnx`, the same bytes on every run.
+A model whose checkpoint is an ONNX file is not exported but imported: see `edgewright.build.imported`.
+
+Inputs: `checkpoint/weights.safetensors` or `checkpoint/model.onnx`. Output: `model.onnx`, the same bytes on every run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import onnx
 import torch
 
-from edgewright.build.canonical import canonical, to_bytes
+from edgewright.build.canonical import OPSET, canonical, to_bytes
 from edgewright.build.checkpoint import restore
 from edgewright.build.entry import ModelCode
 from edgewright.build.fault import first_not_finite, frozen_batch, refusal, silent
@@ -26,7 +27,6 @@ from edgewright.build.torch_mode import repeatable
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 
-OPSET = 20
 TOLERANCE = 1e-4  # absolute, and relative for outputs beyond ±1; measured differences are about 1e-6
 BATCHES = (1, 2, 5)  # 1 because exporters like to treat it as a constant, 5 because none was exported with it
 
@@ -36,8 +36,10 @@ def run(job: Job) -> Result:
 
     Raises:
         BuildError: the network cannot be exported, its outputs contradict the signature, or the ONNX model
-            computes something else than torch does.
+            computes something else than torch does; or an ONNX checkpoint contradicts the signature.
     """
+    if job.spec.get("network") is None:
+        return _import(job)
     code = ModelCode(job.root / "models" / job.model)
     network = restore(code, job.spec["network"], job.inputs["checkpoint/weights.safetensors"].read_bytes())
     job.progress(f"exporting {job.model}")
@@ -54,6 +56,19 @@ def run(job: Job) -> Result:
             "largest_difference_to_torch": float(f"{difference:.2g}"),
         }
     )
+
+
+def _import(job: Job) -> Result:
+    from edgewright.build.imported import conform
+    from edgewright.build.onnx_file import parse
+
+    shown = f"{job.model}'s ONNX checkpoint"
+    job.progress(f"importing {shown}")
+    given = parse(job.inputs["checkpoint/model.onnx"].read_bytes(), shown)
+    model, facts = conform(given, job.spec["signature"], shown)
+    data = to_bytes(model)
+    (job.out / "model.onnx").write_bytes(data)
+    return Result({"size_bytes": len(data), "nodes": len(model.graph.node), **facts})
 
 
 def export(

@@ -131,10 +131,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[misc]
         )
         if bad and self.found is None:
             frames = [
-                (frame.filename, frame.lineno) for frame in inspect.stack() if _inside(frame.filename, self._folder)
+                (frame.filename, frame.lineno)
+                for frame in inspect.stack()
+                if _inside(frame.filename, self._folder)
             ]
             place = _written(*frames[0], self._folder) if frames else None
-            self.found = f"{func.name().removeprefix('aten::').partition('.')[0]}{f' at {place}' if place else ''}"
+            self.found = (
+                f"{func.name().removeprefix('aten::').partition('.')[0]}{f' at {place}' if place else ''}"
+            )
         return result
 
 
