@@ -11,7 +11,6 @@ file is copied byte for byte after its digest was checked; a training run writes
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +60,7 @@ def run(job: Job) -> Result:
 
 
 def _whole_model(folder: Path, job: Job) -> Result:
-    from edgewright.build.onnx_file import opset_of, parse
+    from edgewright.build.onnx_file import opset_of, parse, weights_in
 
     if job.spec.get("checkpoint") is None:
         raise BuildError(
@@ -71,11 +70,10 @@ def _whole_model(folder: Path, job: Job) -> Result:
     data, facts = from_file(folder, job.spec["checkpoint"], job.model, job.progress)
     model = parse(data, str(facts["source"]))
     (job.out / MODEL_FILE).write_bytes(data)
-    weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     return Result(
         {
             **facts,
-            "parameters": weights,
+            "parameters": weights_in(model),
             "opset": opset_of(model),
             "size_bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),

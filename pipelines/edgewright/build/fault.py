@@ -1,7 +1,8 @@
 """Where a network stands in the way of its own export: the operator, and the line of the author's code.
 
-torch's exporter answers with pages about itself. What a person needs is in it, or in the frames it was raised from: which
-operator ONNX lacks, which line branches on data, which line fixes the batch, which one makes the first NaN.
+torch's exporter answers with pages about itself. What a person needs is in it, or in the frames it was raised
+from: which operator ONNX lacks, which line branches on data, which line fixes the batch, which one makes the
+first NaN.
 
 >>> raise refusal(error, network, signature, folder)
 BuildError: models/tiny/network.py:9: torch cannot export prims.bessel_j0 (node bessel_j0): ONNX has no such operator

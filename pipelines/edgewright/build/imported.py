@@ -52,7 +52,7 @@ def conform(
         changes.append(
             f"the batch, fixed at 1, is dynamic: checked with {BATCHES[0]} and {BATCHES[1]} samples"
         )
-    else:
+    elif not _is_declared(model.graph, signature):
         _declare(model, signature)
     model, converted = _converted(model, signature, shown)
     changes += converted
@@ -203,6 +203,18 @@ def _declare(model: onnx.ModelProto, signature: Mapping[str, Any]) -> None:
         del values[:]
         values.extend(declared)
     del graph.value_info[:]
+
+
+def _is_declared(graph: onnx.GraphProto, signature: Mapping[str, Any]) -> bool:
+    """Whether the graph says exactly what the signature says: a file the pipeline wrote itself stays as it is."""
+    for values, tensors in ((graph.input, signature["inputs"]), (graph.output, signature["outputs"])):
+        found = [
+            (value.name, [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim])
+            for value in values
+        ]
+        if found != [(tensor["name"], list(tensor["shape"])) for tensor in tensors]:
+            return False
+    return True
 
 
 def _drop_weights_among_inputs(graph: onnx.GraphProto) -> None:

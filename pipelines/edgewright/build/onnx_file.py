@@ -8,6 +8,7 @@ What can be asked of the file alone is asked here; whether it is the model that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ OPSETS = range(11, 24)
 onnxruntime 1.31 runs on every CPU."""
 _NARROW = {
     name
-    for name in onnx.TensorProto.DataType.keys()
+    for name in map(str, onnx.TensorProto.DataType.keys())
     if name.startswith(
         ("FLOAT16", "BFLOAT16", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2", "FLOAT6")
     )
@@ -122,6 +123,12 @@ def opset_of(model: onnx.ModelProto) -> int:
     return int(
         max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     )
+
+
+def weights_in(model: onnx.ModelProto) -> int:
+    """Return the number of floating-point values that a model holds."""
+    floats = (tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
+    return sum(math.prod(tensor.dims) for tensor in floats)
 
 
 def first_line(error: BaseException) -> str:
