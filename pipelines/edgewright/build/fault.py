@@ -93,8 +93,8 @@ def first_not_finite(
     for test in (torch.isnan, torch.isinf):
         with _Watch(test, folder) as watch, torch.no_grad():
             network(*inputs)
-        if watch.found is not None:
-            return watch.found
+        if watch.found:
+            return str(watch.found)
     return None
 
 

@@ -43,6 +43,7 @@ SPEC: dict[str, Any] = {
 }
 STAGES = {
     "checkpoint": "edgewright.build.checkpoint",
+    "variants": "edgewright.build.variants",
     "exported": "edgewright.build.export",
     "optimized": "edgewright.build.optimize",
     "evaluated": "edgewright.build.evaluate",

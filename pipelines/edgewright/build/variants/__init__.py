@@ -38,6 +38,7 @@ def run(job: Job) -> Result:
     """
     entries, facts, seconds = [], {}, 0.0
     origin = None
+    data: bytes | None
     for variant in job.spec["variants"]:
         if variant.get("checkpoint") is not None:
             data, entry = _pinned(job, variant)

@@ -177,7 +177,7 @@ def _unfollowed(network: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 def _width(layer: torch.nn.Module) -> int:
     width = layer.out_features if isinstance(layer, torch.nn.Linear) else layer.out_channels
-    return int(width)  # type: ignore[arg-type]
+    return int(width)
 
 
 def _shapes(given: Any) -> list[tuple[int, ...]]:

@@ -30,7 +30,7 @@ KEPT = 0.9  # of the range seen so far, with each batch; ten batches forget a st
 _LAYERS = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.Linear)
 
 
-class WeightGrid(torch.nn.Module):
+class WeightGrid(torch.nn.Module):  # type: ignore[misc]
     """Rounds a weight to int8, symmetric, per output channel (its first dimension)."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:

@@ -32,9 +32,17 @@ def variants_have_names_of_their_own(model: Model, context: Context) -> Iterator
 
 @rule(Model, "optimization")
 def variants_say_what_their_recipe_needs(model: Model, context: Context) -> Iterator[Finding]:
-    """`ratio` belongs to pruning, `student` to distillation; a pinned file needs neither."""
+    """See `needs_of_recipes`."""
+    yield from needs_of_recipes(model)
+
+
+def needs_of_recipes(model: Model) -> Iterator[Finding]:
+    """Find what is missing or of no effect: `ratio` belongs to pruning, `student` to distillation.
+
+    A variant that is only read from its pinned file needs neither.
+    """
     for index, variant in enumerate(model.optimization.variants):
-        place, pinned = _place(index), variant.checkpoint is not None
+        place, pinned = _place(index), variant.checkpoint is not None and variant.train is None
         if variant.recipe in _RATIO:
             if variant.ratio is None and not pinned:
                 what = "channels to remove" if variant.recipe == "prune" else "weights set to zero"
