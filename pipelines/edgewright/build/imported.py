@@ -59,7 +59,10 @@ def conform(
     model.ir_version = IR_VERSION
     del model.metadata_props[:], model.training_info[:]
     result = canonical(model)
-    onnx.checker.check_model(result, full_check=True)
+    try:
+        onnx.checker.check_model(result, full_check=True)
+    except Exception as error:  # an open dimension of the file that its operators contradict
+        raise BuildError(f"{shown} contradicts the signature: {first_line(error)}") from error
     difference = _check_run(result, original, signature, shown, one_by_one=fixed)
     return result, {"changes": changes, "opset": opset_of(result), "largest_difference_to_file": difference}
 

@@ -57,6 +57,14 @@ def parse(data: bytes, shown: str) -> onnx.ModelProto:
         raise BuildError(f"{shown} is not an ONNX model (not a protobuf message)") from error
     if not model.graph.node or not model.opset_import:
         raise BuildError(f"{shown} is not an ONNX model (no operators, or no opset)")
+    try:
+        _check(model, shown)
+    except (TypeError, ValueError, AttributeError) as error:  # names that are not UTF-8 come out as bytes
+        raise BuildError(f"{shown} is damaged: {first_line(error)}") from error
+    return model
+
+
+def _check(model: onnx.ModelProto, shown: str) -> None:
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise BuildError(
@@ -70,7 +78,6 @@ def parse(data: bytes, shown: str) -> onnx.ModelProto:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # the checker and shape inference share no class of their own
         raise BuildError(f"{shown} breaks the rules of ONNX: {first_line(error)}") from error
-    return model
 
 
 def _check_versions(model: onnx.ModelProto, shown: str) -> None:

@@ -19,7 +19,7 @@ from edgewright.errors import SpecError
 
 
 def pinned(text: str, index: int, path: str, sha256: str) -> str:
-    """Return the YAML with the digest of variant `index` set; a checkpoint it has keeps its place, one it lacks is added.
+    """Return the YAML with the digest of variant `index` set; a checkpoint it lacks is added.
 
     Comments and layout are the author's. The result is read again and compared: it says what the old text said,
     and the pin.

@@ -89,19 +89,17 @@ def test_a_size_computed_from_values_names_its_line(refused: Callable[[str], Bui
 
 
 @pytest.mark.parametrize(
-    ("body", "line"),
+    "body",
     [
-        ("rows = int(point.shape[0])\nreturn x + torch.ones(2, 3) if rows == 2 else x", 12),
-        ("return x.view(2, 3) * 1.0", 11),
-        ("y = x.reshape(2, -1)\nreturn y[:, :3]", 11),
+        "rows = int(point.shape[0])\nreturn x + torch.ones(2, 3) if rows == 2 else x",
+        "return x.view(2, 3) * 1.0",
+        "y = x.reshape(2, -1)\nreturn y[:, :3]",
     ],
 )
-def test_a_line_that_fixes_the_batch_is_named(
-    refused: Callable[[str], BuildError], body: str, line: int
-) -> None:
-    error = refused(body)
-    assert str(error).startswith("models/tiny/network.py:1")
-    assert "one number of samples only" in str(error) or "signature says" in str(error)
+def test_a_line_that_fixes_the_batch_is_named(refused: Callable[[str], BuildError], body: str) -> None:
+    assert str(refused(body)) == (
+        "models/tiny/network.py:11: this line works for one number of samples only, so the batch cannot be dynamic"
+    )
 
 
 def test_code_that_leaves_torch_names_its_line(refused: Callable[[str], BuildError]) -> None:
@@ -118,7 +116,7 @@ def test_the_first_nan_is_named_with_its_operator_and_line(refused: Callable[[st
 
 
 def test_an_infinity_is_named_where_there_is_no_nan(refused: Callable[[str], BuildError]) -> None:
-    error = refused("return x / torch.zeros(3)" if False else "return (x + 1000).exp()")
+    error = refused("return (x + 1000).exp()")
     assert str(error).endswith("first in exp at models/tiny/network.py:11")
 
 
