@@ -13,11 +13,13 @@ the reason is reported.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from edgewright.build.export import example
 from edgewright.build.fault import silent
@@ -54,6 +56,7 @@ def prune(origin: Origin, ratio: float) -> tuple[torch.nn.Module, dict[str, Any]
         }
         free = [name for group in groups for name in group if name not in kept]
         if not free:
+            kept |= _not_reached(network, kept)
             reasons = "; ".join(f"{name or 'the network'}: {why}" for name, why in kept.items())
             raise DoesNotApply(
                 f"no layer can lose channels ({reasons or 'it has neither convolutions nor linear layers'})"
@@ -64,6 +67,7 @@ def prune(origin: Origin, ratio: float) -> tuple[torch.nn.Module, dict[str, Any]
         after = {name: _width(network.get_submodule(name)) for name in free}
     if after == widths:
         raise DoesNotApply(f"its layers are too narrow to lose {ratio:.0%} of their channels")
+    kept |= _not_reached(network, {**kept, **widths})
     return network, {
         "channels": {name: [widths[name], after[name]] for name in free},
         "roundedTo": step,
@@ -80,7 +84,7 @@ def rounding(widths: Sequence[int], ratio: float) -> int:
     """
     for step in (ROUND_TO, 4, 2):
         if all(
-            (left := width - int(width * ratio)) // step * step >= max(step, KEPT_ENOUGH * left)
+            (left := int(width * (1 - ratio))) // step * step >= max(step, KEPT_ENOUGH * left)
             for width in widths
         ):
             return step
@@ -93,7 +97,8 @@ def _groups(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[
 
     names = {module: name for name, module in network.named_modules()}
     order = {name: index for index, name in enumerate(names.values())}
-    graph = tp.DependencyGraph().build_dependency(network, inputs, ignored_params=_unfollowed(network))
+    with _opaque(network):
+        graph = tp.DependencyGraph().build_dependency(network, inputs, ignored_params=_unfollowed(network))
     found = []
     for group in graph.get_all_groups(root_module_types=_roots()):
         layers = {
@@ -105,6 +110,18 @@ def _groups(network: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[
         }
         found.append(sorted(layers, key=order.__getitem__))
     return sorted(found, key=lambda layers: order[layers[0]])
+
+
+def _not_reached(network: torch.nn.Module, known: Mapping[str, Any]) -> dict[str, str]:
+    """Return the layers that no group holds: what comes from them only passes through modules that are not followed."""
+    cells = " and ".join(
+        sorted({type(module).__name__ for module in network.modules() if isinstance(module, _UNFOLLOWED)})
+    )
+    return {
+        name: f"{cells or 'what is'} behind it cannot be followed"
+        for name, module in network.named_modules()
+        if isinstance(module, tuple(_roots())) and name not in known
+    }
 
 
 def _objection(
@@ -145,17 +162,35 @@ def _pruned(
     """Remove channels in place."""
     import torch_pruning as tp
 
-    pruner = tp.pruner.BasePruner(
-        network,
-        inputs,
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=ratio,
-        ignored_layers=[*(network.get_submodule(name) for name in kept), *_unfollowed(network)],
-        round_to=step,
-        root_module_types=_roots(),
-    )
+    with _opaque(network):
+        pruner = tp.pruner.BasePruner(
+            network,
+            inputs,
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio,
+            ignored_layers=[*(network.get_submodule(name) for name in kept), *_unfollowed(network)],
+            round_to=step,
+            root_module_types=_roots(),
+        )
     pruner.step()
     network.eval()
+
+
+@contextlib.contextmanager
+def _opaque(network: torch.nn.Module) -> Iterator[None]:
+    """Cut the gradients that are followed at modules that cannot be: what only leads through one keeps its channels."""
+
+    def cut(_module: torch.nn.Module, _given: Any, result: Any) -> Any:
+        return tree_map(lambda value: value.detach() if isinstance(value, torch.Tensor) else value, result)
+
+    hooks = [
+        module.register_forward_hook(cut) for module in network.modules() if isinstance(module, _UNFOLLOWED)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _roots() -> list[type[torch.nn.Module]]:
