@@ -40,8 +40,10 @@ def pinned(text: str, index: int, path: str, sha256: str) -> str:
     else:
         result = _with_block(text, item, path, sha256)
     wanted = yaml.safe_load(text)
-    entry = wanted["optimization"]["variants"][index]
-    entry["checkpoint"] = {**entry.get("checkpoint", {"path": path}), "sha256": sha256}
+    variants = wanted["optimization"]["variants"]
+    entry = variants[index]
+    # A new mapping: an alias would change with what it stands for.
+    variants[index] = {**entry, "checkpoint": {**entry.get("checkpoint", {"path": path}), "sha256": sha256}}
     try:
         same = yaml.safe_load(result) == wanted
     except yaml.YAMLError:

@@ -155,7 +155,7 @@ def remark(facts: Mapping[str, Any]) -> str:
     """Return what the recipe has to tell, in a few words."""
     if facts["recipe"] == "prune":
         before, after = (sum(widths[side] for widths in facts["channels"].values()) for side in (0, 1))
-        return f"{after:,} of {before:,} channels left, {len(facts['kept'])} layers kept whole"
+        return f"{after:,} of {before:,} channels left; kept whole: {', '.join(facts['kept']) or 'none'}"
     if facts["recipe"] == "sparsify":
         return f"{facts['zerosExported']:.1%} zeros"
     if facts["recipe"] == "qat":
