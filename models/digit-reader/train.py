@@ -11,7 +11,7 @@ from torch import nn
 
 
 def fit(
-    network: nn.Module, seed: int, *, epochs: int = 25, batch: int = 64, learning_rate: float = 4e-3
+    network: nn.Module, seed: int, *, epochs: int = 60, batch: int = 64, learning_rate: float = 4e-3
 ) -> None:
     """Train `network` in place on the training samples, shifted by up to one pixel each time they are seen.
 

@@ -99,8 +99,10 @@ class Conditions:
     speed_drift: float = 0.02
 
 
-def record(count: int, conditions: Conditions, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `count` signals, the four labels in turn.
+def record(
+    count: int, conditions: Conditions, seed: int, labels: tuple[str, ...] = LABELS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `count` signals, `labels` in turn.
 
     The converter's 12-bit steps also make the result the same on every machine: they are far coarser than the
     last bits in which two processors' sine and exponential may differ.
@@ -109,15 +111,16 @@ def record(count: int, conditions: Conditions, seed: int) -> tuple[np.ndarray, n
         count: Number of signals.
         conditions: Where and how they are recorded.
         seed: Seed of everything random.
+        labels: Which of `LABELS`; one named twice is recorded twice as often.
 
     Returns:
         Acceleration in units of full scale, float32 [count, 1, 1024], within ±1; labels, int64 [count], as
         indices of `LABELS`.
     """
     dice = np.random.default_rng(seed)
-    labels = np.arange(count, dtype=np.int64) % len(LABELS)
-    signals = np.stack([_signal(LABELS[label], conditions, dice) for label in labels])
-    return signals.astype(np.float32)[:, None], labels
+    indices = np.array([LABELS.index(labels[place % len(labels)]) for place in range(count)], dtype=np.int64)
+    signals = np.stack([_signal(LABELS[index], conditions, dice) for index in indices])
+    return signals.astype(np.float32)[:, None], indices
 
 
 def _signal(label: str, conditions: Conditions, dice: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgewright.build.canonical import canonical, to_bytes
-from edgewright.build.optimize import static_int8
+from edgewright.build.passes.static_int8 import calibrated
 from edgewright.build.samples import Samples
 
 PIXELS = 224
@@ -69,4 +69,4 @@ def int8_mobilenet() -> bytes:
     )  # fmt: skip
     model = canonical(exported.model_proto)
     calibration = Samples("noise", {"image": images(8, 1)}, np.zeros(8, int))
-    return to_bytes(static_int8(model, calibration, reduce_range=False))
+    return to_bytes(calibrated(model, calibration, {}))

@@ -22,7 +22,7 @@ from edgewright.bench.calibration.nets import Net
 from edgewright.build.canonical import to_bytes
 from edgewright.build.entry import ModelCode
 from edgewright.build.export import export
-from edgewright.build.optimize import static_int8
+from edgewright.build.passes.static_int8 import calibrated
 from edgewright.build.samples import Samples
 from edgewright.build.torch_mode import repeatable
 from real import ROOT
@@ -248,8 +248,8 @@ def variants(*, reduce_range: bool = False) -> Iterator[Net]:
         with repeatable(seed=0):
             model = export(network, signature)
         rows = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
-        quantized = static_int8(
-            model, Samples(name, {"x": rows}, np.zeros(4, int)), reduce_range=reduce_range
+        quantized = calibrated(
+            model, Samples(name, {"x": rows}, np.zeros(4, int)), {"reduceRange": reduce_range}
         )
         for precision, made in (("fp32", model), ("int8", quantized)):
             yield Net(f"{name}-{precision}", precision, to_bytes(made), shape, macs_of(model))

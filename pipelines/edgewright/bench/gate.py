@@ -2,8 +2,8 @@
 
 A failing gate completes this stage: its report is what a person needs. It is the signing step that refuses.
 
-Inputs: `evaluated/evaluation.json`, `benchmarked/benchmark.json`, `packaged/manifest.json`. Outputs:
-`gate-report.json`, `headroom.png`, and `conditions.png` where the model declares field conditions.
+Inputs: `optimized/search.json`, `evaluated/evaluation.json`, `benchmarked/benchmark.json`, `packaged/manifest.json`.
+Outputs: `gate-report.json`, `headroom.png`, and `conditions.png` where the model declares field conditions.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def run(job: Job) -> Result:
         manifest=job.inputs["packaged/manifest.json"].read_bytes(),
         evaluation=json.loads(job.inputs["evaluated/evaluation.json"].read_bytes()),
         benchmark=json.loads(job.inputs["benchmarked/benchmark.json"].read_bytes()),
+        search=json.loads(job.inputs["optimized/search.json"].read_bytes()),
     )
     (job.out / "gate-report.json").write_bytes(report.to_json())
     for name, picture in plots(report).items():
@@ -64,6 +65,7 @@ def judge(
     manifest: bytes,
     evaluation: Mapping[str, Any],
     benchmark: Mapping[str, Any],
+    search: Mapping[str, Any],
 ) -> GateReport:
     """Return the gate report of one artifact.
 
@@ -73,12 +75,13 @@ def judge(
         manifest: The artifact's manifest.
         evaluation: `evaluation.json`.
         benchmark: `benchmark.json`.
+        search: `search.json`: why it is this artifact, and what else was tried.
 
     Raises:
-        BuildError: evaluation or benchmark are about other files than the artifact holds.
+        BuildError: evaluation, benchmark or search are about other files than the artifact holds.
     """
     holds = json.loads(manifest)
-    check_binding(holds, evaluation, benchmark)
+    check_binding(holds, evaluation, benchmark, search)
     counts = benchmark.get("counts")
     grown, notes = baseline.checks(
         counts, (counts or {}).get("engine"), spec["limits"], spec.get("baseline"), spec["sources"]
@@ -90,8 +93,8 @@ def judge(
         artifact=digest_of(manifest),
         calibration=benchmark["calibration"],
         checks=(*checks(spec, evaluation, benchmark, artifact_bytes(holds)), *grown),
-        figures={"evaluation": evaluation, "benchmark": benchmark},
-        notes=(*benchmark.get("notes", ()), *notes),
+        figures={"search": search, "evaluation": evaluation, "benchmark": benchmark},
+        notes=(*([] if search["fits"] else [search["why"]]), *benchmark.get("notes", ()), *notes),
     )
 
 
@@ -105,7 +108,10 @@ def plots(report: GateReport) -> dict[str, bytes]:
 
 
 def check_binding(
-    manifest: Mapping[str, Any], evaluation: Mapping[str, Any], benchmark: Mapping[str, Any]
+    manifest: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    benchmark: Mapping[str, Any],
+    search: Mapping[str, Any],
 ) -> None:
     """Check that the figures are about exactly the files in the artifact.
 
@@ -116,6 +122,7 @@ def check_binding(
         layer.get("annotations", {}).get(ANNOTATION_TITLE): layer["digest"] for layer in manifest["layers"]
     }
     for what, claimed, name in (
+        ("the search", search.get("model"), FILE_MODEL),
         ("the evaluation", evaluation.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("runtime"), FILE_RUNTIME),

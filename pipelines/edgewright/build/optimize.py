@@ -1,124 +1,87 @@
-"""Optimized: the model in the precision its hardware class runs best, and how to run it there.
+"""Optimized: which candidate ships on this class, and how it is to be run there.
 
-The one recipe so far is `static-int8`: QDQ with unsigned activations, signed weights per output channel,
-ranges by minimum and maximum over the calibration samples. Where the class has no int8, or the model asks for
-no recipe, the fp32 model passes unchanged. Whether the result is good enough is for the gate to say, not for
-this stage.
+The stage `searched` measured; this one decides, by the model's objective within the lane's limits and floors. A pure
+decision over figures: a changed limit re-decides in a moment. Where no candidate fits, the nearest goes on, and the
+gate refuses it with the figures.
 
-Inputs: `exported/model.onnx`. Outputs: `model.onnx`, `runtime.json`.
+Inputs: `searched/candidates.json`, `searched/models/*.onnx`. Outputs: `model.onnx`, `runtime.json`, `search.json`,
+`pareto.png`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import json
+from collections.abc import Mapping
 from typing import Any
 
-import onnx
-
-from edgewright.build.calibrate import activation_ranges
-from edgewright.build.canonical import canonical, to_bytes
-from edgewright.build.entry import ModelCode
-from edgewright.build.samples import Samples, load
+from edgewright.build.search.candidate import Candidate
+from edgewright.build.search.choose import Choice, Demands, choose
+from edgewright.build.search.report import document, pareto_png, rows
 from edgewright.errors import BuildError
+from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, canonical_json
 
+FILE = "search.json"
+
 
 def run(job: Job) -> Result:
-    """Write `model.onnx` and `runtime.json`.
+    """Write `model.onnx`, `runtime.json`, `search.json` and `pareto.png`.
 
     Raises:
-        BuildError: the calibration data contradict the signature, or the model cannot be quantized.
+        BuildError: the search left nothing that was measured.
     """
-    spec = job.spec
-    exported = job.inputs["exported/model.onnx"].read_bytes()
-    precision, why = choose(spec["recipes"], spec["precisions"])
-    facts: dict[str, Any] = {"precision": precision, "why": why, "size_before_bytes": len(exported)}
-    if precision == "int8":
-        narrow = needs_reduced_range(spec["arch"], spec["isa"])
-        if narrow:
-            facts["weights"] = (
-                "7 bit: without VNNI, sums of two 8-bit products saturate in 16 bit (AVX2, SSE)"
-            )
-        code = ModelCode(job.root / "models" / job.model)
-        samples = load(code, spec["data"]["calibration"], spec["signature"])
-        job.progress(f"calibrating on {len(samples)} samples")
-        optimized = to_bytes(static_int8(onnx.load_model_from_string(exported), samples, reduce_range=narrow))
-        facts["calibration_samples"] = len(samples)
-    else:
-        optimized = exported
-    (job.out / FILE_MODEL).write_bytes(optimized)
-    (job.out / FILE_RUNTIME).write_bytes(canonical_json(runtime_manifest(spec, precision)))
-    return Result(
-        {**facts, "size_bytes": len(optimized), "size_ratio": round(len(optimized) / len(exported), 3)}
+    found = json.loads(job.inputs["searched/candidates.json"].read_bytes())
+    choice = decide(found, job.spec)
+    winner = choice.winner
+    search = document(choice, job.spec["objective"], found["skipped"], found["beyondBudget"])
+    model = job.inputs[f"searched/models/{winner.digest.removeprefix('sha256:')[:16]}.onnx"].read_bytes()
+    job.progress(f"{winner.name}: {choice.why}")
+    title = f"{job.model} on {job.hardware_class}"
+    (job.out / FILE_MODEL).write_bytes(model)
+    (job.out / FILE_RUNTIME).write_bytes(
+        canonical_json(runtime_manifest(job.spec, winner.proposal.precision))
     )
+    (job.out / FILE).write_bytes(canonical_json(search))
+    (job.out / "pareto.png").write_bytes(pareto_png(search, title, job.spec["metric"]["floor"]))
+    return Result(facts(choice, search))
 
 
-def choose(recipes: list[str], precisions: list[str]) -> tuple[str, str]:
-    """Return the precision to build and the reason for it.
-
-    >>> choose(["static-int8"], ["fp32"])
-    ('fp32', 'the hardware class lists no int8')
-    """
-    if "static-int8" not in recipes:
-        return "fp32", "the model names no recipe"
-    if "int8" not in precisions:
-        return "fp32", "the hardware class lists no int8"
-    return "int8", "static-int8: the hardware class supports int8"
-
-
-def needs_reduced_range(arch: str, isa: list[str]) -> bool:
-    """Whether 8-bit weights would saturate: x86 without VNNI adds products in 16 bits."""
-    return arch == "amd64" and not any(extension.endswith("vnni") for extension in isa)
-
-
-def static_int8(model: onnx.ModelProto, samples: Samples, *, reduce_range: bool) -> onnx.ModelProto:
-    """Return `model` quantized to QDQ U8S8 per channel.
+def decide(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Choice:
+    """Return the decision.
 
     Args:
-        model: The fp32 model.
-        samples: Calibration samples.
-        reduce_range: Quantize weights to 7 bit.
+        found: `candidates.json`.
+        spec: The stage's slice.
 
     Raises:
-        BuildError: onnxruntime cannot quantize the model, or there is nothing in it to quantize.
+        BuildError: not even fp32 was measured on the target; says why.
     """
-    from onnxruntime.quantization import QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory(prefix="edgewright-int8-") as scratch, _quiet():
-        source, prepared, ranges, target = (
-            Path(scratch) / name for name in ("fp32.onnx", "prepared.onnx", "ranges.json", "int8.onnx")
+    candidates = [Candidate.from_json(one) for one in found["candidates"]]
+    fp32 = candidates[0]
+    if fp32.cost is None:
+        raise BuildError(
+            f"fp32 was not measured on the target: {fp32.stopped or 'the search was stopped before'}",
+            hint="whatever cannot run in fp32 has nothing to be compared with",
         )
-        source.write_bytes(to_bytes(model))
-        try:
-            # Symbolic shape inference adds nothing here and fails on models it does not know.
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            activation_ranges(prepared, samples.inputs, ranges)
-            quantize_static(
-                prepared,
-                target,
-                calibration_cache_path=ranges,
-                per_channel=True,
-                reduce_range=reduce_range,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-            )
-        except BuildError:
-            raise
-        except Exception as error:  # onnxruntime.quantization raises whatever went wrong inside
-            raise BuildError(
-                f"static-int8 fails on this model: {type(error).__name__}: {error}",
-                hint="leave `static-int8` out of the model's recipes to ship fp32",
-            ) from error
-        result = canonical(onnx.load(target))
-    if not any(node.op_type == "QuantizeLinear" for node in result.graph.node):
-        raise BuildError("static-int8 found nothing to quantize in this model")
-    return result
+    return choose(candidates, Demands.of(spec), spec["objective"])
+
+
+def facts(choice: Choice, search: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person wants to see first."""
+    winner = choice.winner
+    fp32 = next(one.candidate for one in choice.judged if one.candidate.name == "fp32")
+    return {
+        "chosen": winner.name,
+        "why": choice.why,
+        "fits": choice.fits,
+        "precision": winner.proposal.precision,
+        "size_bytes": winner.size_bytes,
+        "size_before_bytes": fp32.size_bytes,
+        "size_ratio": round(winner.size_bytes / fp32.size_bytes, 3),
+        "latency": shown(winner.cost.latency_ms["value"], "ms") if winner.cost else None,
+        "candidates": rows(search),
+    }
 
 
 def runtime_manifest(spec: Mapping[str, Any], precision: str) -> dict[str, Any]:
@@ -139,14 +102,3 @@ def runtime_manifest(spec: Mapping[str, Any], precision: str) -> dict[str, Any]:
 
 def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": tensor["name"], "dtype": tensor["dtype"], "shape": list(tensor["shape"])}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice, which it gives to the root logger, off the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)

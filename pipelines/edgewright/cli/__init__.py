@@ -20,6 +20,7 @@ VERBS = {
     "demo": "Show the whole path on this machine, from YAML to devices.",
     "explain": "Explain a field of the YAML.",
     "keys": "Make and show the keys of this fleet.",
+    "optimize": "Search the best artifact of a model for a class.",
     "plan": "Show what would be built and why.",
     "release": "Write the signed desired state that devices follow.",
     "run": "Build, gate, sign and publish what changed.",

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgewright.cli.options import root_option
-from edgewright.errors import BuildError, SpecError
+from edgewright.cli.watch import lane_of, progress
+from edgewright.errors import BuildError
 
 if TYPE_CHECKING:
     from edgewright.bench.assessment import Assessment, Progress
     from edgewright.bench.functional import Functional
     from edgewright.bench.report import Check, GateReport
     from edgewright.bench.timing import Banded
-    from edgewright.plan.action import Records
-    from edgewright.plan.cache import Cache
-    from edgewright.plan.job import Job
-    from edgewright.plan.lane import Lane, StepId
+    from edgewright.plan.lane import Lane
     from edgewright.spec.workspace import Workspace
 
 Rows = list[tuple[str, str]]
@@ -49,9 +46,9 @@ def command(root: Path, model: str, hardware_class: str, as_json: bool, plots_fo
     from edgewright.spec.load import load_fleet
 
     workspace = load_fleet(root)
-    lane = _lane(workspace, model, hardware_class)
+    lane = lane_of(workspace, model, hardware_class)
     started_s = time.monotonic()
-    with _progress(quiet=as_json) as tell:
+    with progress(quiet=as_json) as tell:
         found, report = _assess(workspace, lane, tell)
     if as_json:
         click.echo(report.to_json())
@@ -75,7 +72,7 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
     from edgewright.bench.benchmark import benchmark, document
     from edgewright.bench.gate import judge
     from edgewright.bench.target.scratch import scratch
-    from edgewright.plan.action import told_of_the_disk
+    from edgewright.plan.action import job_of, prepare, told_of_the_disk
     from edgewright.plan.cache import open_cache
     from edgewright.plan.lane import StepId
     from edgewright.plan.resolve import before, resolve
@@ -90,29 +87,20 @@ def _assess(workspace: Workspace, lane: Lane, tell: Progress) -> tuple[Assessmen
         )
     step = StepId("benchmarked", *_names(lane))
     with told_of_the_disk(step), scratch("bench") as folder:
-        job = _job(workspace, cache, records, step, folder, tell)
+        job = job_of(workspace, prepare(workspace, step, records), cache, folder, tell)
         found = benchmark(job)
         limits = STAGES["gated"].reads(workspace, StepId("gated", *_names(lane)))
         files = records[StepId("evaluated", *_names(lane))].files
+        chosen = records[StepId("optimized", *_names(lane))]
         report = judge(
             lane,
             limits,
             manifest=cache.verified(records[last].files["manifest.json"]).read_bytes(),
             evaluation=json.loads(cache.verified(files["evaluation.json"]).read_bytes()),
             benchmark=document(job, found),
+            search=json.loads(cache.verified(chosen.files["search.json"]).read_bytes()),
         )
     return found, report
-
-
-def _job(
-    workspace: Workspace, cache: Cache, records: Records, step: StepId, out: Path, tell: Progress
-) -> Job:
-    from edgewright.plan.action import prepare
-    from edgewright.plan.job import Job
-
-    action = prepare(workspace, step, records)
-    inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
-    return Job(workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, tell)
 
 
 def _names(lane: Lane) -> tuple[str, str]:
@@ -141,42 +129,6 @@ def _draw(folder: Path, found: Assessment, report: GateReport) -> list[str]:
     except OSError as error:
         raise EnvironmentFault(f"cannot write {folder}: {error.strerror or error}") from error
     return sorted(pictures)
-
-
-def _lane(workspace: Workspace, model: str, hardware_class: str) -> Lane:
-    from edgewright.plan.lane import Lane
-
-    for kind, name, known in (
-        ("model", model, workspace.models),
-        ("hardware class", hardware_class, workspace.hardware),
-    ):
-        if name not in known:
-            raise SpecError(
-                f"there is no {kind} {name!r}", hint=f"here: {', '.join(sorted(known)) or 'none'}"
-            )
-    if hardware_class not in workspace.classes_of(model):
-        classes = ", ".join(workspace.classes_of(model))
-        raise SpecError(f"{model} is not built for {hardware_class}", hint=f"its classes: {classes}")
-    return Lane(model, hardware_class)
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show what is going on, on a terminal with a bar that moves; on stderr, so that a table can be piped."""
-    if quiet:
-        yield lambda _step: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda step: click.echo(f"{step} …", err=True)
-        return
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("starting", total=None)
-        yield lambda step: bars.update(task, description=step)
 
 
 def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:

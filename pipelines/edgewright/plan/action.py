@@ -50,7 +50,14 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
             label = f"{need.stage}:{need.hardware_class}"
         else:
             label = need.stage
-        inputs.update({f"{label}/{name}": digest for name, digest in records[need].files.items()})
+        only = stage.only.get(need.stage)
+        inputs.update(
+            {
+                f"{label}/{name}": digest
+                for name, digest in records[need].files.items()
+                if only is None or name in only
+            }
+        )
     parts: dict[str, Any] = {
         "stageVersion": stage.version,
         "model": step.model,
@@ -78,15 +85,25 @@ def perform(workspace: Workspace, action: Action, cache: Cache, progress: Callab
     step = action.step
     run: Callable[[Job], Result] = _function(STAGES[step.stage].entry)
     with cache.scratch() as scratch:
-        out = Path(scratch)
-        inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
-        job = Job(
-            workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, progress
-        )
+        job = job_of(workspace, action, cache, Path(scratch), progress)
         with told_of_the_disk(step):
             result = run(job)
-        outputs = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
-        return cache.store(action.key, action.parts, outputs, dict(result.facts))
+        return record_of(action, cache, job, result)
+
+
+def job_of(
+    workspace: Workspace, action: Action, cache: Cache, out: Path, progress: Callable[[str], None]
+) -> Job:
+    """Return the job of an action, its inputs verified and its outputs to be left in `out`."""
+    step = action.step
+    inputs = {name: cache.verified(digest) for name, digest in action.inputs.items()}
+    return Job(workspace.root, step.model, step.hardware_class, action.parts["spec"], inputs, out, progress)
+
+
+def record_of(action: Action, cache: Cache, job: Job, result: Result) -> Record:
+    """Move a job's outputs into the cache and record what the action gave."""
+    outputs = {path.relative_to(job.out).as_posix(): path for path in job.out.rglob("*") if path.is_file()}
+    return cache.store(action.key, action.parts, outputs, dict(result.facts))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,13 @@ from edgewright.spec.baseline import baseline_file_of
 from edgewright.spec.limits import LIMIT_PATHS, METRIC_PATHS, condition_check
 from edgewright.spec.load import Workspace
 
-_READ_THE_SHEET = ("optimized",)  # stages whose slice holds keys of the hardware sheet
+_READ_THE_SHEET = ("searched", "optimized")  # stages whose slice holds keys of the hardware sheet
+_OPTIMIZATION = (
+    "objective",
+    "recipes",
+    "timeBudget",
+    "variants",
+)  # keys of a slice that stand in that section
 _NOT_THERE = ("missing", "outdated", "damaged")  # states of a userland that stand in place of its digest
 _SHEETS = ("hardware", "model")  # first keys of a slice that holds both files' keys
 
@@ -171,8 +177,12 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
         index = baseline.index_of(str(step.hardware_class)) if baseline else None
         if index is not None:
             candidates.insert(0, (baseline_file_of(step.model), ("classes", index, *keys[1:])))
-    if path[:1] == ("recipes",):
+    if path[0] in _OPTIMIZATION:
         candidates.insert(0, (model, ("optimization", *keys)))
+        overrides = enumerate(workspace.models[step.model].overrides)
+        index = next((i for i, one in overrides if one.hardware_class == step.hardware_class), None)
+        if index is not None:
+            candidates.insert(0, (model, ("overrides", index, "optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one
         candidates = [(hardware, keys), (hardware, ("cpu", *keys)), *candidates]
     for file, location in candidates:

@@ -10,6 +10,7 @@ from edgewright.plan.cache import Record
 from edgewright.plan.figures import shown
 from edgewright.plan.lane import StepId, lanes
 from edgewright.plan.resolve import Plan, Step
+from edgewright.plan.stage import MODEL_STAGES
 from edgewright.spec.load import Workspace
 
 Row = tuple[str, str, str, str]
@@ -20,7 +21,7 @@ def rows(workspace: Workspace, plan: Plan) -> list[Row]:
     """Return one row per lane and per index: model, class, what is to be done, why."""
     found = []
     for name in sorted(workspace.models):
-        own = [step for step in plan.steps if step.id.model == name and step.id.stage == "checkpoint"]
+        own = [step for step in plan.steps if step.id.model == name and step.id.stage in MODEL_STAGES]
         found.append((name, "–", *_summary(own)))
         found += [
             (name, lane.hardware_class, *_summary(plan.of(lane)))
@@ -121,8 +122,12 @@ def headline(step: StepId, record: Record) -> str:
             return f"{facts['parameters']:,} parameters, {facts['source']}"
         case "exported":
             return f"fp32 {shown(facts['size_bytes'], 'bytes')}"
+        case "variants":
+            return f"{facts['variants']} variants"
+        case "searched":
+            return f"{facts['candidates']} candidates, {facts['on_the_target']} on the target"
         case "optimized":
-            return f"{facts['precision']} {shown(facts['size_bytes'], 'bytes')}"
+            return f"{facts['chosen']}, {shown(facts['size_bytes'], 'bytes')}"
         case "evaluated":
             return f"accuracy {facts['accuracy']:.4f}, fp32 {facts['accuracy_fp32']:.4f}"
         case "benchmarked":

@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from edgewright.spec.limits import (
 )
 from edgewright.spec.load import Workspace
 from edgewright.spec.model import Model
+from edgewright_agent.contract import FILE_DRIFT, FILE_GOLDEN, FILE_LABELS, FILE_MODEL, FILE_RUNTIME
 
 Slice = Mapping[str, Any]
 
@@ -42,6 +43,7 @@ class Stage:
         entry: `module:function` that does it, imported only when it runs.
         version: Raised when the same input would give another result.
         needs: Earlier stages whose files it reads.
+        only: Stage → the files of it that are read, where not all are; a change of the others changes nothing here.
         reads: Returns the spec slice it sees.
         tools: Distributions whose versions are part of the action key.
         code: Whether it runs the Python beside `model.yaml`, which may read any file there.
@@ -54,6 +56,7 @@ class Stage:
     version: int
     reads: Callable[[Workspace, StepId], Slice]
     needs: tuple[str, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tools: tuple[str, ...] = ()
     code: bool = False
     host: bool = False
@@ -216,6 +219,9 @@ _RUN = ("numpy", "onnxruntime")
 _DATA = ("scikit-learn",)  # what the data modules of this repository's models read their samples with
 _TRAIN = ("numpy", "safetensors", "torch", *_DATA)
 
+_ARTIFACT = (FILE_MODEL, FILE_RUNTIME)
+"""What `optimized` ships; why it was chosen changes with every limit and is for the gate report alone."""
+
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -232,7 +238,7 @@ STAGES: Mapping[str, Stage] = {
             needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search:run", 1, _searched,
+            "searched", "edgewright.build.search.stage:run", 1, _searched,
             needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
@@ -242,15 +248,29 @@ STAGES: Mapping[str, Stage] = {
         ),
         Stage(
             "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
-            needs=("exported", "optimized"), tools=(*_RUN, *_DATA), code=True,
+            needs=("exported", "optimized"), only={"optimized": _ARTIFACT}, tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
             "benchmarked", "edgewright.bench.benchmark:run", 2, _benchmarked,
-            needs=("optimized", "evaluated"), tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
+            needs=("optimized", "evaluated"), only={"optimized": _ARTIFACT, "evaluated": (FILE_GOLDEN,)},
+            tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
-        Stage("packaged", "edgewright.publish.package:run", 1, _packaged, needs=("optimized", "evaluated")),
-        Stage("gated", "edgewright.bench.gate:run", 2, _gated, needs=("evaluated", "benchmarked", "packaged")),
+        Stage(
+            "packaged", "edgewright.publish.package:run", 1, _packaged,
+            needs=("optimized", "evaluated"),
+            only={"optimized": _ARTIFACT, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
+        ),
+        Stage(
+            "gated", "edgewright.bench.gate:run", 3, _gated,
+            needs=("optimized", "evaluated", "benchmarked", "packaged"),
+            only={
+                "optimized": ("search.json",),
+                "evaluated": ("evaluation.json",),
+                "benchmarked": ("benchmark.json",),
+                "packaged": ("manifest.json",),
+            },
+        ),
         Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
         Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
         Stage(

@@ -178,7 +178,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
+        some = [*map(_shown, value[:3]), *(["…"] if len(value) > 3 else [])]
+        return f"[{', '.join(some)}]"
     return str(value)
 
 

@@ -15,7 +15,7 @@ from unit.build.tiny import Repository, results
 def _built(run_folder: Path) -> Path:
     def build(folder: Path) -> None:
         repository = Repository(folder)
-        for stage in ("checkpoint", "exported", "optimized"):
+        for stage in ("checkpoint", "exported", "variants", "searched", "optimized"):
             repository.run(stage)
 
     return made_once(run_folder / "tiny-model", build)

@@ -45,7 +45,7 @@ def test_another_folder_and_hash_seed_give_the_same_bytes(exported: Repository, 
     script = (
         "import sys; from pathlib import Path; from unit.build.tiny import Repository\n"
         "r = Repository(Path(sys.argv[1])); r.files['checkpoint/weights.safetensors'] = Path(sys.argv[2])\n"
-        "r.run('exported'); r.run('optimized')\n"
+        "r.run('exported'); r.run('variants'); r.run('searched'); r.run('optimized')\n"
         "print(r.files['exported/model.onnx']); print(r.files['optimized/model.onnx'])"
     )
     made = subprocess.run(

@@ -67,13 +67,13 @@ def test_a_limit_that_the_model_narrows_is_found_where_the_model_says_so(fleet: 
     edit(fleet / MODEL_FILE, "p95: 20ms", "p95: 19ms")
     text = (fleet / MODEL_FILE).read_text()
     line = text[: text.index("p95: 19ms")].count("\n") + 1
-    assert cause(fleet, "gated") == f"{MODEL_FILE}:{line} limits.latency.p95: 20 → 19"
+    assert cause(fleet, "optimized") == f"{MODEL_FILE}:{line} limits.latency.p95: 20 → 19"
 
 
 def test_a_limit_of_the_sheet_is_found_in_the_sheet(fleet: Path) -> None:
     fill_and_remember(fleet)
     line = edit(fleet / "hardware" / f"{PI}.yaml", "artifactSize: 32MB", "artifactSize: 31MB")
-    assert cause(fleet, "gated").startswith(f"hardware/{PI}.yaml:{line} limits.artifactSize: ")
+    assert cause(fleet, "optimized").startswith(f"hardware/{PI}.yaml:{line} limits.artifactSize: ")
 
 
 def test_a_limit_left_to_its_default_is_found_where_it_would_stand(fleet: Path) -> None:

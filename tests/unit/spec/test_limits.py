@@ -46,6 +46,7 @@ def test_without_an_override_the_sheet_and_the_model_decide(repository: Reposito
         "regression-inference": "hardware/board.yaml#limits.regression",
         "accuracy-floor": "models/reader/model.yaml#metric.floor",
         "accuracy-drop": "models/reader/model.yaml#metric.maxDrop",
+        "label-drop": "models/reader/model.yaml#metric.maxLabelDrop",
         "target-drop": "models/reader/model.yaml#metric.maxDrop",
         "provider-drop": "models/reader/model.yaml#metric.maxDrop",
     }
@@ -81,6 +82,7 @@ def test_a_limit_is_traced_to_the_line_that_decides_it(repository: Repository) -
         "regression-inference": None,
         "accuracy-floor": "models/reader/model.yaml:19",
         "accuracy-drop": "models/reader/model.yaml:16",
+        "label-drop": None,
         "target-drop": "models/reader/model.yaml:16",
         "provider-drop": "models/reader/model.yaml:16",
     }

@@ -24,7 +24,7 @@ from edgewright.bench.calibration.nets import Recipe, make
 from edgewright.bench.target.emulator import Target, open_target
 from edgewright.bench.target.processor import HOST_ARCH
 from edgewright.bench.timing import features, significant
-from edgewright.build.optimize import needs_reduced_range
+from edgewright.build.passes.facts import saturates
 from edgewright.errors import BuildError, SpecError
 from edgewright.spec.base import Spec, camel_case
 from edgewright.spec.emulation import Cycles, Loading
@@ -72,7 +72,7 @@ def check_class(hardware_class: str, sheet: Sheet) -> None:
 
 def recipe_of(sheet: Sheet, nets: int) -> Recipe:
     """Return how the nets of a class are made: with weights of 7 bits where models for it have them."""
-    return Recipe(nets=nets, reduce_range=needs_reduced_range(sheet.cpu.arch, list(sheet.cpu.isa)))
+    return Recipe(nets=nets, reduce_range=saturates(sheet.cpu.arch, sheet.cpu.isa))
 
 
 def make_kit(

@@ -111,7 +111,7 @@ def make(recipe: Recipe, progress: Callable[[int, int], None] = lambda *_: None)
         progress: Called with nets made and nets in all.
     """
     # onnxruntime's quantizer: not needed to draw
-    from edgewright.build.optimize import static_int8
+    from edgewright.build.passes.static_int8 import calibrated
     from edgewright.build.samples import Samples
 
     for number, drawn in enumerate(draw(recipe)):
@@ -119,7 +119,7 @@ def make(recipe: Recipe, progress: Callable[[int, int], None] = lambda *_: None)
         progress(2 * number + 1, recipe.nets)
         if 2 * number + 1 < recipe.nets:
             samples = Samples(drawn.name, {"x": _samples(drawn.shape)}, np.zeros(SAMPLES, np.int64))
-            quantized = static_int8(drawn.model, samples, reduce_range=recipe.reduce_range)
+            quantized = calibrated(drawn.model, samples, {"reduceRange": recipe.reduce_range})
             yield Net(f"{drawn.name}-int8", "int8", to_bytes(quantized), drawn.shape, drawn.macs)
             progress(2 * number + 2, recipe.nets)
 

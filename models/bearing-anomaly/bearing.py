@@ -1,0 +1,1 @@
+../vibration-monitor/bearing.py

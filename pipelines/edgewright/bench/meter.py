@@ -1,0 +1,164 @@
+"""A meter for candidates: what a model costs on a class, from one emulated process and three native ones.
+
+The same harness and the same prediction as the stage `benchmarked`, without load, heat and field conditions; and the
+target's answers to a few samples are compared with this machine's, so that a candidate whose kernels saturate there is
+seen before it is chosen.
+
+>>> meter = TargetMeter.open(sheet, targets_cache(), inputs)                       # doctest: +SKIP
+>>> meter.measure(model_bytes, "int8").latency_ms                                # doctest: +SKIP
+{'value': 0.41, 'low': 0.31, 'high': 0.52}
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.bench.assessment import arithmetic, countable
+from edgewright.bench.counting.build import build
+from edgewright.bench.counting.counts import counts_of, rounds
+from edgewright.bench.memory import peak_memory
+from edgewright.bench.target.emulator import Target, open_target
+from edgewright.bench.target.observe import Memo, observe
+from edgewright.bench.target.scratch import scratch
+from edgewright.bench.timing import predict
+from edgewright.build.golden import decoded, encoded
+from edgewright.build.samples import Arrays, Network
+from edgewright.build.search.candidate import Cost
+from edgewright.errors import BuildError, EnvironmentFault
+from edgewright.spec.hardware import Sheet
+
+ROWS = 8
+TIMEOUT_S = 900.0
+SETTINGS_BYTES = 1024  # of runtime.json, which is read beside the model
+AGREE_DB = 20.0
+"""Below this the target's answers are another model's: rounding of int8 kernels leaves 40 dB and more, AVX2's
+saturation 14 dB."""
+_MACHINE = ("timed-out", "engine-missing", "crashed")
+
+
+@dataclass(frozen=True)
+class TargetMeter:
+    """Measures on the processor in which a class's instructions are counted.
+
+    Attributes:
+        inputs: A few samples by input name.
+        faithful: Whether it is the class's own processor, whose answers are the class's; a stand-in's are not.
+        settings: The session's: `arena`, `graphOptimization`, `threads`.
+        workers: How many processes at a time: counts do not depend on what else a machine does.
+    """
+
+    sheet: Sheet
+    target: Target
+    plugin: Path
+    inputs: Arrays
+    settings: Mapping[str, Any]
+    memo: Memo | None
+    faithful: bool = True
+    workers: int = 1
+
+    @classmethod
+    def open(cls, sheet: Sheet, cache: Path, inputs: Arrays, *, remember: bool = True) -> TargetMeter:
+        """Return the meter of a class.
+
+        Args:
+            sheet: The class.
+            cache: The targets cache.
+            inputs: Samples by input name; the first `ROWS` are used.
+            remember: Whether what was measured before is looked up.
+
+        Raises:
+            EnvironmentFault: userland, emulator or compiler are missing; names the command that mends it.
+            SpecError: the emulator knows no such processor.
+        """
+        runtime = sheet.runtime
+        own = open_target(sheet, cache)
+        counted = countable(own, sheet, cache)
+        return cls(
+            sheet,
+            counted,
+            build(cache),
+            {name: array[:ROWS] for name, array in inputs.items()},
+            {
+                "arena": runtime.arena,
+                "graphOptimization": runtime.graph_optimization,
+                "threads": runtime.threads,
+            },
+            Memo(cache) if remember else None,
+            faithful=counted is own and not own.core.stands_in,
+            workers=len(os.sched_getaffinity(0)),
+        )
+
+    def measure(self, model: bytes, precision: str) -> Cost:
+        """Return the cost of a model.
+
+        Args:
+            model: Serialized.
+            precision: Decides which of a class's coefficients prices it.
+
+        Raises:
+            BuildError: it does not run on the target; says how.
+            EnvironmentFault: the target itself is broken, or this machine was too busy.
+        """
+        warm_up, counted = rounds(len(model))
+        inputs = {name: encoded(array) for name, array in self.inputs.items()}
+        with scratch("candidate") as folder:
+            path = folder / "model.onnx"
+            path.write_bytes(model)
+            request = {
+                "model": str(path),
+                "providers": ["CPUExecutionProvider"],
+                "arena": self.settings["arena"],
+                "graphOptimization": self.settings["graphOptimization"],
+                "inputs": inputs,
+                "inferences": warm_up + counted,
+            }
+            seen = observe(self.target, request, timeout_s=TIMEOUT_S, plugin=self.plugin, memo=self.memo)
+            if failure := seen.answer.get("failure"):
+                said = f"{self.target.label}: {failure}: {seen.answer.get('message', '')}"
+                if failure in _MACHINE:
+                    raise EnvironmentFault(said, hint="run it again when this machine is idle")
+                raise BuildError(said)
+            memory_bytes = peak_memory(path, self.settings, {"inputs": inputs}, self.memo)
+        if memory_bytes is None:
+            raise BuildError("it does not run on this machine's own processor")
+        counts = counts_of(seen, self.target, self.plugin, warm_up=warm_up)
+        timing = predict(counts, self.sheet, len(model) + SETTINGS_BYTES, precision=arithmetic(precision))
+        return Cost(
+            latency_ms=timing.latency_ms.to_json(),
+            load_ms=timing.startup_ms.to_json()["high"],
+            power_cycle_ms=timing.power_cycle_ms.to_json()["high"],
+            memory_bytes=memory_bytes,
+            instructions=counts.per_inference.instructions,
+            disagrees=self._disagreement(model, seen.answer.get("outputs", {})),
+        )
+
+    def _disagreement(self, model: bytes, there: Mapping[str, Any]) -> str:
+        if not self.faithful:
+            return ""
+        network = Network(model)
+        name = network.outputs[0]
+        if name not in there:
+            return ""
+        found = decoded(there[name])
+        here = network.run({key: array[: len(found)] for key, array in self.inputs.items()}, batch=1)[name]
+        decibels = agreement_db(here, found)
+        if decibels >= AGREE_DB:
+            return ""
+        return f"answers otherwise on {self.target.label}: {decibels:.0f} dB from this machine's answers"
+
+
+def agreement_db(here: np.ndarray, there: np.ndarray) -> float:
+    """Return the power of `here` over that of the difference, in dB; infinite when they are equal, -inf for NaN."""
+    if here.shape != there.shape or not np.isfinite(there).all():
+        return -math.inf
+    noise = float(np.square(here.astype(np.float64) - there).sum())
+    if noise == 0.0:
+        return math.inf
+    return 10 * math.log10(max(float(np.square(here.astype(np.float64)).sum()), 1e-300) / noise)

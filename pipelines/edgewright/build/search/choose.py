@@ -1,0 +1,273 @@
+"""Choose: which candidate ships, by the objective, within limits and floors; pure, so a changed limit costs nothing.
+
+The trained network in fp32 ships unless another candidate is better on the objective by more than `MARGIN`, or fp32
+misses a limit. Where nothing fits, the candidate that misses least goes on to the gate, which refuses it with figures.
+
+>>> choice = choose(candidates, Demands(limits, floor=0.97, max_drop=0.01), "latency")      # doctest: +SKIP
+>>> choice.winner.name, choice.why                                                          # doctest: +SKIP
+('static-int8 U8S8', 'fastest of 4 that fit: 0.38 ms, 0.94 of fp32')
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from edgewright.build.search.candidate import FP32, Candidate
+from edgewright.build.search.pareto import fronts
+from edgewright.plan.figures import shown
+
+Objective = Literal["latency", "size", "memory", "balanced"]
+Verdict = Literal["chosen", "fits", "refused", "dropped"]
+MARGIN = 0.03
+"""What a candidate must gain on the objective to take the place of fp32: predicted times and a quantizer's luck are not
+finer than that."""
+TIE = 0.02
+"""Candidates this close on the objective are equal; the more accurate of them ships."""
+_SUPERLATIVE = {
+    "latency": "fastest",
+    "size": "smallest",
+    "memory": "least memory",
+    "balanced": "best balance of latency, size and memory",
+}
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a lane must meet.
+
+    Attributes:
+        limits: Of the lane, in the words of the YAML, in base units.
+        floor: Least score on the selection data; the gate judges the interval's lower end on the test data.
+        max_drop: Largest loss against fp32 on the same samples.
+        max_label_drop: Largest loss of recall of one label; None: any.
+    """
+
+    limits: Mapping[str, Any]
+    floor: float
+    max_drop: float
+    max_label_drop: float | None = None
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Demands:
+        """Read them from the slice of the stage `optimized`."""
+        metric = spec["metric"]
+        return cls(spec["limits"], metric["floor"], metric["maxDrop"], metric.get("maxLabelDrop"))
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A demand that a candidate misses.
+
+    Attributes:
+        check: As the gate calls it.
+        by: How far beyond: as a share of the limit, or of what a floor leaves (at least a thousandth).
+    """
+
+    check: str
+    measured: float
+    limit: float
+    unit: str
+    by: float
+
+    @property
+    def text(self) -> str:
+        """What is missed, in words."""
+        if math.isnan(self.measured):
+            return self.check
+        figures = f"{shown(self.measured, self.unit)} misses {shown(self.limit, self.unit)}"
+        return (
+            f"{self.check} {figures} by {self.by:.1%}"
+            if math.isfinite(self.by)
+            else f"{self.check} {figures}"
+        )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate with its verdict.
+
+    Attributes:
+        verdict: `chosen`; `fits`, but another is better; `refused` by a demand; `dropped` before the target.
+        reason: Why.
+        ratio: Its value on the objective over that of fp32; None where it was not measured.
+        pareto: Whether no measured candidate beats it in everything.
+    """
+
+    candidate: Candidate
+    verdict: Verdict
+    reason: str
+    ratio: float | None = None
+    pareto: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The decision.
+
+    Attributes:
+        winner: What ships, or goes to the gate.
+        fits: Whether it meets every demand.
+        why: In words.
+        judged: Every candidate.
+    """
+
+    winner: Candidate
+    fits: bool
+    why: str
+    judged: tuple[Judged, ...]
+
+
+def choose(candidates: Sequence[Candidate], demands: Demands, objective: Objective) -> Choice:
+    """Return the decision.
+
+    Args:
+        candidates: fp32 of the trained network among them, with its figures on the target.
+        demands: Of the lane.
+        objective: What counts.
+    """
+    fp32 = next(one for one in candidates if one.name == FP32)
+    measured = [one for one in candidates if one.cost is not None]
+    misses = {one.name: missed(one, demands) for one in measured}
+    values = {one.name: value_of(one, fp32, objective) for one in measured}
+    fitting = [one for one in measured if not misses[one.name]]
+    pareto = pareto_names(measured)
+    if fitting:
+        winner, why = _best(fitting, fp32, values, misses, objective)
+    else:
+        winner = min(measured, key=lambda one: (max(miss.by for miss in misses[one.name]), values[one.name]))
+        nearest = "; ".join(miss.text for miss in misses[winner.name])
+        why = f"no candidate fits this class; the nearest is {winner.name}: {nearest}"
+    judged = tuple(
+        _judged(one, winner, bool(fitting), misses.get(one.name), values.get(one.name), pareto)
+        for one in candidates
+    )
+    return Choice(winner, bool(fitting), why, judged)
+
+
+def _best(
+    fitting: Sequence[Candidate],
+    fp32: Candidate,
+    values: Mapping[str, float],
+    misses: Mapping[str, Sequence[Miss]],
+    objective: Objective,
+) -> tuple[Candidate, str]:
+    """Return the best fitting candidate and why it is that."""
+    least = min(values[one.name] for one in fitting)
+    close = [one for one in fitting if values[one.name] <= least * (1 + TIE)]
+    best = min(close, key=lambda one: (round(_loss(one), 4), one.size_bytes, values[one.name], one.name))
+    own = values[fp32.name]
+    ratio = values[best.name] / own
+    among = f"{_SUPERLATIVE[objective]} of {len(fitting)} that fit: {_figure(best, objective)}"
+    if not misses[fp32.name]:
+        if best is fp32 or ratio > 1 - MARGIN:
+            others = (
+                "" if best is fp32 else f": {best.name}, the best of them, has {ratio:.2f} of its {objective}"
+            )
+            return fp32, f"no candidate that fits is better than fp32 by more than {MARGIN:.0%}{others}"
+        return best, f"{among}, {ratio:.2f} of fp32"
+    beyond = "; ".join(miss.text for miss in misses[fp32.name])
+    if ratio > 1:
+        return best, f"{among}; worse than fp32 on {objective} ({ratio:.2f}), but fp32 may not ship: {beyond}"
+    return best, f"{among}, {ratio:.2f} of fp32, which may not ship: {beyond}"
+
+
+def _judged(
+    one: Candidate,
+    winner: Candidate,
+    winner_fits: bool,
+    misses: Sequence[Miss] | None,
+    value: float | None,
+    pareto: frozenset[str],
+) -> Judged:
+    if misses is None:
+        return Judged(one, "dropped", one.stopped or "not measured on the target")
+    on_front = one.name in pareto
+    if one is winner and winner_fits:
+        return Judged(one, "chosen", "", value, on_front)
+    if misses:
+        return Judged(one, "refused", "; ".join(miss.text for miss in misses), value, on_front)
+    return Judged(one, "fits", "another is better", value, on_front)
+
+
+def value_of(candidate: Candidate, fp32: Candidate, objective: Objective) -> float:
+    """Return a measured candidate's value on the objective, as a share of that of fp32; less is better.
+
+    `balanced` is the geometric mean of latency, size and memory: a tenth gained on one makes up for a tenth lost on
+    another.
+
+    Raises:
+        ValueError: it was not measured.
+    """
+    one, own = candidate.cost, fp32.cost
+    if one is None or own is None:
+        raise ValueError(f"{candidate.name} or fp32 was not measured")
+    ratios = {
+        "latency": one.latency_ms["value"] / own.latency_ms["value"],
+        "size": candidate.size_bytes / fp32.size_bytes,
+        "memory": one.memory_bytes / own.memory_bytes,
+    }
+    if objective == "balanced":
+        return math.prod(ratios.values()) ** (1 / len(ratios))
+    return ratios[objective]
+
+
+def missed(candidate: Candidate, demands: Demands) -> list[Miss]:
+    """Return the demands that a measured candidate misses, as far as a candidate can be held to them."""
+    cost, limits, found = candidate.cost, demands.limits, []
+    if cost is None or candidate.score is None or candidate.drop is None:
+        raise ValueError(f"{candidate.name} was not measured")
+    most: tuple[tuple[str, float, float | None, str], ...] = (
+        ("artifact-size", candidate.size_bytes, limits["artifactSize"], "bytes"),
+        ("load-time", cost.load_ms, limits["loadTime"], "ms"),
+        ("power-cycle", cost.power_cycle_ms, limits.get("powerCycle"), "ms"),
+        ("latency-p95", cost.latency_ms["high"], limits["latency"]["p95"], "ms"),
+        ("peak-memory", cost.memory_bytes, limits["peakMemory"], "bytes"),
+        (
+            "instructions-inference",
+            cost.instructions,
+            (limits.get("instructions") or {}).get("inference"),
+            "instructions",
+        ),
+        ("accuracy-drop", candidate.drop.value, demands.max_drop, "ratio"),
+    )
+    for check, measured, limit, unit in most:
+        if limit is not None and measured > limit:
+            found.append(Miss(check, measured, limit, unit, measured / limit - 1 if limit else math.inf))
+    if candidate.score.value < demands.floor:
+        by = (demands.floor - candidate.score.value) / max(1 - demands.floor, 0.001)
+        found.append(Miss("accuracy-floor", candidate.score.value, demands.floor, "ratio", by))
+    worst, allowed = candidate.worst_label, demands.max_label_drop
+    if worst is not None and allowed is not None and worst[1] > allowed:
+        by = worst[1] / allowed - 1 if allowed else math.inf
+        found.append(Miss(f"label-drop of {worst[0]}", worst[1], allowed, "ratio", by))
+    if cost.disagrees:
+        found.append(Miss(f"target-outputs: {cost.disagrees}", math.nan, 1.0, "ratio", math.inf))
+    return found
+
+
+def pareto_names(measured: Sequence[Candidate]) -> frozenset[str]:
+    """Return the names of measured candidates that no other beats in accuracy, latency, size and memory at once."""
+    points = [
+        (_loss(one), one.cost.latency_ms["value"], float(one.size_bytes), float(one.cost.memory_bytes))
+        for one in measured
+        if one.cost is not None
+    ]
+    return frozenset(measured[index].name for index in fronts(points)[0]) if points else frozenset()
+
+
+def _loss(candidate: Candidate) -> float:
+    return candidate.drop.value if candidate.drop else 1.0
+
+
+def _figure(candidate: Candidate, objective: Objective) -> str:
+    cost = candidate.cost
+    if cost is None:
+        return "not measured"
+    latency, size = shown(cost.latency_ms["value"], "ms"), shown(candidate.size_bytes, "bytes")
+    memory = shown(cost.memory_bytes, "bytes")
+    return {"latency": latency, "size": size, "memory": memory, "balanced": f"{latency}, {size}, {memory}"}[
+        objective
+    ]

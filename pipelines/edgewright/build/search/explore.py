@@ -1,0 +1,312 @@
+"""Explore: build and measure a lane's candidates, the cheap checks before the costly ones.
+
+Successive halving (Jamieson and Talwalkar, 2016) over three rungs: every candidate is scored on a few selection
+samples, the better half on all of them, and the finalists run on the class's target. What is kept at each rung is the
+Pareto set over accuracy, size and a rough speed, then the next fronts until half are kept: no limit and no objective
+plays a part, so that a changed one re-decides without measuring anything again.
+
+>>> found = explore(shop, class_facts, recipes, meter, budget_s=600)          # doctest: +SKIP
+>>> [(one.name, one.rung) for one in found.candidates]                        # doctest: +SKIP
+[('fp32', 'target'), ('static-int8 U8S8', 'target'), …]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from edgewright.build.passes.facts import ClassFacts, GraphFacts
+from edgewright.build.search.candidate import FP32, TRAINED, Candidate, Cost, Proposal
+from edgewright.build.search.pareto import fronts
+from edgewright.build.search.proposals import (
+    MIXED,
+    Proposals,
+    effort,
+    propose,
+    target_estimate_s,
+    within_budget,
+)
+from edgewright.build.search.sensitivity import RESTORED, mixed
+from edgewright.build.search.workshop import Workshop
+from edgewright.errors import BuildError
+
+QUICK_ROWS = 256
+QUICK_FROM_MACS = 4e9
+"""Scoring a model on all selection samples takes a second or more from here on; below, the first rung is the second."""
+FINALISTS = 6
+HOPELESS = 0.1
+"""A loss of a tenth of the metric: such a candidate comes to the target only where there is room."""
+METHODS = ("percentile", "entropy")
+"""Calibrations tried where minmax loses something; it is equal or better nearly everywhere."""
+
+
+class Meter(Protocol):
+    """Measures what a model costs on a class."""
+
+    @property
+    def workers(self) -> int:
+        """How many may be measured at a time."""
+        ...
+
+    def measure(self, model: bytes, precision: str) -> Cost:
+        """Return the cost of a serialized model.
+
+        Raises:
+            BuildError: it does not run there; says how.
+        """
+        ...
+
+
+Watch = Callable[[Candidate], None]
+Tell = Callable[[str], None]
+
+
+class Stopped(Exception):
+    """Somebody wants the best so far."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        candidates: Everything that was tried, fp32 first.
+        models: Digest → bytes of those that reached the target.
+        skipped: Recipe → why it does not apply.
+        left: Names of proposals that the time budget left out.
+        complete: Whether it came to its end.
+    """
+
+    candidates: tuple[Candidate, ...]
+    models: Mapping[str, bytes]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search would try: the proposals within the time budget, those beyond, and the facts of every base."""
+
+    graphs: Mapping[str, GraphFacts]
+    proposals: tuple[Proposal, ...]
+    left: tuple[Proposal, ...]
+    skipped: Mapping[str, str]
+    target_s: Mapping[str, float]
+
+    @property
+    def estimate_s(self) -> float:
+        """Roughly how long it takes on one core."""
+        dearest = sorted((self.target_of(one) for one in self.proposals), reverse=True)[:FINALISTS]
+        return sum(one.estimate_s for one in self.proposals) + sum(dearest)
+
+    def target_of(self, proposal: Proposal) -> float:
+        """Return roughly what measuring one proposal on the target takes, in seconds."""
+        return self.target_s[proposal.base] * max(proposal.speed, 0.1)
+
+
+def plan(shop: Workshop, class_facts: ClassFacts, recipes: Sequence[str], budget_s: float) -> Plan:
+    """Return what a search would try.
+
+    Raises:
+        BuildError: the trained network cannot be cleaned up.
+    """
+    graphs = {base: shop.facts(base) for base in shop.bases}
+    found: Proposals = propose(graphs, class_facts, recipes, rows=len(shop.selection))
+    target_s = {base: target_estimate_s(graph, 1.0) for base, graph in graphs.items()}
+    kept, left = within_budget(found.proposals, target_s, budget_s, FINALISTS)
+    skipped = dict(found.skipped)
+    if MIXED in recipes and "static-int8" not in {one.recipe for one in kept}:
+        skipped[MIXED] = "it mends static-int8, which is not tried"
+    return Plan(graphs, kept, left, skipped, target_s)
+
+
+def explore(
+    shop: Workshop,
+    class_facts: ClassFacts,
+    recipes: Sequence[str],
+    meter: Meter,
+    *,
+    budget_s: float,
+    watch: Watch = lambda _candidate: None,
+    tell: Tell = lambda _text: None,
+) -> Found:
+    """Build and measure candidates.
+
+    Args:
+        shop: Builds and scores them.
+        class_facts: Of the hardware class.
+        recipes: Names that the model allows.
+        meter: Measures on the target.
+        budget_s: Estimated seconds that may be spent.
+        watch: Called with every candidate when something new is known of it; may raise `Stopped` to end the search
+            with what it has.
+        tell: Told what goes on.
+
+    Raises:
+        BuildError: fp32 itself does not run or gives NaN, or contradicts metric, labels or targets.
+        EnvironmentFault: the target is not on this machine.
+    """
+    planned = plan(shop, class_facts, recipes, budget_s)
+    state = _State(shop, class_facts, planned, meter, watch, tell)
+    complete = True
+    try:
+        state.score_all()
+        if "static-int8" in recipes:
+            state.mend(MIXED in recipes)
+        state.measure_finalists()
+    except Stopped:
+        complete = False
+    order = {name: index for index, name in enumerate(state.known)}
+    return Found(
+        candidates=tuple(sorted(state.known.values(), key=lambda one: (one.name != FP32, order[one.name]))),
+        models={one.digest: state.models[one.name] for one in state.known.values() if one.cost is not None},
+        skipped=planned.skipped,
+        left=tuple(proposal.name for proposal in planned.left),
+        complete=complete,
+    )
+
+
+@dataclass
+class _State:
+    """A search under way."""
+
+    shop: Workshop
+    class_facts: ClassFacts
+    planned: Plan
+    meter: Meter
+    watch: Watch
+    tell: Tell
+    known: dict[str, Candidate] = field(default_factory=dict)
+    models: dict[str, bytes] = field(default_factory=dict)
+
+    def learn(self, candidate: Candidate) -> Candidate:
+        """Take note of what is known now."""
+        self.known[candidate.name] = candidate
+        self.watch(candidate)
+        return candidate
+
+    def score_all(self) -> None:
+        """Rungs `quick` and `full`."""
+        self.shop.reference  # noqa: B018  fp32 comes first: if it does not run, nothing else is worth saying
+        for proposal in self.planned.proposals:
+            self.tell(f"scoring {proposal.name}")
+            self.try_quickly(proposal)
+        quick = [one for one in self.known.values() if one.rung == "quick"]
+        if quick:
+            self.tell("scoring the better half on all selection samples")
+        for candidate in self.better_half(quick):
+            self.learn(self.shop.scored(candidate, self.models[candidate.name], None))
+        for candidate in list(self.known.values()):
+            if candidate.rung == "quick":
+                self.learn(candidate.with_stop("the worse half on a few samples"))
+
+    def try_quickly(self, proposal: Proposal) -> Candidate:
+        """Build a proposal and score it on a few samples."""
+        try:
+            model = self.shop.build(proposal)
+        except BuildError as error:
+            return self.learn(Candidate(proposal, stopped=str(error)))
+        self.models[proposal.name] = model
+        every = self.planned.graphs[proposal.base].total_macs * len(self.shop.selection)
+        rows = None if every < QUICK_FROM_MACS else QUICK_ROWS
+        return self.learn(self.shop.scored(Candidate(proposal), model, rows))
+
+    def better_half(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Return the Pareto set, and further fronts until half are in it; fp32 always."""
+        chosen = list(candidates)
+        kept: list[Candidate] = []
+        for front in fronts([self.point(one) for one in chosen]):
+            if len(kept) >= (len(chosen) + 1) // 2:
+                break
+            kept += [chosen[index] for index in front]
+        return kept + [one for one in chosen if one.name == FP32 and one not in kept]
+
+    def mend(self, with_mixed: bool) -> None:
+        """Try other calibrations and mixed precision where static int8 loses something."""
+        for base, graph in self.planned.graphs.items():
+            tried = [one for one in self.known.values() if one.proposal.base == base and one.drop]
+            static = [one for one in tried if one.proposal.recipe == "static-int8"]
+            own = next((one.drop for one in tried if one.proposal.recipe == FP32), None)
+            if not static or own is None:
+                continue
+            best = min(static, key=lambda one: (one.drop.value if one.drop else 1.0, one.name))
+            if best.drop is None or best.drop.value - own.value <= RESTORED:
+                continue
+            for method in METHODS:
+                settings = {**best.proposal.settings, "method": method}
+                text = f"{best.proposal.text} {method}"
+                self.finish(replace(best.proposal, settings=settings, text=text))
+            if with_mixed:
+                for proposal, model in mixed(self.shop, best, graph.compute, self.tell):
+                    kept = len(proposal.settings["keep"]) / len(graph.compute)
+                    unit = effort(self.planned.graphs[TRAINED], FP32, {}, self.class_facts)
+                    speed = effort(graph, MIXED, proposal.settings, self.class_facts, kept) / unit
+                    self.models[proposal.name] = model
+                    known = Candidate(replace(proposal, speed=round(speed, 4)))
+                    self.learn(self.shop.scored(known, model, None))
+
+    def finish(self, proposal: Proposal) -> None:
+        """Build a proposal and score it on all samples."""
+        candidate = self.try_quickly(proposal)
+        if candidate.rung == "quick":
+            self.learn(self.shop.scored(candidate, self.models[proposal.name], None))
+
+    def measure_finalists(self) -> None:
+        """Rung `target`."""
+        scored = [one for one in self.known.values() if one.rung == "full" and not one.stopped]
+        finalists = self.finalists(scored)
+        for candidate in scored:
+            if candidate not in finalists:
+                self.learn(
+                    candidate.with_stop(
+                        "beaten before the target: less accurate, larger, or slower by estimate"
+                    )
+                )
+        with ThreadPoolExecutor(self.meter.workers) as pool:
+            futures = {}
+            for one in finalists:
+                model = self.models[one.name]
+                futures[one.name] = pool.submit(self.meter.measure, model, one.proposal.precision)
+            for number, one in enumerate(finalists, 1):
+                self.tell(f"on the target: {one.name} ({number} of {len(finalists)})")
+                try:
+                    self.learn(replace(one, rung="target", cost=futures[one.name].result()))
+                except BuildError as error:
+                    self.learn(one.with_stop(str(error)))
+                except BaseException:
+                    for future in futures.values():
+                        future.cancel()
+                    raise
+
+    def finalists(self, scored: Sequence[Candidate]) -> list[Candidate]:
+        """Return fp32 and at most `FINALISTS` - 1 others: front by front, those that lost a tenth last."""
+        hopeful = [one for one in scored if one.drop and one.drop.value < HOPELESS and one.name != FP32]
+        others = [one for one in scored if one not in hopeful and one.name != FP32]
+        ranked: list[Candidate] = []
+        for group in (hopeful, others):
+            for front in fronts([self.point(one) for one in group]):
+                ranked += sorted(
+                    (group[index] for index in front), key=lambda one: (self.point(one)[2], one.name)
+                )
+        distinct: dict[str, Candidate] = {}
+        for one in ranked:  # two settings may give one and the same model
+            distinct.setdefault(one.digest, one)
+        return [one for one in scored if one.name == FP32] + list(distinct.values())[: FINALISTS - 1]
+
+    def point(self, candidate: Candidate) -> tuple[float, float, float]:
+        """Return what is compared before the target: loss to a tenth of a point, size, rough speed."""
+        loss = round(candidate.drop.value, 3) if candidate.drop else 1.0
+        return (loss, float(candidate.size_bytes), candidate.proposal.speed)
+
+
+def document(found: Found) -> dict[str, Any]:
+    """Return `candidates.json`; the same for the same search."""
+    return {
+        "version": 1,
+        "candidates": [one.to_json() for one in found.candidates],
+        "skipped": dict(found.skipped),
+        "beyondBudget": list(found.left),
+    }
