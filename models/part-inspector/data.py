@@ -31,7 +31,7 @@ TEST = Scene(turned_deg=(12, 45), lamp_deg=((88, 112), (208, 232), (328, 352)), 
 @functools.cache
 def training() -> Samples:
     """Return the samples the weights are fitted to."""
-    return _photographed(5000, TRAINING, seed=2718_1)
+    return _photographed(6000, TRAINING, seed=2718_1)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from torch import nn
 
 
 def fit(
-    network: nn.Module, seed: int, *, epochs: int = 6, batch: int = 48, learning_rate: float = 4e-3
+    network: nn.Module, seed: int, *, epochs: int = 6, batch: int = 32, learning_rate: float = 4e-3
 ) -> None:
     """Train `network` in place on the training samples, shifted by up to two pixels each time they are seen.
 
