@@ -12,7 +12,7 @@ from edgewright.spec.rules.model import check_checkpoint, is_onnx
 from edgewright.spec.source import Path
 
 _RATIO = ("prune", "sparsify")
-_TAKEN = frozenset({*RECIPES, *get_args(Variant.model_fields["recipe"].annotation), "fp32", "exported"})
+_TAKEN = frozenset({*RECIPES, *get_args(Variant.model_fields["recipe"].annotation), "fp32", "trained"})
 """What tables call other things."""
 _LEAST, _MOST = 1.0, 95.0
 """Below a percent nothing is gained, and beyond 95 % no network of those measured was worth anything."""
