@@ -12,6 +12,7 @@ from edgewright.bench.counting.spans import ClassCounts
 from edgewright.bench.functional import Functional
 from edgewright.bench.gate import checks
 from edgewright.bench.report import GateReport
+from edgewright.bench.sample import Comparison
 from edgewright.bench.timing import predict
 from edgewright.cli.bench import command, table
 from edgewright.errors import BuildError, SpecError
@@ -34,7 +35,7 @@ def bearing(fleet: Workspace) -> dict[str, Any]:
             {
                 "name": condition["name"],
                 "degradation": {key: value for key, value in condition.items() if key != "name"},
-                "accuracy": 0.98,
+                "value": 0.98,
                 "drop": 0.0,
             }
             for condition in declared["model"]["conditions"]
@@ -64,7 +65,15 @@ def assessed(functional: Functional, *, counted: bool = True) -> str:
         notes=timing.notes if timing else (),
     )
     gated = STAGES["gated"].reads(fleet, StepId("gated", LANE.model, LANE.hardware_class))
-    evaluation = {"value": 0.98, "drop": 0.0}
+    evaluation = {
+        "metric": "accuracy",
+        "value": 0.98,
+        "low": 0.968,
+        "high": 0.988,
+        "fp32": {"value": 0.98},
+        "drop": {"value": 0.0, "low": -0.005, "high": 0.005},
+        "samples": 800,
+    }
     report = GateReport(
         LANE.model,
         LANE.hardware_class,
@@ -86,9 +95,7 @@ def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
         engine="onnxruntime 1.31.1",
         worst=0.0005,
         tolerance_used=0.05,
-        accuracy=0.97,
-        reference_accuracy=0.98,
-        agreement=0.99,
+        compared=Comparison("accuracy", 0.97, 0.98, 0.01, 1 / 128, 0.99),
         samples=128,
     )
     lines = assessed(works).splitlines()
@@ -107,6 +114,7 @@ def test_a_table_tells_what_where_how_long_and_by_which_limit() -> None:
     ):
         assert expected in shown
     assert any(line.startswith("load-time pass 126 ms ≤ 2,000 ms") for line in shown)
+    assert "accuracy 98.00 % on 800 samples, 95 % interval 96.80 % to 98.80 %: the lower end counts" in shown
     assert any("hardware/raspberry-pi-4.yaml:" in line for line in shown)
     assert any(line.startswith("hot-settled 50 °C ") for line in shown)
     assert max(map(len, lines)) < 170

@@ -21,6 +21,7 @@ from edgewright.bench.target.provider import OPENVINO, absent, provider_target
 from edgewright.bench.target.userland import inspect, targets_cache
 from edgewright.build.entry import ModelCode
 from edgewright.build.golden import decoded
+from edgewright.build.metric import metric
 from edgewright.build.samples import load
 from edgewright.plan.cache import open_cache
 from edgewright.plan.lane import StepId
@@ -90,10 +91,10 @@ def test_the_built_artifact_answers_on_openvino_as_it_should(built: Journey, tar
     spec = workspace.models["digit-reader"]
     code = ModelCode(built.fleet / "models" / "digit-reader")
     held_out = load(code, spec.data.test, dump(spec.signature))
-    found = check(target, model, runtime, golden, sample_of(held_out, model.read_bytes()))
+    found = check(target, model, runtime, golden, sample_of(held_out, model.read_bytes(), metric("accuracy")))
     assert (json.loads(runtime.read_bytes())["precision"], found.verdict) == ("int8", "pass"), found
     assert found.placement and list(found.placement) == [OPENVINO]
-    assert found.agreement == 1.0
+    assert found.compared is not None and found.compared.agreement == 1.0
 
 
 def test_openvino_saturates_where_the_class_has_no_vnni(target: Target, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from edgewright.bench.timing import Banded, Precision, Timing, predict, signific
 from edgewright.bench.virtual.played import Played
 from edgewright.bench.virtual.simulate import Simulation, simulate
 from edgewright.build.entry import ModelCode
+from edgewright.build.metric import metric
 from edgewright.build.samples import Network, load
 from edgewright.errors import BuildError, EnvironmentFault, SpecError
 from edgewright.plan.lane import Lane
@@ -48,7 +49,7 @@ class Subject:
     Attributes:
         lane: Model and class.
         sheet: The class.
-        spec: Of the model: `signature`, `data.test`, `workload`, `conditions`, in the words of its YAML.
+        spec: Of the model: `signature`, `data.test`, `metric.name`, `workload`, `conditions`, in the words of its YAML.
         folder: The model's own code.
         model: `model.onnx`.
         runtime: `runtime.json`.
@@ -173,7 +174,8 @@ def assess(
 
     progress(f"running on {target.label}")
     held_out = load(ModelCode(subject.folder), subject.spec["data"]["test"], subject.spec["signature"])
-    sample = sample_of(held_out, subject.model.read_bytes())
+    measured = metric(subject.spec["metric"]["name"])
+    sample = sample_of(held_out, subject.model.read_bytes(), measured)
     functional = check(
         target,
         subject.model,
@@ -192,12 +194,12 @@ def assess(
     if declared_conditions := subject.spec.get("conditions"):
         progress("degrading inputs")
         network = Network(subject.model.read_bytes())
-        conditions = conditions_report(network, held_out, declared_conditions)
+        conditions = conditions_report(network, held_out, declared_conditions, measured=measured)
     progress("measuring memory")
     peak_bytes = peak_memory(subject.model, settings, golden, memo)
     notes = [*functional.notes, *(provider.notes if provider else ())]
     counts = timing = simulation = None
-    if functional.accuracy is None:  # it did not run, so there is nothing to count
+    if functional.compared is None:  # it did not run, so there is nothing to count
         pass
     elif target is counted:
         counts = counts_of(functional.observation, target, plugin, warm_up=warm_up_of(golden, sample))

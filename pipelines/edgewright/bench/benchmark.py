@@ -21,7 +21,7 @@ from edgewright.plan.lane import Lane
 from edgewright.spec.hardware import Sheet
 from edgewright_agent.contract import canonical_json, digest_of
 
-VERSION = 2
+VERSION = 3
 
 
 def run(job: Job) -> Result:
@@ -115,7 +115,9 @@ def facts(found: Assessment) -> dict[str, Any]:
     return {
         "target": functional.target,
         "works": functional.failure or "yes",
-        "accuracy_there": functional.accuracy,
+        "metric": functional.compared.metric if functional.compared else None,
+        "value_there": functional.compared.value if functional.compared else None,
+        "value_here": functional.compared.reference if functional.compared else None,
         "samples_there": functional.samples,
         "instructions_per_inference": found.counts.per_inference.instructions if found.counts else None,
         "instructions_to_load": found.counts.load.instructions if found.counts else None,

@@ -1,4 +1,4 @@
-"""A picture of field conditions: the accuracy that is left under each, beside the floor it must keep.
+"""A picture of field conditions: what is left by the model's metric under each, beside the floor it must keep.
 
 The colours are those of `edgewright.bench.plot`; a condition below its floor also says so in words and hatching.
 
@@ -90,7 +90,8 @@ def _head(
     fit(figure.text(0.02, first, title, color=INK, fontsize=13, **bold), TITLE_IN)
     count = document.get("samples")
     over = f" on {count:,} samples" if count else ""
-    caption = f"accuracy under field conditions{over} · mark: floor · right: against clean inputs"
+    word = document.get("metric", "accuracy")
+    caption = f"{word} under field conditions{over} · mark: floor · right: against clean inputs"
     figure.text(0.02, second, caption, color=QUIET, fontsize=9.5, va="center")
 
 

@@ -4,16 +4,16 @@ Real ONNX Runtime runs the artifact in the class's target. What goes wrong is a 
 traceback; and where an int8 model answers differently, the same model is tried again with kernels that cannot
 saturate, so that the advice is a finding and not a guess.
 
->>> sample = sample_of(held_out, model_bytes)                              # doctest: +SKIP
+>>> sample = sample_of(held_out, model_bytes, metric("accuracy"))          # doctest: +SKIP
 >>> found = check(target, model, runtime, golden, sample)                    # doctest: +SKIP
->>> found.verdict, found.accuracy                                            # doctest: +SKIP
+>>> found.verdict, found.compared.value                                      # doctest: +SKIP
 ('pass', 0.984375)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ import numpy as np
 from packaging.specifiers import SpecifierSet
 
 from edgewright.bench.counting.counts import rounds
-from edgewright.bench.sample import Sample, joined
+from edgewright.bench.sample import Comparison, Sample, joined
 from edgewright.bench.target.emulator import Target
 from edgewright.bench.target.observe import Memo, Observation, observe
 from edgewright.build.golden import decoded
@@ -67,9 +67,7 @@ class Functional:
         message: What went wrong, for people.
         worst: Largest difference from the golden outputs; None when there was no answer.
         tolerance_used: Largest share of its tolerance that a golden output uses; over 1 it is beyond.
-        accuracy: Share of the sample that was right on this execution path.
-        reference_accuracy: The same for the evaluator's own run of the artifact.
-        agreement: Share of the sample where both chose the same class.
+        compared: What the sample is worth on this execution path beside this machine's; None when there was no answer.
         samples: Size of the sample.
         providers: Execution providers the session used, in order.
         placement: Provider → operator → nodes; None where the runtime does not tell.
@@ -85,9 +83,7 @@ class Functional:
     message: str | None = None
     worst: float | None = None
     tolerance_used: float | None = None
-    accuracy: float | None = None
-    reference_accuracy: float | None = None
-    agreement: float | None = None
+    compared: Comparison | None = None
     samples: int = 0
     providers: tuple[str, ...] = ()
     placement: Mapping[str, Mapping[str, int]] | None = None
@@ -103,6 +99,7 @@ class Functional:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for a gate report: the same on every run and machine, so without memory and times."""
+        compared = self.compared
         document = {
             "target": self.target,
             "engine": self.engine,
@@ -111,9 +108,12 @@ class Functional:
             "message": self.message,
             "worst": _three_digits(self.worst),
             "toleranceUsed": _three_digits(self.tolerance_used),
-            "accuracy": self.accuracy,
-            "referenceAccuracy": self.reference_accuracy,
-            "agreement": self.agreement,
+            "metric": compared and compared.metric,
+            "value": compared and compared.value,
+            "reference": compared and compared.reference,
+            "drop": compared and compared.drop,
+            "resolution": compared and compared.resolution,
+            "agreement": compared and compared.agreement,
             "samples": self.samples,
             "providers": list(self.providers),
             "placement": self.placement,
@@ -197,7 +197,8 @@ def check(
     seen["worst"], used = difference({name: array[:rows] for name, array in outputs.items()}, golden)
     seen["tolerance_used"] = used
     if sample is not None:
-        seen |= _scores(next(iter(outputs.values()))[rows:], sample)
+        seen["compared"] = sample.compared(next(iter(outputs.values()))[rows:])
+        seen["samples"] = len(sample)
     if used > 1:
         advice = diagnose(target, request, golden, settings["precision"], timeout_s, memo)
         message = (
@@ -290,20 +291,6 @@ def rows_of(golden: Mapping[str, Any]) -> int:
 def warm_up_of(golden: Mapping[str, Any], sample: Sample | None) -> int:
     """Return how many inferences `check` makes before those whose instructions are counted."""
     return rows_of(golden) + (len(sample) if sample else 0)
-
-
-def _scores(scores: np.ndarray, sample: Sample) -> dict[str, Any]:
-    chosen, count = scores.argmax(axis=1), len(sample)
-    return {
-        "accuracy": _share(chosen == sample.targets),
-        "reference_accuracy": _share(sample.reference == sample.targets),
-        "agreement": _share(chosen == sample.reference),
-        "samples": count,
-    }
-
-
-def _share(right: np.ndarray | Sequence[bool]) -> float:
-    return int(np.count_nonzero(right)) / len(right)
 
 
 def _three_digits(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ Outputs: `gate-report.json`, `headroom.png`, and `conditions.png` where the mode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgewright.bench import baseline
@@ -45,6 +45,7 @@ def run(job: Job) -> Result:
         job.progress(
             f"{job.model} on {job.hardware_class}: {check.name} is {shown(check.measured, check.unit)},"
             f" limit {shown(check.limit, check.unit)} ({check.source})"
+            + (f": {check.detail}" if check.detail else "")
         )
     return Result(
         {
@@ -150,7 +151,7 @@ def checks(
         benchmark: `benchmark.json`.
         size_bytes: Size of the artifact.
     """
-    limits, metric, sources = spec["limits"], spec["metric"], spec["sources"]
+    limits, sources, metric = spec["limits"], spec["sources"], spec["metric"]
     provider = benchmark.get("provider")
     rows: tuple[tuple[str, Any, float | None, str, Direction], ...] = (
         ("artifact-size", size_bytes, limits["artifactSize"], "bytes", "max"),
@@ -160,8 +161,6 @@ def checks(
         ("latency-p99", benchmark.get("p99Ms"), limits["latency"]["p99"], "ms", "max"),
         ("dropped-requests", benchmark.get("droppedShare"), spec.get("maxDropped"), "ratio", "max"),
         ("peak-memory", benchmark.get("peakMemoryBytes"), limits["peakMemory"], "bytes", "max"),
-        ("accuracy-floor", evaluation.get("value"), metric["floor"], "ratio", "min"),
-        ("accuracy-drop", evaluation.get("drop"), metric["maxDrop"], "ratio", "max"),
     )
     return (
         *(
@@ -169,19 +168,56 @@ def checks(
             for name, measured, limit, unit, direction in rows
             if limit is not None
         ),
+        *metric_checks(metric, evaluation, sources),
         *target_checks("target", benchmark.get("functional"), metric["maxDrop"], sources),
         *(target_checks("provider", provider, metric["maxDrop"], sources) if provider else ()),
         *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
     )
 
 
+def metric_checks(
+    metric: Mapping[str, Any], evaluation: Mapping[str, Any], sources: Mapping[str, str]
+) -> Iterator[Check]:
+    """Yield what the evaluation is held to.
+
+    The floor is judged at the lower end of the 95 % interval: a value that few samples show is not yet worth that much.
+    A drop is judged by its value: it is of the same samples, and its interval would refuse every small test set.
+
+    Args:
+        metric: `floor`, `maxDrop`, and `maxLabelDrop` where the model sets it.
+        evaluation: `evaluation.json`.
+        sources: Check → the YAML that decides it.
+    """
+
+    def check(name: str, measured: Any, limit: float, direction: Direction, detail: str) -> Check:
+        return Check(name, _figure(measured), limit, "ratio", direction, sources.get(name, ""), detail)
+
+    drop = evaluation.get("drop") or {}
+    told = (
+        f"{evaluation.get('metric')} {_ratio(evaluation.get('value'))} on {evaluation.get('samples')} samples"
+    )
+    interval = f"{told}, 95 % interval {_ends(evaluation)}: the lower end counts"
+    yield check("accuracy-floor", evaluation.get("low"), metric["floor"], "min", interval)
+    against = (
+        f"fp32 {_ratio((evaluation.get('fp32') or {}).get('value'))}, 95 % interval of the drop {_ends(drop)}"
+    )
+    yield check("accuracy-drop", drop.get("value"), metric["maxDrop"], "max", against)
+    if metric.get("maxLabelDrop") is not None:
+        worst = evaluation.get("worstLabel") or {}
+        entry = (evaluation.get("perLabel") or {}).get(worst.get("label"), {})
+        recall = f"recall {_ratio(entry.get('recall'))} of {entry.get('samples')} samples"
+        words = f"label '{worst.get('label')}': {recall}, fp32 {_ratio(entry.get('fp32'))}"
+        detail = words if entry else "no label was measured"
+        yield check("label-drop", worst.get("drop"), metric["maxLabelDrop"], "max", detail)
+
+
 def target_checks(
     what: str, tried: Mapping[str, Any] | None, max_drop: float, sources: Mapping[str, str]
 ) -> tuple[Check, Check]:
-    """Return what an execution path of the class is held to: the golden outputs, and the accuracy on a sample.
+    """Return what an execution path of the class is held to: the golden outputs, and the metric on a sample.
 
     The sample is judged against this machine's run of the same artifact on the same samples, so its size costs no
-    certainty; but a drop smaller than one sample cannot be seen, and one sample may be a tie.
+    certainty; but a drop smaller than one sample (or one pair, for an area) cannot be seen, and one may be a tie.
 
     Args:
         what: `target`, the class's processor, or `provider`, its execution provider.
@@ -193,13 +229,7 @@ def target_checks(
     failure = functional.get("failure")
     mended = "".join(f" → {advice}" for advice in functional.get("advice") or ())
     detail = f"{failure}: {functional.get('message', '')}{mended}" if failure else ""
-    there, here = functional.get("accuracy"), functional.get("referenceAccuracy")
-    samples = functional.get("samples") or 0
-    # Whole samples: a difference of two shares would miss the limit by dust.
-    drop = (
-        None if there is None or here is None else (round(here * samples) - round(there * samples)) / samples
-    )
-    allowed = max(max_drop, 1 / samples) if samples else max_drop
+    drop, allowed = functional.get("drop"), max(max_drop, _figure(functional.get("resolution")) or 0.0)
     return (
         Check(
             f"{what}-outputs",
@@ -212,6 +242,14 @@ def target_checks(
         ),
         Check(f"{what}-drop", _figure(drop), allowed, "ratio", "max", sources.get(f"{what}-drop", "")),
     )
+
+
+def _ratio(value: Any) -> str:
+    return shown(_figure(value), "ratio")
+
+
+def _ends(interval: Mapping[str, Any]) -> str:
+    return f"{_ratio(interval.get('low'))} to {_ratio(interval.get('high'))}"
 
 
 def _figure(value: Any) -> float | None:

@@ -24,7 +24,7 @@ from edgewright_agent.contract import canonical_json, is_digest
 VERSION = 1  # devices read it: keys may be added, none may change its meaning
 Verdict = Literal["pass", "fail"]
 Direction = Literal["max", "min"]
-HEADINGS = ("check", "measured", "limit", "headroom", "verdict", "from")
+HEADINGS = ("check", "measured", "limit", "headroom", "verdict", "from", "detail")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Check:
         unit: `ms`, `bytes`, `instructions` or `ratio` (0 to 1).
         direction: Whether the limit is the most (`max`) or the least (`min`) that may be.
         source: The YAML that says so, `file#dotted.path`.
-        detail: What went wrong, by its name, where a figure alone does not tell.
+        detail: What a figure alone does not tell: what went wrong, by its name, or what the figure is of.
     """
 
     name: str
@@ -198,6 +198,7 @@ def table(report: GateReport) -> list[tuple[str, ...]]:
             "–" if check.headroom is None else f"{check.headroom:+.0%}".replace("%", " %"),
             check.verdict,
             check.source,
+            check.detail,
         )
         for check in report.checks
     ]

@@ -1,14 +1,14 @@
 """Evaluated: what the optimized model is worth on data it has never met, and how a device can tell.
 
 Inputs: `exported/model.onnx` (fp32), `optimized/model.onnx`, `optimized/runtime.json`. Outputs:
-`evaluation.json` (accuracy of both, drop, per label), `golden.json`, `drift.json`, and `labels.json` when the
-model names its labels.
+`evaluation.json` (the metric of both with its interval, the drop between them, per label), `golden.json`,
+`drift.json`, and `labels.json` when the model names its labels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,25 +16,29 @@ import numpy as np
 from edgewright.build.drift import drift_reference
 from edgewright.build.entry import ModelCode
 from edgewright.build.golden import golden_document
-from edgewright.build.samples import Network, Samples, check_array, load
+from edgewright.build.leakage import check_separate, load_sets
+from edgewright.build.metric import Metric, metric
+from edgewright.build.samples import Network, Samples, check_array
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 from edgewright_agent.contract import FILE_DRIFT, FILE_GOLDEN, FILE_LABELS, canonical_json, digest_of
+
+VERSION = 2
 
 
 def run(job: Job) -> Result:
     """Write `evaluation.json`, `golden.json`, `drift.json` and, with labels, `labels.json`.
 
     Raises:
-        BuildError: test data contradict the signature or share samples with the calibration data;
-            labels do not fit the output; an output is not finite or contradicts the signature.
+        BuildError: data contradict the signature, or two sets share samples; outputs, targets and labels do not fit
+            the metric; an output is not finite or contradicts the signature.
     """
     spec = job.spec
-    signature = spec["signature"]
-    code = ModelCode(job.root / "models" / job.model)
-    held_out = load(code, spec["data"]["test"], signature)
-    if spec["data"].get("calibration"):
-        check_disjoint(load(code, spec["data"]["calibration"], signature), held_out)
+    signature, labels = spec["signature"], list(spec.get("labels", ()))
+    measured = metric(spec["metric"]["name"])
+    sets = load_sets(ModelCode(job.root / "models" / job.model), spec["data"], signature)
+    separation = check_separate(sets, judged=measured.name != "cosine")
+    held_out = sets["test"]
     model = job.inputs["optimized/model.onnx"].read_bytes()
     precision = json.loads(job.inputs["optimized/runtime.json"].read_bytes())["precision"]
     job.progress(f"evaluating {job.model} ({precision}) on {len(held_out)} samples")
@@ -43,50 +47,24 @@ def run(job: Job) -> Result:
     outputs = checked_outputs(network, held_out, signature)
     reference = checked_outputs(Network(job.inputs["exported/model.onnx"].read_bytes()), held_out, signature)
     scored = signature["outputs"][0]["name"]
-    labels = check_labels(list(spec.get("labels", ())), outputs[scored], held_out)
-    report = accuracy_report(outputs[scored], reference[scored], held_out.targets, labels)
-    golden = golden_document(network, model, held_out, outputs, spec["golden"])
+    report = {
+        **evaluation(measured, outputs[scored], reference[scored], held_out, labels),
+        "duplicates": dict(separation.duplicates),
+        "notes": list(separation.notes),
+    }
+    winners = [scored] if measured.predictions(outputs[scored]) is not None else []
+    golden = golden_document(network, model, held_out, outputs, spec["golden"], winners)
     documents = {
-        "evaluation.json": {
-            "version": 1,
-            "model": digest_of(model),
-            "metric": spec["metric"]["name"],
-            **report,
-        },
+        "evaluation.json": {"version": VERSION, "model": digest_of(model), **report},
         FILE_GOLDEN: golden,
-        FILE_DRIFT: drift_reference(held_out.inputs, outputs[scored], scored),
+        FILE_DRIFT: drift_reference(held_out.inputs, outputs[scored], scored, measured.name),
         **({FILE_LABELS: {"version": 1, "output": scored, "labels": labels}} if labels else {}),
     }
     for name, document in documents.items():
         (job.out / name).write_bytes(canonical_json(document))
     return Result(
-        {
-            "accuracy": report["value"],
-            "accuracy_fp32": report["fp32"],
-            "accuracy_drop": report["drop"],
-            "test_samples": report["samples"],
-            "recall_per_label": {name: entry["recall"] for name, entry in report["perLabel"].items()},
-            "golden_samples": spec["golden"]["samples"],
-            "golden_tolerance": golden["atol"],
-        }
+        {**facts(report), "golden_samples": spec["golden"]["samples"], "golden_tolerance": golden["atol"]}
     )
-
-
-def check_disjoint(calibration: Samples, held_out: Samples) -> None:
-    """Check that no test sample was used for calibration, byte for byte.
-
-    Raises:
-        BuildError: says how many samples are in both, and which.
-    """
-    seen = set(calibration.digests())
-    shared = [index for index, digest in enumerate(held_out.digests()) if digest in seen]
-    if shared:
-        which = ", ".join(map(str, shared[:5])) + (", …" if len(shared) > 5 else "")
-        raise BuildError(
-            f"{len(shared)} of {len(held_out)} samples of {held_out.entry} are also in"
-            f" {calibration.entry} (test rows {which}), so the accuracy would not be held out",
-            hint="split the data so that calibration and held_out share no sample",
-        )
 
 
 def checked_outputs(
@@ -106,56 +84,59 @@ def checked_outputs(
     return outputs
 
 
-def check_labels(labels: list[str], scores: np.ndarray, samples: Samples) -> list[str]:
-    """Return `labels` after checking that scores, labels and targets speak of the same classes.
-
-    Raises:
-        BuildError: the output has another number of classes, or a target lies outside.
-    """
-    if scores.ndim != 2:
-        raise BuildError(
-            f"accuracy needs one score per class; the first output is {list(scores.shape[1:])} per sample"
-        )
-    classes = scores.shape[1]
-    if labels and len(labels) != classes:
-        raise BuildError(f"the model has {classes} classes; model.yaml names {len(labels)} labels")
-    low, high = int(samples.targets.min()), int(samples.targets.max())
-    if low < 0 or high >= classes:
-        raise BuildError(
-            f"{samples.entry} has targets {low} to {high}; the model's classes are 0 to {classes - 1}"
-        )
-    return labels
-
-
-def accuracy_report(
-    scores: np.ndarray, reference: np.ndarray, targets: np.ndarray, labels: list[str]
+def evaluation(
+    measured: Metric, outputs: np.ndarray, reference: np.ndarray, samples: Samples, labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return accuracy of both models, the drop between them, and recall per label.
+    """Return the figures of `evaluation.json`, as JSON values.
 
     Args:
-        scores: Scores of the optimized model, [samples, classes].
-        reference: Scores of the fp32 model on the same samples.
-        targets: True classes.
+        measured: The model's metric.
+        outputs: First output of the optimized model.
+        reference: That of the fp32 model on the same samples.
+        samples: Those samples.
         labels: Names of the classes; their numbers where there are none.
 
     Returns:
-        `value`, `fp32`, `drop` (shares; the drop is negative when the optimized model is better), `samples`,
-        `perLabel` {name: {samples, recall}}.
+        `metric`, `value`, `low`, `high` (the 95 % interval), `fp32` and `drop` (`value`, `low`, `high` each; a drop is
+        negative where the optimized model is better), `samples`, `perLabel` {name: {samples, recall, fp32, drop}},
+        and `worstLabel` {label, drop}: the first of those that lose most, None without labels.
+
+    Raises:
+        BuildError: outputs, targets and labels do not fit the metric.
     """
-    right, right_fp32 = scores.argmax(axis=1) == targets, reference.argmax(axis=1) == targets
-    count = len(targets)
-    per_label = {}
-    for index in range(scores.shape[1]):
-        chosen = targets == index
-        name = labels[index] if labels else str(index)
-        # None: no sample of this label, so nothing can be said about it.
-        recall = round(float(right[chosen].mean()), 6) if chosen.any() else None
-        per_label[name] = {"samples": int(chosen.sum()), "recall": recall}
+    measured.check(outputs, samples.targets, samples.entry, labels)
+    measured.check(reference, samples.targets, samples.entry, labels)
+    score = measured.score(outputs, samples.targets, reference)
+    per_label = measured.per_label(outputs, reference, samples.targets, labels)
+    losses = {name: entry.drop for name, entry in per_label.items() if entry.drop is not None}
+    worst = max(losses, key=losses.__getitem__, default=None)
     return {
-        "value": int(right.sum()) / count,
-        "fp32": int(right_fp32.sum()) / count,
-        # One division of whole numbers: a drop of exactly the limit must not fail by a rounding error.
-        "drop": (int(right_fp32.sum()) - int(right.sum())) / count,
-        "samples": count,
-        "perLabel": per_label,
+        "metric": measured.name,
+        **score.document(),
+        "fp32": measured.score(reference, samples.targets, reference).document(),
+        "drop": measured.drop(outputs, reference, samples.targets).document(),
+        "samples": score.samples,
+        "perLabel": {name: entry.document() for name, entry in per_label.items()},
+        "worstLabel": None if worst is None else {"label": worst, "drop": losses[worst]},
+    }
+
+
+def facts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a person sees of an evaluation."""
+    worst = report["worstLabel"] or {}
+    return {
+        "metric": report["metric"],
+        "value": report["value"],
+        "low": report["low"],
+        "high": report["high"],
+        "fp32": report["fp32"]["value"],
+        "drop": report["drop"]["value"],
+        "drop_low": report["drop"]["low"],
+        "drop_high": report["drop"]["high"],
+        "test_samples": report["samples"],
+        "worst_label": worst.get("label"),
+        "worst_label_drop": worst.get("drop"),
+        "per_label": [{"label": name, **entry} for name, entry in report["perLabel"].items()],
+        "duplicates": report["duplicates"],
+        "notes": report["notes"],
     }

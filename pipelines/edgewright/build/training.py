@@ -1,7 +1,7 @@
 """A training run on request: new weights for a model, and what they are worth on the held-out samples.
 
 >>> training = train(root / "models" / "digit-reader", model)
->>> training.accuracy, training.sha256
+>>> training.score.value, training.sha256
 (0.9889, '3a25cc…')
 """
 
@@ -18,7 +18,7 @@ import torch
 
 from edgewright.build.checkpoint import restore, trained
 from edgewright.build.entry import ModelCode
-from edgewright.build.evaluate import accuracy_report
+from edgewright.build.metric import Score, check_finite, metric
 from edgewright.build.samples import load
 from edgewright.build.torch_mode import repeatable
 from edgewright.errors import BuildError
@@ -30,15 +30,16 @@ class Training:
 
     Attributes:
         weights: The safetensors file; the same bytes for the same weights.
-        accuracy: Share of held-out samples that fp32 torch gets right.
-        recall: The same per label; None where no sample has it.
+        metric: What the model is measured by.
+        score: What fp32 torch is worth on the held-out samples; 1 by definition when the metric compares with it.
+        recall: Share of right answers per label, where the metric has labels; None where no sample has it.
     """
 
     weights: bytes
     parameters: int
     seconds: float
-    accuracy: float
-    samples: int
+    metric: str
+    score: Score
     recall: Mapping[str, float | None]
 
     @property
@@ -72,16 +73,19 @@ def train(folder: Path, model: Mapping[str, Any], *, seed: int | None = None) ->
     with repeatable(seed=0), torch.no_grad():
         given = network(*(torch.from_numpy(samples.inputs[name]) for name in names))
     scores = (given[0] if isinstance(given, tuple) else given).numpy()
-    if scores.ndim != 2 or len(scores) != len(samples):
+    if scores.ndim == 0 or len(scores) != len(samples):
         raise BuildError(
             f"the network gives {list(scores.shape)} for {len(samples)} samples; expected one row each"
         )
-    report = accuracy_report(scores, scores, samples.targets, list(model.get("labels", ())))
+    check_finite(scores, "the network's first output")
+    measured, labels = metric(model["metric"]["name"]), list(model.get("labels", ()))
+    measured.check(scores, samples.targets, samples.entry, labels)
+    per_label = measured.per_label(scores, scores, samples.targets, labels)
     return Training(
         weights=weights,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         seconds=seconds,
-        accuracy=report["value"],
-        samples=report["samples"],
-        recall={name: entry["recall"] for name, entry in report["perLabel"].items()},
+        metric=measured.name,
+        score=measured.score(scores, samples.targets, scores),
+        recall={name: entry.recall for name, entry in per_label.items()},
     )

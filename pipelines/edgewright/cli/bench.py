@@ -137,7 +137,9 @@ def table(workspace: Workspace, found: Assessment, report: GateReport) -> str:
     rows: Rows = [("", f"{found.lane.model} {version} on {found.lane.hardware_class}, {found.precision}")]
     rows += [*_tried(found.functional), *(_tried(found.provider) if found.provider else [])]
     rows += [*_times(found), *_load(found)]
-    rows += [(f"{item.name}", _judged(workspace, item)) for item in report.checks]
+    for item in report.checks:
+        rows.append((item.name, _judged(workspace, item)))
+        rows += [("", item.detail)] if item.detail and item.seen else []
     rows.append(("verdict", _verdict(report.verdict)))
     rows += [("note" if number == 0 else "", note) for number, note in enumerate(found.notes)]
     width = max(len(label) for label, _ in rows) + 2
@@ -153,15 +155,16 @@ def _tried(functional: Functional) -> Rows:
         rows.append(("failed", functional.failure))  # the check target-outputs says more
     elif functional.worst is not None:
         rows.append(("golden outputs", f"agree, the worst is off by {functional.worst:.3g}"))
-    if functional.accuracy is not None:
-        there, here = shown(functional.accuracy, "ratio"), shown(functional.reference_accuracy, "ratio")
-        agreement = shown(functional.agreement, "ratio")
-        rows.append(
-            (
-                "accuracy there",
-                f"{there} of {functional.samples} samples, {here} here, same answer for {agreement}",
-            )
-        )
+    if (compared := functional.compared) is not None:
+        there, here = shown(compared.value, "ratio"), shown(compared.reference, "ratio")
+        text = f"{there} of {functional.samples} samples, {here} here"
+        if compared.agreement is not None:
+            text += f", same answer for {shown(compared.agreement, 'ratio')}"
+        if compared.metric == "cosine":
+            text = f"{there} on {functional.samples} samples, to the outputs here"
+        elif compared.metric == "auc":
+            text = f"{there} on {functional.samples} samples, {here} here"
+        rows.append((f"{compared.metric} there", text))
     return rows
 
 
@@ -218,7 +221,7 @@ def _judged(workspace: Workspace, item: Check) -> str:
     from edgewright.plan.history import line_of
 
     relation = "≤" if item.direction == "max" else "≥"
-    if item.detail:
+    if item.detail and not item.seen:
         return f"{_verdict(item.verdict)}  {item.detail}"
     left = "" if item.headroom is None else f", {item.headroom:.0%} left"
     figures = f"{shown(item.measured, item.unit)} {relation} {shown(item.limit, item.unit)}{left}"

@@ -44,7 +44,9 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     training = train(folder, spec, seed=seed)
     click.echo(f"parameters  {training.parameters:,}")
     click.echo(f"trained in  {training.seconds:.1f} s, one thread")
-    click.echo(f"accuracy    {training.accuracy:.4f} on {training.samples} held-out samples (fp32, torch)")
+    score = training.score
+    click.echo(f"{training.metric:<11} {score.value:.4f} on {score.samples} held-out samples (fp32, torch)")
+    click.echo(f"interval    {score.low:.4f} to {score.high:.4f}, 95 %")
     for label, recall in training.recall.items():
         click.echo(f"  {label:<20} {'no samples' if recall is None else f'{recall:.4f}'}")
     click.echo(f"sha256      {training.sha256}")

@@ -129,7 +129,8 @@ def headline(step: StepId, record: Record) -> str:
         case "optimized":
             return f"{facts['chosen']}, {shown(facts['size_bytes'], 'bytes')}"
         case "evaluated":
-            return f"accuracy {facts['accuracy']:.4f}, fp32 {facts['accuracy_fp32']:.4f}"
+            interval = f"{facts['low']:.4f} to {facts['high']:.4f}"
+            return f"{facts['metric']} {facts['value']:.4f} ({interval}), fp32 {facts['fp32']:.4f}"
         case "benchmarked":
             return f"p95 {shown(facts['p95_ms'], 'ms')}, load {shown(facts['load_ms'], 'ms')} ({facts['calibration']})"
         case "gated":

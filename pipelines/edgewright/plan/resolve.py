@@ -157,7 +157,9 @@ def gate_reason(workspace: Workspace, cache: Cache, records: dict[StepId, Record
 
 
 def _missed(workspace: Workspace, check: Mapping[str, Any]) -> str:
-    if detail := check.get("detail"):
+    detail = check.get("detail")
+    if detail and check["measured"] is None:  # it went wrong before there was a figure
         return f"{check['name']}: {detail}"
     measured, limit = (shown(check[figure], check["unit"]) for figure in ("measured", "limit"))
-    return f"{check['name']} {measured} misses {limit} ({line_of(workspace, check['source'])})"
+    missed = f"{check['name']} {measured} misses {limit} ({line_of(workspace, check['source'])})"
+    return f"{missed}: {detail}" if detail else missed

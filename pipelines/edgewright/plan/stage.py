@@ -144,6 +144,7 @@ def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
         "model": {
             "signature": dump(model.signature),
             "data": {"test": model.data.test},
+            "metric": {"name": model.metric.name},
             # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
             **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
             "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
@@ -247,11 +248,11 @@ STAGES: Mapping[str, Stage] = {
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
-            "evaluated", "edgewright.build.evaluate:run", 1, _evaluated,
+            "evaluated", "edgewright.build.evaluate:run", 2, _evaluated,
             needs=("exported", "optimized"), only={"optimized": _ARTIFACT}, tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.benchmark:run", 2, _benchmarked,
+            "benchmarked", "edgewright.bench.benchmark:run", 3, _benchmarked,
             needs=("optimized", "evaluated"), only={"optimized": _ARTIFACT, "evaluated": (FILE_GOLDEN,)},
             tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
@@ -262,7 +263,7 @@ STAGES: Mapping[str, Stage] = {
             only={"optimized": _ARTIFACT, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
         ),
         Stage(
-            "gated", "edgewright.bench.gate:run", 3, _gated,
+            "gated", "edgewright.bench.gate:run", 4, _gated,
             needs=("optimized", "evaluated", "benchmarked", "packaged"),
             only={
                 "optimized": ("search.json",),

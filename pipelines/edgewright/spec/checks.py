@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edgewright.spec.limits import CHECKS, condition_check, effective_limits, limit_values
+from edgewright.spec.limits import CHECKS, condition_check, effective_limits, effective_metric, limit_values
 from edgewright.spec.workspace import Workspace
 
 Demand = Callable[[Workspace, str, str], Iterator[str]]
@@ -29,6 +29,12 @@ def checks_of(workspace: Workspace, model: str, hardware_class: str) -> tuple[st
 
 def _always(_workspace: Workspace, _model: str, _hardware_class: str) -> Iterator[str]:
     yield from CHECKS
+
+
+def _labels(workspace: Workspace, model: str, hardware_class: str) -> Iterator[str]:
+    """The worst label is judged where a model says how much it may lose."""
+    if effective_metric(workspace.models[model], hardware_class).max_label_drop is not None:
+        yield "label-drop"
 
 
 def _budgets(workspace: Workspace, model: str, hardware_class: str) -> Iterator[str]:
@@ -64,4 +70,4 @@ def _conditions(workspace: Workspace, model: str, _hardware_class: str) -> Itera
     yield from (condition_check(condition.name) for condition in workspace.models[model].conditions)
 
 
-_DEMANDS: tuple[Demand, ...] = (_always, _load, _provider, _budgets, _regressions, _conditions)
+_DEMANDS: tuple[Demand, ...] = (_always, _labels, _load, _provider, _budgets, _regressions, _conditions)

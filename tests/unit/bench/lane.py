@@ -37,7 +37,15 @@ LIMITS: dict[str, Any] = {
 }
 METRIC: dict[str, Any] = {"floor": 0.9, "maxDrop": 0.01}
 SOURCES = {"latency-p95": "hardware/some-class.yaml#limits.latency.p95"}
-WORKS: dict[str, Any] = {"toleranceUsed": 0.25, "accuracy": 0.96, "referenceAccuracy": 0.96, "samples": 100}
+WORKS: dict[str, Any] = {
+    "toleranceUsed": 0.25,
+    "metric": "accuracy",
+    "value": 0.96,
+    "reference": 0.96,
+    "drop": 0.0,
+    "resolution": 0.01,
+    "samples": 100,
+}
 BENCHMARK: dict[str, Any] = {
     "loadMs": 5.0,
     "powerCycleMs": 900.0,
@@ -47,7 +55,20 @@ BENCHMARK: dict[str, Any] = {
     "calibration": "public-anchor",
     "functional": WORKS,
 }
-EVALUATION: dict[str, Any] = {"metric": "accuracy", "value": 0.98, "fp32": 0.985, "drop": 0.005}
+EVALUATION: dict[str, Any] = {
+    "metric": "accuracy",
+    "value": 0.98,
+    "low": 0.963,
+    "high": 0.989,
+    "fp32": {"value": 0.985, "low": 0.97, "high": 0.993},
+    "drop": {"value": 0.005, "low": -0.003, "high": 0.014},
+    "samples": 400,
+    "perLabel": {
+        "red": {"samples": 200, "recall": 0.99, "fp32": 0.985, "drop": -0.005},
+        "blue": {"samples": 200, "recall": 0.97, "fp32": 0.985, "drop": 0.015},
+    },
+    "worstLabel": {"label": "blue", "drop": 0.015},
+}
 
 
 def onnx_model() -> bytes:
@@ -77,6 +98,7 @@ class Lane:
         self.model = onnx_model() if model is None else model
         self.put("optimized/model.onnx", self.model)
         self.put_json("optimized/runtime.json", RUNTIME)
+        self.put_json("optimized/search.json", {"model": digest_of(self.model), "fits": True, "why": ""})
         self.put_json("evaluated/golden.json", {"version": 1, "inputs": {"point": point}, "outputs": {}})
         self.package()
 

@@ -20,6 +20,7 @@ from edgewright.bench.assessment import (
 from edgewright.bench.counting.counts import Counts
 from edgewright.bench.counting.spans import ClassCounts
 from edgewright.bench.functional import Functional
+from edgewright.bench.sample import Comparison
 from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.processor import choose
 from edgewright.bench.timing import Timing, predict
@@ -33,7 +34,11 @@ from real import ROOT
 
 LANE = Lane("digit-reader", "raspberry-pi-4")
 WORKS = Functional(
-    target="some core", worst=0.0, tolerance_used=0.0, accuracy=0.98, reference_accuracy=0.98, samples=128
+    target="some core",
+    worst=0.0,
+    tolerance_used=0.0,
+    compared=Comparison("accuracy", 0.98, 0.98, 0.0, 1 / 128, 1.0),
+    samples=128,
 )
 
 

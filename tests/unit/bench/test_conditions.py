@@ -13,6 +13,7 @@ import pytest
 
 from edgewright.bench.conditions import condition_checks, conditions_report
 from edgewright.bench.report import GateReport
+from edgewright.build.metric import metric
 from edgewright.errors import BuildError
 
 COUNT, READINGS = 400, 256
@@ -58,15 +59,13 @@ def test_the_report_names_each_condition_what_it_was_and_what_it_costs() -> None
     document = report(NIGHT, DIM)
     assert (document["samples"], document["seed"], document["clean"]) == (COUNT, 0, 1.0)
     night, dim = document["conditions"]
-    assert dim == {"name": "dim", "degradation": {"gain": 0.5}, "accuracy": 1.0, "drop": 0.0}
+    assert dim == {"name": "dim", "degradation": {"gain": 0.5}, "value": 1.0, "drop": 0.0}
     assert (night["name"], night["degradation"]) == ("night", {"snr": -10.0})
-    assert night["drop"] == pytest.approx(1 - night["accuracy"])
+    assert night["drop"] == pytest.approx(1 - night["value"])
 
 
 def test_accuracy_falls_as_noise_rises() -> None:
-    found = [
-        report({"name": "noise", "snr": snr})["conditions"][0]["accuracy"] for snr in (60.0, 10.0, -10.0)
-    ]
+    found = [report({"name": "noise", "snr": snr})["conditions"][0]["value"] for snr in (60.0, 10.0, -10.0)]
     assert found[0] == 1.0
     assert found[0] >= found[1] > found[2]
     assert found[2] == pytest.approx(0.5, abs=0.1)  # guessing
@@ -75,7 +74,7 @@ def test_accuracy_falls_as_noise_rises() -> None:
 def test_the_same_seed_gives_the_same_report_and_another_one_other_noise() -> None:
     assert report(NIGHT) == report(NIGHT)
     dusk = {"name": "dusk", "snr": 12.0}  # neither sure nor guessed
-    others = {report(dusk, seed=seed)["conditions"][0]["accuracy"] for seed in range(5)}
+    others = {report(dusk, seed=seed)["conditions"][0]["value"] for seed in range(5)}
     assert len(others) > 1
 
 
@@ -92,7 +91,7 @@ def test_the_report_is_json_and_reads_back_as_it_was() -> None:
     assert json.loads(json.dumps(document)) == document
 
 
-def test_without_samples_there_is_no_accuracy() -> None:
+def test_without_samples_there_is_no_figure() -> None:
     with pytest.raises(BuildError, match="no samples"):
         conditions_report(CountsTurns(), Tones(0), [NIGHT])
 
@@ -111,7 +110,7 @@ def test_a_network_that_answers_nonsense_is_never_right() -> None:
             return {"scores": np.where(scores > 0, math.nan, scores)}
 
     document = conditions_report(Nonsense(), Tones(), [DIM])
-    assert (document["clean"], document["conditions"][0]["accuracy"]) == (0.0, 0.0)
+    assert (document["clean"], document["conditions"][0]["value"]) == (0.0, 0.0)
 
 
 def test_each_condition_becomes_a_check_in_the_order_of_the_yaml() -> None:
@@ -124,7 +123,7 @@ def test_each_condition_becomes_a_check_in_the_order_of_the_yaml() -> None:
 
 def test_an_accuracy_exactly_at_its_floor_passes() -> None:
     document = report(NIGHT)
-    exactly = {**NIGHT, "floor": document["conditions"][0]["accuracy"]}
+    exactly = {**NIGHT, "floor": document["conditions"][0]["value"]}
     assert condition_checks(document, [exactly], SOURCES)[0].verdict == "pass"
 
 
@@ -134,12 +133,12 @@ def test_an_accuracy_exactly_at_its_floor_passes() -> None:
         None,
         {},
         {"conditions": []},
-        {"conditions": [{"name": "other", "degradation": {"gain": 0.5}, "accuracy": 1.0}]},
+        {"conditions": [{"name": "other", "degradation": {"gain": 0.5}, "value": 1.0}]},
         {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}}]},
-        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "accuracy": None}]},
-        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "accuracy": True}]},
-        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "accuracy": math.nan}]},
-        {"conditions": [{"name": "dim", "accuracy": 1.0}]},
+        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "value": None}]},
+        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "value": True}]},
+        {"conditions": [{"name": "dim", "degradation": {"gain": 0.5}, "value": math.nan}]},
+        {"conditions": [{"name": "dim", "value": 1.0}]},
     ],
 )
 def test_a_condition_without_a_figure_fails(document: Mapping[str, Any] | None) -> None:
@@ -169,3 +168,32 @@ def test_the_checks_and_the_report_travel_in_a_gate_report() -> None:
 
 def test_without_conditions_there_is_nothing_to_check() -> None:
     assert condition_checks(report(), [], {}) == ()
+
+
+class Loudness:
+    """A detector that scores how loud a signal is, and an embedding of its first readings."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        signal = inputs["signal"][:, 0]
+        loud = np.abs(np.diff(signal, axis=1)).sum(axis=1, keepdims=True)
+        return {"answer": loud if self.width == 1 else signal[:, : self.width]}
+
+
+def test_a_detector_is_reported_by_its_area() -> None:
+    document = conditions_report(Loudness(1), Tones(), [NIGHT, DIM], measured=metric("auc"))
+    night, dim = document["conditions"]
+    assert (document["metric"], document["clean"]) == ("auc", 1.0)
+    assert (dim["value"], dim["drop"]) == (1.0, 0.0)
+    assert night["value"] < 0.9
+    assert night["drop"] == pytest.approx(1 - night["value"])
+
+
+def test_an_embedding_is_compared_with_that_of_the_clean_inputs() -> None:
+    document = conditions_report(Loudness(64), Tones(), [NIGHT, DIM], measured=metric("cosine"))
+    night, dim = document["conditions"]
+    assert (document["metric"], document["clean"]) == ("cosine", 1.0)
+    assert dim["value"] == pytest.approx(1, abs=1e-6), "half as long points the same way"
+    assert night["value"] < 0.5

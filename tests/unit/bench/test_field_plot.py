@@ -34,7 +34,7 @@ def entry(condition: dict[str, Any], accuracy: float) -> dict[str, Any]:
     return {
         "name": condition["name"],
         "degradation": degradation,
-        "accuracy": accuracy,
+        "value": accuracy,
         "drop": 0.99 - accuracy,
     }
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from edgewright.bench.functional import Functional, check, difference
-from edgewright.bench.sample import sample_of
+from edgewright.bench.sample import Comparison, Sample, sample_of
 from edgewright.bench.target import emulator
 from edgewright.bench.target.emulator import Target, emulated_target, native_target
 from edgewright.bench.target.processor import Core
+from edgewright.build.metric import metric
 from edgewright.build.samples import Samples
 from edgewright.errors import BuildError, EnvironmentFault
 from edgewright_agent.contract import canonical_json
@@ -132,15 +133,49 @@ def test_another_engine_than_the_classs_is_said(target: Target, tmp_path: Path) 
 def test_accuracy_is_that_of_the_targets_own_path(target: Target, tmp_path: Path) -> None:
     case = models.relu()
     inputs = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 3]]
-    sample = sample_of(Samples("data:test", {"x": inputs}, np.array([0, 1, 2, 3, 0])), case.model)
+    samples = Samples("data:test", {"x": inputs}, np.array([0, 1, 2, 3, 0]))
+    sample = sample_of(samples, case.model, metric("accuracy"))
     found = tried(target, case, tmp_path, sample=sample)
-    assert (found.samples, found.accuracy, found.reference_accuracy, found.agreement) == (5, 0.8, 0.8, 1.0)
+    assert found.compared == Comparison("accuracy", 0.8, 0.8, 0.0, 0.2, 1.0)
+    document = found.to_json()
+    assert (document["samples"], document["value"], document["drop"]) == (5, 0.8, 0.0)
+
+
+def test_an_area_is_compared_by_its_own_metric_and_has_no_answers_to_agree_on() -> None:
+    targets, here = np.array([0, 0, 1, 1]), np.array([[0.1], [0.4], [0.6], [0.9]], np.float32)
+    sample = Sample({}, targets, here, metric("auc"))
+    assert sample.compared(here) == Comparison("auc", 1.0, 1.0, 0.0, 0.25, None)
+    assert sample.compared(here[[0, 2, 1, 3]]) == Comparison("auc", 0.75, 1.0, 0.25, 0.25, None)
+
+
+def test_embeddings_are_compared_with_those_of_this_machine() -> None:
+    here = np.eye(4, dtype=np.float32)
+    sample = Sample({}, np.zeros(4, int), here, metric("cosine"))
+    assert sample.compared(2 * here) == Comparison("cosine", 1.0, 1.0, 0.0, 0.0, None)
+    assert sample.compared(here[[1, 0, 2, 3]]).drop == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "lost"),
+    [("accuracy", np.eye(4), 0.25), ("auc", np.array([0.0, 1, 2, 3]), 0.5), ("cosine", np.eye(4), 0.25)],
+)
+def test_an_answer_that_is_not_finite_is_a_wrong_one(name: str, here: np.ndarray, lost: float) -> None:
+    targets = np.array([0, 0, 1, 1]) if name == "auc" else np.arange(4)
+    there = here.copy()
+    there[3] = np.nan
+    assert Sample({}, targets, here, metric(name)).compared(there).drop == lost
+
+
+def test_a_sample_that_the_metric_cannot_measure_is_refused() -> None:
+    held_out = Samples("data:test", {"x": np.eye(4, dtype=np.float32)}, np.array([0, 1, 0, 1]))
+    with pytest.raises(BuildError, match="auc needs one score per sample"):
+        sample_of(held_out, models.relu().model, metric("auc"))
 
 
 def test_a_sample_takes_all_labels_in_turn() -> None:
     inputs = np.zeros((9, 4), np.float32)
     held_out = Samples("data:test", {"x": inputs}, np.array([0, 0, 0, 0, 0, 0, 1, 1, 2]))
-    sample = sample_of(held_out, models.relu().model, 5)
+    sample = sample_of(held_out, models.relu().model, metric("accuracy"), 5)
     assert sorted(sample.targets.tolist()) == [0, 0, 1, 1, 2]
 
 

@@ -69,8 +69,8 @@ def test_a_check_says_which_yaml_set_its_limit(lane: Lane) -> None:
         ("latency-p95", {"p95Ms": 2.01}, {}, 500),
         ("latency-p99", {"p99Ms": 4.01}, {}, 500),
         ("peak-memory", {"peakMemoryBytes": 8_000_001}, {}, 500),
-        ("accuracy-floor", {}, {"value": 0.899}, 500),
-        ("accuracy-drop", {}, {"drop": 0.0101}, 500),
+        ("accuracy-floor", {}, {"low": 0.899}, 500),
+        ("accuracy-drop", {}, {"drop": {"value": 0.0101}}, 500),
     ],
 )
 def test_each_limit_alone_blocks_and_the_stage_still_completes(
@@ -87,7 +87,7 @@ def test_each_limit_alone_blocks_and_the_stage_still_completes(
 def test_everything_exactly_at_its_limit_passes(lane: Lane) -> None:
     lane.package(1000)
     lane.benchmark(loadMs=10.0, p95Ms=2.0, p99Ms=4.0, peakMemoryBytes=8_000_000)
-    lane.evaluate(value=0.9, drop=0.01)
+    lane.evaluate(low=0.9, drop={"value": 0.01})
     report = gated(lane)
     assert report["verdict"] == "pass"
     figures = [check for check in report["checks"] if not check["name"].startswith("target-")]
@@ -97,7 +97,7 @@ def test_everything_exactly_at_its_limit_passes(lane: Lane) -> None:
 @pytest.mark.parametrize("figure", [None, float("nan"), float("inf"), "fast", True])
 def test_a_figure_that_is_no_number_blocks(lane: Lane, figure: Any) -> None:
     lane.benchmark(p95Ms=figure)
-    lane.evaluate(value=figure)
+    lane.evaluate(low=figure)
     assert failed(gated(lane)) == ["latency-p95", "accuracy-floor"]
 
 
@@ -136,23 +136,59 @@ def test_an_artifact_that_was_never_tried_on_its_target_is_blocked(lane: Lane) -
 
 
 @pytest.mark.parametrize(
-    ("there", "here", "samples", "blocked"),
+    ("drop", "resolution", "blocked"),
     [
-        (0.96, 0.96, 100, []),
-        (0.95, 0.96, 100, []),  # one sample in a hundred is the allowed drop itself
-        (0.94, 0.96, 100, ["target-drop"]),
-        (0.99, 0.96, 100, []),
-        (0.75, 0.875, 8, []),  # of eight samples one may be a tie
-        (0.75, 1.0, 8, ["target-drop"]),
+        (0.0, 0.01, []),
+        (0.01, 0.01, []),  # one sample in a hundred is the allowed drop itself
+        (0.02, 0.01, ["target-drop"]),
+        (-0.03, 0.01, []),
+        (0.125, 0.125, []),  # of eight samples one may be a tie
+        (0.25, 0.125, ["target-drop"]),
+        (0.011, 0.0, ["target-drop"]),  # a cosine has no steps
+        (None, 0.01, ["target-drop"]),
     ],
 )
-def test_accuracy_on_the_targets_path_may_fall_by_what_the_model_allows_and_never_less_than_one_sample(
-    lane: Lane, there: float, here: float, samples: int, blocked: list[str]
+def test_the_metric_on_the_targets_path_may_fall_by_what_the_model_allows_and_never_less_than_one_sample(
+    lane: Lane, drop: float | None, resolution: float, blocked: list[str]
 ) -> None:
-    lane.benchmark(
-        functional={"toleranceUsed": 1.0, "accuracy": there, "referenceAccuracy": here, "samples": samples}
-    )
+    lane.benchmark(functional={"toleranceUsed": 1.0, "drop": drop, "resolution": resolution, "samples": 100})
     assert failed(gated(lane)) == blocked
+
+
+def test_the_lower_end_of_the_interval_must_reach_the_floor_and_the_report_says_so(lane: Lane) -> None:
+    lane.evaluate(value=0.92, low=0.899, high=0.94)
+    floor = next(check for check in gated(lane)["checks"] if check["name"] == "accuracy-floor")
+    assert (floor["measured"], floor["limit"], floor["verdict"]) == (0.899, 0.9, "fail")
+    assert floor["detail"] == (
+        "accuracy 92.00 % on 400 samples, 95 % interval 89.90 % to 94.00 %: the lower end counts"
+    )
+
+
+def test_a_drop_is_judged_by_its_value_with_its_interval_beside_it(lane: Lane) -> None:
+    drop = next(check for check in gated(lane)["checks"] if check["name"] == "accuracy-drop")
+    assert (drop["measured"], drop["verdict"]) == (0.005, "pass")
+    assert drop["detail"] == "fp32 98.50 %, 95 % interval of the drop -0.30 % to 1.40 %"
+
+
+def test_the_worst_label_is_judged_only_where_the_model_limits_it(lane: Lane) -> None:
+    assert "label-drop" not in [check["name"] for check in gated(lane)["checks"]]
+    allowed = {"floor": 0.9, "maxDrop": 0.01, "maxLabelDrop": 0.015}
+    assert failed(gated(lane, metric=allowed)) == []
+    report = gated(lane, metric={**allowed, "maxLabelDrop": 0.0149})
+    assert failed(report) == ["label-drop"]
+    check = next(check for check in report["checks"] if check["name"] == "label-drop")
+    assert check["detail"] == "label 'blue': recall 97.00 % of 200 samples, fp32 98.50 %"
+
+
+def test_a_limit_on_labels_without_any_label_measured_blocks(lane: Lane) -> None:
+    lane.evaluate(worstLabel=None, perLabel={})
+    limited = {"floor": 0.9, "maxDrop": 0.01, "maxLabelDrop": 1.0}
+    assert failed(gated(lane, metric=limited)) == ["label-drop"]
+
+
+def test_an_evaluation_without_an_interval_or_a_drop_blocks(lane: Lane) -> None:
+    lane.evaluate(low=None, drop=None)
+    assert failed(gated(lane)) == ["accuracy-floor", "accuracy-drop"]
 
 
 def test_a_narrower_limit_of_the_model_is_what_counts(lane: Lane) -> None:

@@ -124,5 +124,5 @@ def test_the_table_has_one_row_per_check_under_its_headings() -> None:
     rows = table(report(check(12, 20), check(None, 20)))
     assert all(len(row) == len(HEADINGS) for row in rows)
     assert rows[0][0] == "latency-p95"
-    assert rows[0][3:] == ("+40 %", "pass", "hardware/x.yaml#limits.latency.p95")
+    assert rows[0][3:] == ("+40 %", "pass", "hardware/x.yaml#limits.latency.p95", "")
     assert (rows[1][1], rows[1][3], rows[1][4]) == ("not measured", "–", "fail")

@@ -10,12 +10,14 @@ import onnx
 import pytest
 
 from edgewright.build.drift import drift_reference
-from edgewright.build.evaluate import accuracy_report
+from edgewright.build.evaluate import evaluation
 from edgewright.build.golden import choose_rows, on_grid
-from edgewright.build.samples import Network
+from edgewright.build.leakage import UNPROVEN
+from edgewright.build.metric import metric
+from edgewright.build.samples import Network, Samples
 from edgewright.errors import BuildError
 from edgewright_agent.contract import digest_of
-from unit.build.tiny import SIGNATURE, Repository
+from unit.build.tiny import SIGNATURE, SPEC, Repository
 
 
 def decoded(value: dict[str, Any]) -> np.ndarray:
@@ -34,12 +36,15 @@ def data_module(exported: Repository, held_out: str) -> None:
 
 
 def test_the_evaluation_is_about_the_optimized_model_and_counts_every_sample(exported: Repository) -> None:
-    evaluation = document(exported.run("evaluated"), "evaluation.json")
-    assert evaluation["model"] == digest_of(exported.files["optimized/model.onnx"].read_bytes())
-    assert evaluation["samples"] == 90
-    assert 0.9 < evaluation["value"] <= 1
-    assert evaluation["drop"] == pytest.approx(evaluation["fp32"] - evaluation["value"])
-    assert {name: entry["samples"] for name, entry in evaluation["perLabel"].items()} == {
+    found = document(exported.run("evaluated"), "evaluation.json")
+    assert found["model"] == digest_of(exported.files["optimized/model.onnx"].read_bytes())
+    assert (found["version"], found["metric"], found["samples"]) == (2, "accuracy", 90)
+    assert 0.9 < found["value"] <= 1
+    assert found["drop"]["value"] == pytest.approx(found["fp32"]["value"] - found["value"])
+    for figure in (found, found["fp32"], found["drop"]):
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["low"] < figure["high"]
+    assert {name: entry["samples"] for name, entry in found["perLabel"].items()} == {
         "red": 30,
         "green": 30,
         "blue": 30,
@@ -50,10 +55,41 @@ def test_accuracy_drop_and_recall_are_shares_of_whole_samples() -> None:
     targets = np.array([0, 0, 1, 1])
     good = np.eye(3)[targets]
     bad = np.eye(3)[[0, 1, 1, 0]]
-    report = accuracy_report(bad, good, targets, ["a", "b", "c"])
-    assert (report["value"], report["fp32"], report["drop"]) == (0.5, 1.0, 0.5)
-    assert report["perLabel"]["a"] == {"samples": 2, "recall": 0.5}
-    assert report["perLabel"]["c"] == {"samples": 0, "recall": None}
+    samples = Samples("data:test", {}, targets)
+    report = evaluation(metric("accuracy"), bad, good, samples, ["a", "b", "c"])
+    assert (report["value"], report["fp32"]["value"], report["drop"]["value"]) == (0.5, 1.0, 0.5)
+    assert report["perLabel"]["a"] == {"samples": 2, "recall": 0.5, "fp32": 1.0, "drop": 0.5}
+    assert report["perLabel"]["c"] == {"samples": 0, "recall": None, "fp32": None, "drop": None}
+
+
+def test_the_label_that_loses_most_is_named_and_the_first_of_several() -> None:
+    targets = np.arange(3).repeat(4)
+    good, bad = np.eye(3)[targets], np.eye(3)[[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 0, 0]]
+    samples = Samples("data:test", {}, targets)
+    report = evaluation(metric("accuracy"), bad, good, samples, ["a", "b", "c"])
+    assert report["worstLabel"] == {"label": "b", "drop": 0.5}
+    assert evaluation(metric("accuracy"), good, bad, samples, [])["worstLabel"] == {
+        "label": "0",
+        "drop": -0.25,
+    }
+
+
+def test_a_person_sees_the_figure_its_interval_and_every_label(exported: Repository) -> None:
+    exported.run("evaluated")
+    facts = exported.result.facts
+    assert facts["low"] < facts["value"] <= facts["high"]
+    assert [row["label"] for row in facts["per_label"]] == ["red", "green", "blue"]
+    assert facts["duplicates"] == {"calibration": 0, "selection": 0, "test": 0}
+    assert facts["notes"] == [UNPROVEN]
+
+
+def test_training_data_that_are_named_are_proven_apart(exported: Repository) -> None:
+    data = {**SPEC["data"], "training": "data:training"}
+    found = document(exported.run("evaluated", data=data), "evaluation.json")
+    assert (found["duplicates"]["training"], found["notes"]) == (0, [])
+    leaking = {**SPEC["data"], "training": "data:test"}
+    with pytest.raises(BuildError, match="90 of 90 samples of data:test are also in data:test"):
+        exported.run("evaluated", data=leaking)
 
 
 def test_labels_are_shipped_when_the_model_names_them(exported: Repository) -> None:
@@ -94,6 +130,23 @@ def test_golden_samples_avoid_outputs_on_the_edge_of_rounding() -> None:
     assert choose_rows(targets, {"logits": logits}, 2, 2.0**-10) == [1, 2]
 
 
+def test_golden_samples_of_wide_outputs_keep_furthest_from_the_edges_of_rounding() -> None:
+    # 2,000 values each: every sample has one near an edge.
+    embeddings = np.random.default_rng(0).standard_normal((30, 2000)).astype(np.float32)
+    steps = embeddings.astype(np.float64) * 2.0**10
+    room = np.abs(steps - np.floor(steps) - 0.5).min(axis=1)
+    assert (room < 2.0**-6).all()
+    rows = choose_rows(np.zeros(30, int), {"embedding": embeddings}, 4, 2.0**-10)
+    assert sorted(rows) == sorted(np.argsort(-room)[:4].tolist())
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 1), (60, 8), (60, 3, 4)])
+def test_golden_samples_are_chosen_whatever_the_shape_of_outputs(shape: tuple[int, ...]) -> None:
+    outputs = {"y": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    rows = choose_rows(np.arange(60) % 2, outputs, 6, 2.0**-10)
+    assert sum(row % 2 for row in rows) == 3
+
+
 @pytest.mark.parametrize("noise", [-1e-6, 1e-6])
 def test_outputs_of_two_processors_are_stored_as_one(exported: Repository, noise: float) -> None:
     inputs = {"point": np.random.default_rng(0).standard_normal((90, 4)).astype(np.float32)}
@@ -114,6 +167,21 @@ def test_the_drift_reference_holds_shares_that_sum_to_one(exported: Repository) 
         assert sum(histogram["share"]) == pytest.approx(1, abs=1e-5)
         assert len(histogram["edges"]) == len(histogram["share"]) + 1
     assert drift["samples"] == 90
+
+
+def test_the_drift_of_one_score_per_sample_is_that_of_the_score_itself() -> None:
+    scores = np.linspace(-3, 5, 200).astype(np.float32)[:, None]
+    found = drift_reference({"x": np.ones((200, 2), np.float32)}, scores, "y", "auc")["confidence"]
+    assert (found["output"], found["kind"]) == ("y", "score")
+    assert (found["quantiles"]["p00"], found["quantiles"]["p100"]) == (-3, 5)
+    assert sum(found["histogram"]["share"]) == pytest.approx(1)
+    assert len(found["histogram"]["edges"]) == len(found["histogram"]["share"]) + 1
+
+
+def test_the_drift_of_embeddings_is_that_of_their_length() -> None:
+    vectors = np.array([[3, 4], [6, 8], [0, 0]], np.float32)
+    found = drift_reference({"x": np.ones((3, 2), np.float32)}, vectors, "y", "cosine")["confidence"]
+    assert (found["kind"], found["mean"]) == ("Euclidean norm", 5)
 
 
 def test_a_constant_input_has_a_drift_reference_too() -> None:

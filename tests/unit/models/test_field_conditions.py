@@ -52,7 +52,7 @@ def test_the_readme_shows_the_figures_of_every_condition_and_its_floor(name: str
     rows = rows_of(folder / "README.md")
     assert rows.pop("clean")[2:] == (f"{document['clean']:.4f}", f"{model.metric.floor:.2f}")
     for entry, condition in zip(document["conditions"], model.conditions, strict=True):
-        assert rows.pop(f"`{entry['name']}`")[2:] == (f"{entry['accuracy']:.4f}", f"{condition.floor:.2f}")
+        assert rows.pop(f"`{entry['name']}`")[2:] == (f"{entry['value']:.4f}", f"{condition.floor:.2f}")
     assert not rows
 
 
@@ -65,7 +65,7 @@ def test_no_draw_of_chance_comes_near_a_floor(name: str) -> None:
     for seed in range(DRAWS):
         document = conditions_report(network, held_out, conditions, seed)
         for entry, condition in zip(document["conditions"], conditions, strict=True):
-            assert entry["accuracy"] >= condition["floor"] + MARGIN, (entry, seed)
+            assert entry["value"] >= condition["floor"] + MARGIN, (entry, seed)
             drops[entry["name"]] += entry["drop"] / DRAWS
     assert min(drops.values()) > 0.005, "a condition that costs nothing warns of nothing"
 

@@ -16,7 +16,7 @@ from edgewright.plan.stage import LANE_STAGES, dump
 from edgewright.spec.limits import limit_sources
 from edgewright.spec.load import load_fleet
 
-from .filled import fill
+from .filled import fill, replace
 
 PI = "raspberry-pi-4"
 
@@ -156,6 +156,29 @@ def test_a_failed_gate_blocks_its_lane_and_the_index_goes_on_without_it(fleet: P
     assert plan.step(StepId("published", "digit-reader", PI)).state == "blocked"
     assert plan.step(StepId("index", "digit-reader")).state == "cached"
     assert plan.to_run == ()
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (0.9326, "accuracy-floor 93.26 % misses 95.00 % ({place}): 800 samples"),
+        (None, "accuracy-floor: 800 samples"),
+    ],
+)
+def test_a_blocked_lane_tells_the_figure_and_what_it_is_of(
+    fleet: Path, measured: float | None, said: str
+) -> None:
+    filled(fleet)
+    check = {
+        "name": "accuracy-floor", "measured": measured, "limit": 0.95, "unit": "ratio", "verdict": "fail",
+        "source": "models/digit-reader/model.yaml#metric.floor", "detail": "800 samples",
+    }  # fmt: skip
+    lane = Lane("digit-reader", PI)
+    replace(fleet, lane, "gated", "gate-report.json", {"verdict": "fail", "checks": [check]})
+    plan = resolve(load_fleet(fleet), Cache(fleet / "cache"))
+    number = line_with(fleet / "models/digit-reader/model.yaml", "floor: 0.97")[0]
+    place = f"models/digit-reader/model.yaml:{number}"
+    assert plan.step(StepId("signed", "digit-reader", PI)).cause == said.format(place=place)
 
 
 def test_a_model_whose_every_lane_is_blocked_has_no_index(fleet: Path) -> None:

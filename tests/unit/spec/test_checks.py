@@ -18,6 +18,16 @@ def test_where_nobody_says_anything_a_lane_has_the_checks_of_every_lane(reposito
     assert found(repository) == CHECKS
 
 
+def test_the_worst_label_is_a_check_where_the_model_or_its_override_limits_it(repository: Repository) -> None:
+    repository.write("hardware/second.yaml", SHEET)
+    model = "models/reader/model.yaml"
+    repository.append(model, "overrides: [{hardwareClass: second, metric: {maxLabelDrop: 0.05}}]\n")
+    assert found(repository, "second") == (*CHECKS, "label-drop")
+    assert found(repository) == CHECKS
+    repository.edit(model, "maxDrop: 0.01", "maxDrop: 0.01, maxLabelDrop: 0.1")
+    assert found(repository) == (*CHECKS, "label-drop")
+
+
 def test_a_budget_of_the_class_is_a_check_of_its_lanes(repository: Repository) -> None:
     repository.edit(
         "hardware/board.yaml", "peakMemory: 256MiB", "peakMemory: 256MiB\n  instructions: {load: 120M}"

@@ -82,7 +82,7 @@ def test_a_limit_is_traced_to_the_line_that_decides_it(repository: Repository) -
         "regression-inference": None,
         "accuracy-floor": "models/reader/model.yaml:19",
         "accuracy-drop": "models/reader/model.yaml:16",
-        "label-drop": None,
+        "label-drop": None,  # reported, not judged
         "target-drop": "models/reader/model.yaml:16",
         "provider-drop": "models/reader/model.yaml:16",
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgewright.build.metric.interval import tango, wilson
-from edgewright.build.metric.score import Array, Drop, LabelScore, Score
+from edgewright.build.metric.score import Array, Drop, LabelScore, Score, not_finite
 from edgewright.errors import BuildError
 
 
@@ -57,6 +57,16 @@ class Accuracy:
         lost, won = int(np.count_nonzero(before & ~now)), int(np.count_nonzero(now & ~before))
         # One division of whole numbers: a drop of exactly the limit must not fail by a rounding error.
         return Drop((lost - won) / len(targets), *tango(lost, won, len(targets)))
+
+    def resolution(self, targets: Array) -> float:
+        """Return what one sample is worth."""
+        return 1 / len(targets)
+
+    def without_nan(self, outputs: Array, targets: Array) -> Array:
+        """Return `outputs` in which a sample that is not finite chooses the class after the true one."""
+        # The largest of scores with NaN among them would be the NaN, which may stand at the right place.
+        wrong = np.eye(outputs.shape[1], dtype=outputs.dtype)[(targets + 1) % outputs.shape[1]]
+        return np.where(not_finite(outputs)[:, None], wrong, outputs)
 
     def per_label(
         self, outputs: Array, reference: Array, targets: Array, labels: Sequence[str] = ()

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from edgewright.build.metric.interval import area, normal
-from edgewright.build.metric.score import Array, Drop, LabelScore, Score
+from edgewright.build.metric.score import Array, Drop, LabelScore, Score, not_finite
 from edgewright.errors import BuildError
 
 
@@ -65,6 +65,16 @@ class Auc:
         variance = _variance_of_mean(lost[0]) / (2 * negatives) ** 2
         variance += _variance_of_mean(lost[1]) / (2 * positives) ** 2
         return Drop(value, *normal(value, variance))
+
+    def resolution(self, targets: Array) -> float:
+        """Return what one pair of samples is worth."""
+        positives = int(np.count_nonzero(targets == 1))
+        return 1 / (positives * (len(targets) - positives))
+
+    def without_nan(self, outputs: Array, targets: Array) -> Array:
+        """Return `outputs` in which a sample that is not finite loses against all others."""
+        worst = np.where(targets == 1, -np.inf, np.inf).astype(outputs.dtype)
+        return np.where(not_finite(outputs), worst, outputs.reshape(len(targets)))
 
     def per_label(
         self, outputs: Array, reference: Array, targets: Array, labels: Sequence[str] = ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgewright.build.metric.interval import mean
-from edgewright.build.metric.score import Array, Drop, LabelScore, Score
+from edgewright.build.metric.score import Array, Drop, LabelScore, Score, not_finite
 from edgewright.errors import BuildError
 
 DECIMALS = 9  # of a mean cosine: two processors' sums in double precision differ far behind that
@@ -55,6 +55,15 @@ class Cosine:
         score = self.score(outputs, targets, reference)
         value, low, high = (round(1 - end, DECIMALS) + 0.0 for end in (score.value, score.high, score.low))
         return Drop(value, low, high)
+
+    def resolution(self, targets: Array) -> float:
+        """Return 0: a cosine has no steps."""
+        return 0.0
+
+    def without_nan(self, outputs: Array, targets: Array) -> Array:
+        """Return `outputs` in which a sample that is not finite points nowhere."""
+        flat = outputs.reshape(len(outputs), -1)
+        return np.where(not_finite(outputs)[:, None], 0, flat).astype(outputs.dtype)
 
     def per_label(
         self, outputs: Array, reference: Array, targets: Array, labels: Sequence[str] = ()

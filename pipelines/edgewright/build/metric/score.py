@@ -117,6 +117,14 @@ class Metric(Protocol):
         """Return the figures of each label by its name (its number where it has none); nothing without labels."""
         ...
 
+    def resolution(self, targets: Array) -> float:
+        """Return the smallest loss these samples can show: what one of them, or one pair, is worth."""
+        ...
+
+    def without_nan(self, outputs: Array, targets: Array) -> Array:
+        """Return `outputs` with a wrong answer in place of every sample that holds NaN or infinity."""
+        ...
+
     def predictions(self, outputs: Array) -> Array | None:
         """Return the class chosen for each sample; None where the metric chooses nothing."""
         ...
@@ -132,8 +140,10 @@ def check_finite(array: Array, what: str) -> None:
     Raises:
         BuildError: says in how many samples.
     """
-    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
-        return
-    count = len(array)
-    bad = int(np.count_nonzero(~np.isfinite(array).reshape(count, -1).all(axis=1)))
-    raise BuildError(f"{what} holds NaN or infinity in {bad} of {count} samples")
+    if bad := int(np.count_nonzero(not_finite(array))):
+        raise BuildError(f"{what} holds NaN or infinity in {bad} of {len(array)} samples")
+
+
+def not_finite(array: Array) -> Array:
+    """Return for each sample whether it holds NaN or infinity."""
+    return np.asarray(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))

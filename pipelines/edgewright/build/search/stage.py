@@ -12,9 +12,9 @@ from typing import Any
 from edgewright.bench.meter import ROWS, TargetMeter
 from edgewright.bench.target.userland import targets_cache
 from edgewright.build.entry import ModelCode
+from edgewright.build.leakage import check_separate, load_sets
 from edgewright.build.metric import metric, stratified
 from edgewright.build.passes.facts import ClassFacts
-from edgewright.build.samples import Samples, load
 from edgewright.build.search.candidate import TRAINED, Candidate
 from edgewright.build.search.explore import Found, Meter, Plan, Tell, Watch, document, explore, plan
 from edgewright.build.search.shelf import Shelf
@@ -90,20 +90,20 @@ def workshop(job: Job, shelf: Shelf | None = None) -> Workshop:
     """Return the workshop of a lane.
 
     Raises:
-        BuildError: data contradict the signature.
+        BuildError: data contradict the signature, or two sets share a sample.
     """
     spec = job.spec
     code = ModelCode(job.root / "models" / job.model)
-    calibration: Samples = load(code, spec["data"]["calibration"], spec["signature"])
-    selection: Samples = load(code, spec["data"]["selection"], spec["signature"])
+    sets = load_sets(code, spec["data"], spec["signature"])
+    check_separate(sets, judged=spec["metric"]["name"] != "cosine")
     bases = {TRAINED: job.inputs["exported/model.onnx"].read_bytes()}
     for name, path in sorted(job.inputs.items()):
         if name.startswith(VARIANTS) and name.endswith(".onnx"):
             bases[name.removeprefix(VARIANTS).removesuffix(".onnx")] = path.read_bytes()
     return Workshop(
         bases,
-        calibration,
-        selection,
+        sets["calibration"],
+        sets["selection"],
         metric(spec["metric"]["name"]),
         shelf or Shelf(open_cache(job.root).folder / "search"),
         tuple(spec.get("labels", ())),

@@ -187,6 +187,41 @@ def labels_match_the_output(model: Model, context: Context) -> Iterator[Finding]
         yield Finding(("labels",), f"{len(model.labels)} labels for {size} values of '{name}'", value=False)
 
 
+@rule(Model, "signature", "metric", "labels", "overrides")
+def metric_suits_the_model(model: Model, context: Context) -> Iterator[Finding]:
+    """Only classes have labels, and an area needs one score per sample."""
+    name, output = model.metric.name, model.signature.outputs[0]
+    if name == "accuracy" and len(output.shape) != 2:
+        message = f"accuracy needs one score per class, and '{output.name}' is {_shape(output.shape)}"
+        yield Finding(
+            ("metric", "name"), message, "write auc for one score per sample, cosine for any vector"
+        )
+    if name == "auc" and output.shape[1:] not in ((), (1,)):
+        message = f"auc needs one score per sample, and '{output.name}' is {_shape(output.shape)}"
+        yield Finding(("metric", "name"), message, "make the first output [batch] or [batch, 1]")
+    if name == "cosine" and output.dtype != "float32":
+        message = f"cosine needs a vector of float32, and '{output.name}' is {output.dtype}"
+        yield Finding(("metric", "name"), message)
+    if name == "accuracy":
+        return
+    if model.labels:
+        yield Finding(("labels",), f"'labels' has no effect with {name}", "remove it", value=False)
+    places: list[tuple[Path, float | None]] = [(("metric",), model.metric.max_label_drop)]
+    places += [
+        (("overrides", index, "metric"), override.metric.max_label_drop)
+        for index, override in enumerate(model.overrides)
+        if override.metric is not None
+    ]
+    for place, limit in places:
+        if limit is not None:
+            message = f"'maxLabelDrop' has no effect with {name}"
+            yield Finding((*place, "maxLabelDrop"), message, "remove it", value=False)
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
 @rule(Model, "classes")
 def classes_exist(model: Model, context: Context) -> Iterator[Finding]:
     """Every class has its sheet."""

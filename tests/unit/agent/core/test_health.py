@@ -61,6 +61,15 @@ def test_an_output_within_tolerance_that_names_another_winner_is_wrong(tmp_path:
     assert "winner for 1 samples" in str(error)
 
 
+def test_an_embedding_names_no_winner(tmp_path: Path) -> None:
+    outputs = onnx_artifact.scores(PIXELS)
+    outputs[0] = np.roll(outputs[0], 1)
+    named = onnx_artifact.write(tmp_path / "named", outputs=outputs, tolerance=10.0, winners=["scores"])
+    assert verdict(named).code == "health-wrong-output"
+    silent = onnx_artifact.write(tmp_path / "silent", outputs=outputs, tolerance=10.0, winners=[])
+    assert check(silent, timeout_s=60, budget=GENEROUS).samples == len(PIXELS)
+
+
 def test_outputs_that_are_not_finite_are_wrong(tmp_path: Path) -> None:
     folder = onnx_artifact.write(tmp_path / "m", weights=np.full((4, 3), np.nan, np.float32))
     assert (error := verdict(folder)).code == "health-wrong-output"

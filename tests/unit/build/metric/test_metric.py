@@ -215,6 +215,31 @@ def test_vectors_of_nothing_agree_only_with_each_other() -> None:
     assert cosines(np.zeros((2, 3)), np.array([[0.0, 0, 0], [1, 0, 0]])).tolist() == [1.0, 0.0]
 
 
+# What every metric says
+
+
+def test_the_smallest_visible_loss_is_that_of_one_sample_or_one_pair() -> None:
+    targets = np.array([0, 0, 0, 1, 1])
+    assert metric("accuracy").resolution(targets) == 0.2
+    assert metric("auc").resolution(targets) == 1 / 6
+    assert metric("cosine").resolution(targets) == 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["accuracy", "auc", "cosine"])
+@given(seed=SEEDS)
+def test_what_is_not_finite_never_scores_better_than_what_is(name: str, bad: float, seed: int) -> None:
+    measured = metric(name)
+    scores, _other, targets = ranked(seed) if name == "auc" else classified(seed)
+    spoiled = scores.copy()
+    spoiled[::7] = bad
+    mended = measured.without_nan(spoiled, targets)
+    assert np.isfinite(mended).all() or name == "auc"
+    assert measured.score(mended, targets, scores).value <= measured.score(scores, targets, scores).value
+    assert measured.drop(mended, scores, targets).value >= 0
+    np.testing.assert_array_equal(measured.without_nan(scores, targets), scores)
+
+
 # What cannot be measured
 
 
