@@ -54,13 +54,14 @@ def test_the_least_important_channels_go(tmp_path: Path) -> None:
         ([64, 128], 0.5, 8),
         ([16], 0.5, 8),
         ([12, 24], 0.5, 2),
+        ([24, 48, 72], 0.67, 8),
         ([8], 0.5, 4),
         ([6], 0.5, 1),
         ([100], 0.3, 8),
-        ([16], 0.03, 2),
+        ([16], 0.1, 2),
     ],
 )
-def test_what_remains_is_a_multiple_that_takes_little_more_than_asked(
+def test_what_remains_is_a_multiple_near_to_what_was_asked(
     widths: list[int], ratio: float, step: int
 ) -> None:
     assert rounding(widths, ratio) == step
