@@ -53,20 +53,31 @@ class AnomalyScore(nn.Module):
     def __init__(self, bands: int, hidden: int, code: int) -> None:
         super().__init__()
         self.spectrogram = Spectrogram(bands)
-        size = bands * FRAMES
         self.register_buffer("mean", torch.zeros(bands, 1))
         self.register_buffer("scale", torch.ones(bands, 1))
-        self.encoder = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, code))
-        self.decoder = nn.Sequential(nn.ReLU(), nn.Linear(code, hidden), nn.ReLU(), nn.Linear(hidden, size))
+        # Convolutions of one step each. The first spans all frames, so the encoder could slide over a longer signal.
+        self.encoder = nn.Sequential(
+            nn.Conv1d(bands, hidden, FRAMES), nn.ReLU(), nn.Conv1d(hidden, code, 1), nn.ReLU()
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv1d(code, hidden, 1),
+            nn.ReLU(),
+            nn.Conv1d(hidden, bands * FRAMES, 1),
+            nn.Unflatten(1, (bands, FRAMES)),
+        )
 
     def features(self, signal: torch.Tensor) -> torch.Tensor:
-        """Return what the auto-encoder sees, [batch, bands · frames]: healthy mean 0 and deviation 1 per band."""
-        return ((self.spectrogram(signal) - self.mean) / self.scale).flatten(1)
+        """Return what the auto-encoder sees, [batch, bands, frames]: healthy mean 0 and deviation 1 per band."""
+        return (self.spectrogram(signal) - self.mean) / self.scale
+
+    def reconstructed(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what the auto-encoder makes of `features`, of the same shape."""
+        return self.decoder(self.encoder(features)).flatten(2)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
         """Map [batch, 1, 1024] to the mean squared error of the reconstruction, [batch, 1]."""
         features = self.features(signal)
-        error = self.decoder(self.encoder(features)) - features
+        error = (self.reconstructed(features) - features).flatten(1)
         return (error * error).mean(1, keepdim=True)
 
 

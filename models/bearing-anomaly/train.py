@@ -35,7 +35,7 @@ def fit(
     network.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(features), generator=dice).split(batch):
-            loss = nn.functional.mse_loss(network.decoder(network.encoder(features[rows])), features[rows])
+            loss = nn.functional.mse_loss(network.reconstructed(features[rows]), features[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -19,7 +19,7 @@ PIPELINE = ROOT / "pipelines" / "edgewright"
 AGENT = ROOT / "agent" / "edgewright_agent"
 
 # Seconds of start-up each; a no-op run has 0.3.
-HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "dagster", "sklearn", "matplotlib"}
+HEAVY = {"torch", "torch_pruning", "onnx", "onnxruntime", "onnxscript", "dagster", "sklearn", "matplotlib"}
 
 # What the agent may import wherever it is installed; a device carries nothing else.
 AGENT_MAY = {"edgewright_agent", "cryptography", "tuf", "securesystemslib"}

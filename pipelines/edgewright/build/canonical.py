@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import onnx
 
+OPSET = 20
+"""What exports speak: from 23 on torch's exporter emits `Attention`, which onnxruntime's CPU provider refuses with
+common masks."""
 PRODUCER = "edgewright"
 GRAPH = "model"
 

@@ -4,15 +4,15 @@
       path: weights.safetensors                     entry: train:fit
       sha256: 9f86d0…                               seed: 0
 
-Output: `weights.safetensors`. A file is copied byte for byte after its digest was checked; a training run
-writes the same bytes for the same weights.
+Output: `weights.safetensors`, or `model.onnx` for a model without `network`, whose checkpoint is a whole ONNX model. A
+file is copied byte for byte after its digest was checked; a training run writes the same bytes for the same weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,23 @@ from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 
 FILE = "weights.safetensors"
+MODEL_FILE = "model.onnx"
 
 
 def run(job: Job) -> Result:
-    """Write `weights.safetensors`.
+    """Write `weights.safetensors`, or `model.onnx`.
 
     Raises:
-        BuildError: the file is missing, too large, not safetensors, has another digest, or does not fit the
-            network; or the network or its training fails, or gives weights that are not finite.
+        BuildError: the file is missing, too large, not safetensors (not a sound ONNX model), has another digest, or
+            does not fit the network; or the network or its training fails, or gives weights that are not finite.
         NetworkError: the address cannot be reached.
     """
     folder = job.root / "models" / job.model
+    if job.spec.get("network") is None:
+        return _whole_model(folder, job)
     code = ModelCode(folder)
     if job.spec.get("checkpoint") is not None:
-        data, facts = _from_file(folder, job.spec["checkpoint"], job)
+        data, facts = from_file(folder, job.spec["checkpoint"], job.model, job.progress)
     elif job.spec.get("train") is not None:
         data, facts = _from_training(code, job)
     else:
@@ -50,6 +53,28 @@ def run(job: Job) -> Result:
         {
             **facts,
             "parameters": parameters,
+            "size_bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+    )
+
+
+def _whole_model(folder: Path, job: Job) -> Result:
+    from edgewright.build.onnx_file import opset_of, parse, weights_in
+
+    if job.spec.get("checkpoint") is None:
+        raise BuildError(
+            f"{job.model} has neither a network nor an ONNX checkpoint",
+            hint="name one of them in its model.yaml",
+        )
+    data, facts = from_file(folder, job.spec["checkpoint"], job.model, job.progress)
+    model = parse(data, str(facts["source"]))
+    (job.out / MODEL_FILE).write_bytes(data)
+    return Result(
+        {
+            **facts,
+            "parameters": weights_in(model),
+            "opset": opset_of(model),
             "size_bytes": len(data),
             "sha256": hashlib.sha256(data).hexdigest(),
         }
@@ -135,10 +160,18 @@ def trained(code: ModelCode, network: Mapping[str, Any], train: Mapping[str, Any
         )
 
 
-def _from_file(folder: Path, checkpoint: Mapping[str, Any], job: Job) -> tuple[bytes, dict[str, Any]]:
+def from_file(
+    folder: Path, checkpoint: Mapping[str, Any], model: str, progress: Callable[[str], None]
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes that `checkpoint` (`{path | uri, sha256}`) names, and `{"source": where they are}`.
+
+    Raises:
+        BuildError: there is no such file, it is too large, or has another digest.
+        NetworkError: the address cannot be reached.
+    """
     where = checkpoint.get("uri") or (folder / checkpoint["path"]).resolve().as_uri()
-    shown = checkpoint.get("uri") or f"models/{job.model}/{checkpoint['path']}"
-    job.progress(f"checkpoint {shown}")
+    shown = checkpoint.get("uri") or f"models/{model}/{checkpoint['path']}"
+    progress(f"checkpoint {shown}")
     data = fetch(where, shown=shown)
     digest = hashlib.sha256(data).hexdigest()
     if digest != checkpoint["sha256"]:

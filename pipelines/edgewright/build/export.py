@@ -1,34 +1,32 @@
 """Exported: the trained network as an fp32 ONNX model with a dynamic batch, proven equal to torch.
 
 torch's dynamo exporter only: the legacy one bakes data-dependent branches in silently, so there is no falling
-back. Opset 20: from 23 on the exporter emits `Attention`, which onnxruntime's CPU provider refuses with
-common masks.
+back.
 
-Inputs: `checkpoint/weights.safetensors`. Output: `model.onnx`, the same bytes on every run.
+A model whose checkpoint is an ONNX file is not exported but imported: see `edgewright.build.imported`.
+
+Inputs: `checkpoint/weights.safetensors` or `checkpoint/model.onnx`. Output: `model.onnx`, the same bytes on every run.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 
-from edgewright.build.canonical import canonical, to_bytes
+from edgewright.build.canonical import OPSET, canonical, to_bytes
 from edgewright.build.checkpoint import restore
 from edgewright.build.entry import ModelCode
+from edgewright.build.fault import first_not_finite, frozen_batch, refusal, silent
 from edgewright.build.samples import Network
 from edgewright.build.torch_mode import repeatable
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 
-OPSET = 20
 TOLERANCE = 1e-4  # absolute, and relative for outputs beyond ±1; measured differences are about 1e-6
 BATCHES = (1, 2, 5)  # 1 because exporters like to treat it as a constant, 5 because none was exported with it
 
@@ -38,14 +36,16 @@ def run(job: Job) -> Result:
 
     Raises:
         BuildError: the network cannot be exported, its outputs contradict the signature, or the ONNX model
-            computes something else than torch does.
+            computes something else than torch does; or an ONNX checkpoint contradicts the signature.
     """
+    if job.spec.get("network") is None:
+        return _import(job)
     code = ModelCode(job.root / "models" / job.model)
     network = restore(code, job.spec["network"], job.inputs["checkpoint/weights.safetensors"].read_bytes())
     job.progress(f"exporting {job.model}")
     with repeatable(seed=0):
-        model = export(network, job.spec["signature"])
-        difference = check_parity(network, model, job.spec["signature"])
+        model = export(network, job.spec["signature"], code.folder)
+        difference = check_parity(network, model, job.spec["signature"], code.folder)
     data = to_bytes(model)
     (job.out / "model.onnx").write_bytes(data)
     return Result(
@@ -58,18 +58,39 @@ def run(job: Job) -> Result:
     )
 
 
-def export(network: torch.nn.Module, signature: Mapping[str, Any]) -> onnx.ModelProto:
+def _import(job: Job) -> Result:
+    from edgewright.build.imported import conform
+    from edgewright.build.onnx_file import parse
+
+    shown = f"{job.model}'s ONNX checkpoint"
+    job.progress(f"importing {shown}")
+    given = parse(job.inputs["checkpoint/model.onnx"].read_bytes(), shown)
+    model, facts = conform(given, job.spec["signature"], shown)
+    data = to_bytes(model)
+    (job.out / "model.onnx").write_bytes(data)
+    return Result({"size_bytes": len(data), "nodes": len(model.graph.node), **facts})
+
+
+def export(
+    network: torch.nn.Module, signature: Mapping[str, Any], folder: Path | None = None
+) -> onnx.ModelProto:
     """Return `network` as a canonical ONNX model with the names, types and shapes of `signature`.
 
+    Args:
+        network: In evaluation mode.
+        signature: As in `model.yaml`.
+        folder: The model's folder; with it, messages name the author's own lines.
+
     Raises:
-        BuildError: the exporter refuses, or gives other types or shapes than the signature says.
+        BuildError: the exporter refuses (the operator and the line are named), or gives other types or shapes than
+            the signature says.
     """
     inputs, outputs = signature["inputs"], signature["outputs"]
     # One Dim object for all inputs: they are batched together.
     batch = torch.export.Dim("batch")
     dynamic = tuple({0: batch} if tensor["shape"][0] == "batch" else None for tensor in inputs)
     try:
-        with _quiet():
+        with silent():
             program = torch.onnx.export(
                 network,
                 example(signature, batch=2, seed=0),
@@ -83,13 +104,17 @@ def export(network: torch.nn.Module, signature: Mapping[str, Any]) -> onnx.Model
                 verbose=False,
             )
     except Exception as error:  # the exporter's own classes, and whatever user code raises under tracing
-        raise BuildError(
-            f"torch cannot export the network: {_first_line(error)}",
-            hint="the signature's inputs are the arguments of the network's forward, in order",
-        ) from error
+        raise refusal(error, network, signature, folder) from error
     if program is None:
         raise BuildError("torch exported nothing")
     model = program.model_proto
+    if any(dynamic) and not all(_is_batched(value) for value in model.graph.output):
+        examples = [example(signature, batch=batch, seed=0) for batch in (2, 3)]
+        if place := frozen_batch(network, examples, folder):
+            raise BuildError(
+                f"{place}: this line works for one number of samples only, so the batch cannot be dynamic",
+                hint="take sizes from the tensor: x.flatten(1), x.shape[0]; never write the batch as a number",
+            )
     _check_values("output", model.graph.output, outputs)
     _check_values("input", model.graph.input, inputs)
     result = canonical(model)
@@ -110,12 +135,14 @@ def example(signature: Mapping[str, Any], *, batch: int, seed: int) -> tuple[tor
     return tuple(tensors)
 
 
-def check_parity(network: torch.nn.Module, model: onnx.ModelProto, signature: Mapping[str, Any]) -> float:
+def check_parity(
+    network: torch.nn.Module, model: onnx.ModelProto, signature: Mapping[str, Any], folder: Path | None = None
+) -> float:
     """Return the largest difference between torch and onnxruntime on random inputs of several batch sizes.
 
     Raises:
-        BuildError: an output differs by more than `TOLERANCE`, or has another shape or NaN where torch has
-            none.
+        BuildError: an output is not finite in torch (the operator and the line are named), differs by more than
+            `TOLERANCE`, or has another shape.
     """
     session = Network(to_bytes(model))
     names = [tensor["name"] for tensor in signature["inputs"]]
@@ -125,6 +152,9 @@ def check_parity(network: torch.nn.Module, model: onnx.ModelProto, signature: Ma
         with torch.no_grad():
             given = network(*tensors)
         expected = given if isinstance(given, tuple) else (given,)
+        for name, tensor in zip(session.outputs, expected, strict=True):
+            if not torch.isfinite(tensor).all():
+                raise _not_finite(name, tensor, first_not_finite(network, tensors, folder))
         feed = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
         found = session.run(feed, batch=max(len(array) for array in feed.values()))
         for name, wanted in zip(session.outputs, (tensor.numpy() for tensor in expected), strict=True):
@@ -164,23 +194,15 @@ def _described(value: onnx.ValueInfoProto) -> str:
     return str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)) + str(shape).replace("'", "")
 
 
-def _first_line(error: BaseException) -> str:
-    cause = error
-    while cause.__cause__ is not None:  # the exporter wraps what went wrong in pages of advice
-        cause = cause.__cause__
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__
+def _is_batched(value: onnx.ValueInfoProto) -> bool:
+    dims = value.type.tensor_type.shape.dim
+    return bool(dims) and bool(dims[0].dim_param)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress, advice and deprecation notices off the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _not_finite(name: str, tensor: torch.Tensor, culprit: str | None) -> BuildError:
+    rows = ~torch.isfinite(tensor).flatten(1).all(dim=1) if tensor.ndim > 1 else ~torch.isfinite(tensor)
+    return BuildError(
+        f"the network gives NaN or infinity in output {name!r} for {int(rows.sum())} of {len(rows)} random inputs"
+        + (f"; first in {culprit}" if culprit else ""),
+        hint="log and division need a floor: torch.log(x.clamp_min(1e-6))",
+    )

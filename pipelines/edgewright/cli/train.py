@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.document import model_document, pinned_path
 from edgewright.cli.options import root_option
 from edgewright.errors import SpecError
 from edgewright.publish.durable import write_file
-
-if TYPE_CHECKING:
-    from edgewright.spec.model import Checkpoint
 
 WEIGHTS = "weights.safetensors"
 
@@ -30,20 +27,16 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     a `train` section is trained by the pipeline itself: here it is only tried, and nothing is written.
     """
     # The document alone, not the whole fleet: a missing or wrong checkpoint is why one is here.
-    from edgewright.spec.document import load_document
-    from edgewright.spec.model import Model
-    from edgewright.spec.problem import InvalidSpec
-
+    loaded = model_document(root, model)
+    if loaded.document.network is None:
+        raise SpecError(
+            f"{model} has no network: its checkpoint is a whole ONNX model, which nothing here can train",
+            hint="train it where it was made, and put the new file and its digest into model.yaml",
+        )
     folder = root / "models" / model
     file = folder / "model.yaml"
-    if not file.is_file():
-        known = sorted(path.parent.name for path in root.glob("models/*/model.yaml"))
-        raise SpecError(f"there is no model {model!r}", hint=f"models here: {', '.join(known) or 'none'}")
-    loaded = load_document(Model, file, f"models/{model}/model.yaml", model)
-    if loaded.problems:
-        raise InvalidSpec(list(loaded.problems))
-
-    target = _target(root, model, loaded.document.checkpoint)
+    checkpoint = loaded.document.checkpoint
+    target = pinned_path(root, model, checkpoint, WEIGHTS) if checkpoint is not None else None
 
     from edgewright.build.training import train
 
@@ -57,7 +50,7 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     for label, recall in training.recall.items():
         click.echo(f"  {label:<20} {'no samples' if recall is None else f'{recall:.4f}'}")
     click.echo(f"sha256      {training.sha256}")
-    if target is None or loaded.document.checkpoint is None:
+    if target is None or checkpoint is None:
         click.echo(f"\n{model} is trained by the pipeline; nothing was written.")
         return
     line = loaded.source.at(("checkpoint", "sha256")).line
@@ -69,26 +62,8 @@ def command(root: Path, model: str, seed: int | None, write: bool) -> None:
     write_file(target, training.weights)
     _replace_digest(file, line, training.sha256)
     click.echo(f"\nwrote {target.relative_to(root)} and its digest in models/{model}/model.yaml:{line}")
-    if loaded.document.checkpoint.uri is not None:
-        click.echo(f"upload the file to {loaded.document.checkpoint.uri} before the next run")
-
-
-def _target(root: Path, model: str, checkpoint: Checkpoint | None) -> Path | None:
-    """Return where new weights belong, None for a model that has no checkpoint.
-
-    Raises:
-        SpecError: the path leaves the model's folder; nothing outside it is ever written.
-    """
-    if checkpoint is None:
-        return None
-    folder = root / "models" / model
-    target = folder / (checkpoint.path or WEIGHTS)
-    if not target.resolve().is_relative_to(folder.resolve()):
-        raise SpecError(
-            f"models/{model}/model.yaml: checkpoint.path {checkpoint.path} leaves the model's folder",
-            hint="put the weights beside model.yaml",
-        )
-    return target
+    if checkpoint.uri is not None:
+        click.echo(f"upload the file to {checkpoint.uri} before the next run")
 
 
 def _replace_digest(file: Path, line: int, sha256: str) -> None:

@@ -18,7 +18,7 @@ from edgewright.errors import EnvironmentFault
 from edgewright.plan.cache import Cache, Record
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import StepId, classes_of
-from edgewright.plan.stage import STAGES, code_digests, host_name, tool_version, upstream
+from edgewright.plan.stage import STAGES, code_digests, host_name, pinned_files, tool_version, upstream
 from edgewright.spec.load import Workspace
 from edgewright_agent.contract import canonical_json
 
@@ -66,9 +66,8 @@ def prepare(workspace: Workspace, step: StepId, records: Records) -> Action:
         "tools": {name: tool_version(name) for name in stage.tools},
     }
     if stage.code:
-        checkpoint = workspace.models[step.model].checkpoint
         folder = workspace.root / "models" / step.model
-        parts["code"] = code_digests(folder, checkpoint.path if checkpoint else None)
+        parts["code"] = code_digests(folder, pinned_files(workspace.models[step.model]))
     if stage.host:
         parts["host"] = host_name()
     if stage.place:

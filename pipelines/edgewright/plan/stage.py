@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from edgewright.spec.limits import (
     limit_sources,
 )
 from edgewright.spec.load import Workspace
+from edgewright.spec.model import Model
 from edgewright_agent.contract import (
     FILE_DATA,
     FILE_DRIFT,
@@ -95,6 +96,12 @@ def _variants(workspace: Workspace, step: StepId) -> Slice:
         "network": dump(model.network),
         "signature": dump(model.signature),
         "variants": [dump(variant) for variant in model.optimization.variants],
+        # By which variants that are trained here are compared; one that is pinned needs no data.
+        **(
+            {"data": {"selection": model.data.selection}, "metric": {"name": model.metric.name}}
+            if any(variant.checkpoint is None for variant in model.optimization.variants)
+            else {}
+        ),
     }
 
 
@@ -322,16 +329,24 @@ def host_name() -> str:
     return f"unknown processor, {cores} cores"
 
 
-def code_digests(folder: Path, checkpoint: str | None) -> dict[str, str]:
+def pinned_files(model: Model) -> set[str]:
+    """Return the files in the model's folder whose digest the YAML names: the checkpoint and its variants'."""
+    pinned = [model.checkpoint, *(variant.checkpoint for variant in model.optimization.variants)]
+    return {
+        checkpoint.path for checkpoint in pinned if checkpoint is not None and checkpoint.path is not None
+    }
+
+
+def code_digests(folder: Path, pinned: Set[str]) -> dict[str, str]:
     """Return file name → sha256 of everything that a model's own Python may read: all files beside its YAML.
 
-    The YAML itself is left out (a stage reads a slice of it), so are the checkpoint (its digest is in that slice)
+    The YAML itself is left out (a stage reads a slice of it), so are `pinned` files (their digests are in that slice)
     and documents. Links are followed: code and data that models share are often linked into each of them.
     """
     found = {}
     for path in files_below(folder):
         name = path.relative_to(folder).as_posix()
-        if name in ("model.yaml", checkpoint) or path.suffix in (".md", ".pyc") or not path.is_file():
+        if name == "model.yaml" or name in pinned or path.suffix in (".md", ".pyc") or not path.is_file():
             continue
         state = path.stat()
         found[name] = _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from edgewright.spec.budget import Latency
 from edgewright.spec.limits import LIMIT_PATHS, limit_values, narrowed
-from edgewright.spec.model import Model
+from edgewright.spec.model import Checkpoint, Model
 from edgewright.spec.problem import did_you_mean
 from edgewright.spec.quantity import BYTES, COUNT, MILLISECONDS, PERCENT, Quantity
 from edgewright.spec.rules import Context, Finding, repeated, rule
@@ -38,18 +38,46 @@ def weights_have_one_origin(model: Model, context: Context) -> Iterator[Finding]
         yield Finding((), "neither 'checkpoint' nor 'train'", "add one of them")
 
 
+@rule(Model, "network", "checkpoint", "train")
+def a_model_without_network_is_an_onnx_file(model: Model, context: Context) -> Iterator[Finding]:
+    """An ONNX checkpoint is the whole model; anything else needs a network to go into."""
+    whole = model.checkpoint is not None and is_onnx(model.checkpoint)
+    if model.network is None and model.train is not None:
+        yield Finding(("train",), "there is no 'network' to train", "add network", value=False)
+    elif model.network is None and model.checkpoint is not None and not whole:
+        message = "without 'network' the checkpoint must be a whole model, an .onnx file"
+        yield Finding(_place_of(model.checkpoint), message, "add network, or name an .onnx file")
+    if model.network is not None and whole:
+        message = "an .onnx checkpoint is a whole model, so 'network' has no effect"
+        yield Finding(("network",), message, "remove network, or name a .safetensors file", value=False)
+
+
 @rule(Model, "checkpoint")
 def checkpoint_can_be_read(model: Model, context: Context) -> Iterator[Finding]:
     """One address; a file must be there and belong to the repository."""
-    checkpoint = model.checkpoint
-    if checkpoint is None:
-        return
+    if model.checkpoint is not None:
+        yield from check_checkpoint(model.checkpoint, ("checkpoint",), context)
+
+
+def check_checkpoint(checkpoint: Checkpoint, place: Path, context: Context) -> Iterator[Finding]:
+    """Find what is wrong with the address of a file of known digest."""
     if checkpoint.path is not None and checkpoint.uri is not None:
-        yield Finding(("checkpoint", "uri"), "both 'path' and 'uri'", "keep one of them", value=False)
+        yield Finding((*place, "uri"), "both 'path' and 'uri'", "keep one of them", value=False)
     if checkpoint.path is None and checkpoint.uri is None:
-        yield Finding(("checkpoint",), "neither 'path' nor 'uri'", "add one of them", value=False)
+        yield Finding(place, "neither 'path' nor 'uri'", "add one of them", value=False)
     if checkpoint.path is not None:
-        yield from _check_file(checkpoint.path, ("checkpoint", "path"), context)
+        yield from _check_file(checkpoint.path, (*place, "path"), context)
+
+
+def is_onnx(checkpoint: Checkpoint) -> bool:
+    """Whether the name of the file says that it is a whole model."""
+    written = checkpoint.path or (checkpoint.uri or "").partition("?")[0].partition("#")[0]
+    return written.endswith(".onnx")
+
+
+def _place_of(checkpoint: Checkpoint) -> Path:
+    key = next((key for key in ("path", "uri") if getattr(checkpoint, key) is not None), None)
+    return ("checkpoint", key) if key else ("checkpoint",)
 
 
 def _check_file(written: str, path: Path, context: Context) -> Iterator[Finding]:
