@@ -31,11 +31,15 @@ class Spectrogram(nn.Module):
         super().__init__()
         time = torch.arange(WINDOW, dtype=torch.float64)
         angle = 2 * math.pi * torch.arange(1, BINS + 1)[:, None] * time / WINDOW
-        waves = torch.cat([torch.cos(angle), torch.sin(angle)]) * torch.hann_window(WINDOW, dtype=torch.float64)
+        waves = torch.cat([torch.cos(angle), torch.sin(angle)]) * torch.hann_window(
+            WINDOW, dtype=torch.float64
+        )
         self.register_buffer("waves", waves[:, None].float())
         banded = torch.eye(bands).repeat_interleave(BINS // bands, 1)
         self.register_buffer("bands", torch.cat([banded, banded], 1)[:, :, None])  # cosine and sine alike
-        self.register_buffer("floor", torch.full((bands,), 1e-4))  # about what the sensor's own noise gives a band
+        self.register_buffer(
+            "floor", torch.full((bands,), 1e-4)
+        )  # about what the sensor's own noise gives a band
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
         """Map [batch, 1, 1024] to [batch, bands, frames]."""
@@ -52,9 +56,14 @@ class AnomalyScore(nn.Module):
         self.register_buffer("mean", torch.zeros(bands, 1))
         self.register_buffer("scale", torch.ones(bands, 1))
         # Convolutions of one step each. The first spans all frames, so the encoder could slide over a longer signal.
-        self.encoder = nn.Sequential(nn.Conv1d(bands, hidden, FRAMES), nn.ReLU(), nn.Conv1d(hidden, code, 1), nn.ReLU())
+        self.encoder = nn.Sequential(
+            nn.Conv1d(bands, hidden, FRAMES), nn.ReLU(), nn.Conv1d(hidden, code, 1), nn.ReLU()
+        )
         self.decoder = nn.Sequential(
-            nn.Conv1d(code, hidden, 1), nn.ReLU(), nn.Conv1d(hidden, bands * FRAMES, 1), nn.Unflatten(1, (bands, FRAMES))
+            nn.Conv1d(code, hidden, 1),
+            nn.ReLU(),
+            nn.Conv1d(hidden, bands * FRAMES, 1),
+            nn.Unflatten(1, (bands, FRAMES)),
         )
 
     def features(self, signal: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,15 @@ KNOWN = Vendor(
     words={
         "person": ("mueller", "garcia", "chen", "okafor", "dubois", "novak"),
         "mode": ("manual", "automatic", "setup", "jog", "service"),
-        "item": ("recipe", "tool table", "speed setpoint", "alarm list", "shift plan", "program", "parameter"),
+        "item": (
+            "recipe",
+            "tool table",
+            "speed setpoint",
+            "alarm list",
+            "shift plan",
+            "program",
+            "parameter",
+        ),
     },
     phrasings={
         "routine": (

@@ -67,7 +67,9 @@ class Encoder(nn.Module):
         return self.head(features.sum(1) / present.sum(1, keepdim=True).clamp(min=1.0))
 
 
-def build(width: int = 64, layers: int = 2, heads: int = 4, buckets: int = 2048, length: int = 32) -> nn.Module:
+def build(
+    width: int = 64, layers: int = 2, heads: int = 4, buckets: int = 2048, length: int = 32
+) -> nn.Module:
     """Return the untrained network.
 
     Args:

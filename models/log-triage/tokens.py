@@ -28,7 +28,9 @@ _PIECE = re.compile(r"[a-z]+|[0-9]+")
 def pieces(line: str) -> list[str]:
     """Return the words and shortened numbers of a line."""
     found = _PIECE.findall(line.lower())
-    return [piece if piece.isalpha() else "#" + str(int(piece[0]) * 10 ** (len(piece) - 1)) for piece in found]
+    return [
+        piece if piece.isalpha() else "#" + str(int(piece[0]) * 10 ** (len(piece) - 1)) for piece in found
+    ]
 
 
 def encoded(lines: Sequence[str]) -> np.ndarray:

@@ -32,7 +32,8 @@ class BasicBlock(nn.Module):
         self.around: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.around = nn.Sequential(
-                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False), nn.BatchNorm2d(channels_out)
+                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(channels_out),
             )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

@@ -110,8 +110,10 @@ def _batch(labels: np.ndarray, scene: Scene, dice: np.random.Generator) -> np.nd
     metal = metal + _dust(surface, dice)
     image = _with_holes(metal, surface, _is("missing-hole", labels), dice)
     slope = surface.x * surface.lamp[0] + surface.y * surface.lamp[1]
-    lit = image * _uniform(dice, scene.brightness, surface) * (
-        1 + _uniform(dice, scene.gradient, surface) * slope
+    lit = (
+        image
+        * _uniform(dice, scene.brightness, surface)
+        * (1 + _uniform(dice, scene.gradient, surface) * slope)
     )
     seen = lit + _uniform(dice, scene.noise, surface) * dice.standard_normal(image.shape)
     return np.rint(np.clip(seen, 0, 1) * ADC_STEPS) / ADC_STEPS

@@ -39,6 +39,7 @@ STATIC: Mapping[str, Mapping[str, Any]] = {
     "static int8, compute only": {"operators": "compute"},
 }
 
+
 @dataclass(frozen=True)
 class Shipped:
     """A model of this repository, exported, with its samples."""
@@ -71,7 +72,9 @@ def test_precisions_of_shipped_models(name: str) -> None:
     measured = metric(model.metric)
     reference = scores(to_bytes(model.fp32), model.test)
     size, cpu_ms = len(to_bytes(model.fp32)), inference_ms(to_bytes(model.fp32), model.test)
-    print(f"\n{name}: {len(model.test)} test samples, fp32 {size:,} bytes, {cpu_ms:.3f} ms of CPU per inference")
+    print(
+        f"\n{name}: {len(model.test)} test samples, fp32 {size:,} bytes, {cpu_ms:.3f} ms of CPU per inference"
+    )
     for title, data in model.candidates():
         outputs = scores(data, model.test)
         if not np.isfinite(outputs).all():
