@@ -3,7 +3,7 @@
     make bench PYTEST_ARGS='-k precisions'
 
 Sizes and times are ratios to the fp32 model of the same run; times are the CPU time of one inference on this machine.
-The figures are for people and for the READMEs of the models: nothing is chosen by them, the search has a set of its own.
+The figures are for people and for the READMEs of the models: nothing is chosen by them, the search has its own set.
 """
 
 from __future__ import annotations
