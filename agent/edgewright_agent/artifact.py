@@ -23,11 +23,29 @@ _SAFE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Layer:
-    """One file of an artifact."""
+    """One file of an artifact.
+
+    Attributes:
+        file: Its name on the device.
+        digest: Of the blob that is fetched.
+        size: Of the blob, in bytes.
+        content: Digest and size of the file, where the blob is a compressed archive of it.
+    """
 
     file: str
     digest: str
     size: int
+    content: tuple[str, int] | None = None
+
+    @property
+    def file_digest(self) -> str:
+        """Digest of the file on the device."""
+        return self.content[0] if self.content else self.digest
+
+    @property
+    def file_size(self) -> int:
+        """Size of the file on the device, in bytes."""
+        return self.content[1] if self.content else self.size
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Artifact:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers."""
+        """Bytes of all layers, as they are fetched."""
         return sum(layer.size for layer in self.layers)
 
 
@@ -106,7 +124,10 @@ def _layers(value: Any) -> tuple[Layer, ...]:
 def _layer(value: Any) -> Layer:
     if not isinstance(value, dict):
         raise _bad("has a layer that is no object")
-    file = _annotations(value).get(contract.ANNOTATION_TITLE)
+    notes = _annotations(value)
+    packed = _is_packed(value)
+    # The title is what other tools call the blob; the archive of a file is not the file.
+    file = notes.get(contract.ANNOTATION_FILEPATH if packed else contract.ANNOTATION_TITLE)
     if not isinstance(file, str) or not _SAFE_FILE.fullmatch(file):
         raise _bad(f"has a layer with the file name {file!r}")
     if file.lower() == MANIFEST_FILE or file.lower().endswith(".part"):
@@ -116,7 +137,26 @@ def _layer(value: Any) -> Layer:
         raise _bad(f"gives {file} the digest {digest!r}")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_LAYER_BYTES:
         raise _bad(f"gives {file} the size {size!r}")
-    return Layer(file, str(digest), size)
+    return Layer(file, str(digest), size, _content(file, notes) if packed else None)
+
+
+def _is_packed(value: dict[str, Any]) -> bool:
+    """Whether a layer is an archive of its file (ModelPack media types end in `.raw`, `.tar`, `.tar+gzip`, …)."""
+    media_type = str(value.get("mediaType", ""))
+    if media_type.endswith(contract.TAR_GZIP):
+        return True
+    if media_type.endswith((".tar", "+zstd", "+gzip")):
+        raise _bad(f"has a layer of {media_type}, which this agent does not unpack")
+    return False
+
+
+def _content(file: str, notes: dict[str, str]) -> tuple[str, int]:
+    digest, size = notes.get(contract.ANNOTATION_FILE_DIGEST), notes.get(contract.ANNOTATION_FILE_SIZE, "")
+    if not contract.is_digest(digest):
+        raise _bad(f"gives the file {file} in its layer the digest {digest!r}")
+    if not re.fullmatch(r"[1-9][0-9]{0,10}", size) or int(size) > MAX_LAYER_BYTES:
+        raise _bad(f"gives the file {file} in its layer the size {size!r}")
+    return str(digest), int(size)
 
 
 def _annotations(value: dict[str, Any]) -> dict[str, str]:

@@ -25,6 +25,10 @@ LAYER_WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 LAYER_WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw"
 LAYER_DOC = "application/vnd.cncf.model.doc.v1.raw"
 LAYER_DATASET = "application/vnd.cncf.model.dataset.v1.raw"
+RAW, TAR_GZIP = (
+    ".raw",
+    ".tar+gzip",
+)  # the same layer, as its file is, or as an archive of that one file, compressed
 SIGSTORE_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 TUF_METADATA = "application/vnd.dev.edgewright.tuf.v1+json"
 
@@ -34,6 +38,10 @@ ANNOTATION_MODEL = "dev.edgewright.model"
 ANNOTATION_VERSION = "dev.edgewright.model-version"
 ANNOTATION_FILEPATH = "org.cncf.model.filepath"
 ANNOTATION_TITLE = "org.opencontainers.image.title"  # without it `oras pull` skips the layer
+ANNOTATION_FILE_DIGEST = (
+    "dev.edgewright.file-digest"  # of a compressed layer: the file in it, and its size in bytes
+)
+ANNOTATION_FILE_SIZE = "dev.edgewright.file-size"
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
 ANNOTATION_BUNDLE_CONTENT = "dev.sigstore.bundle.content"
 ANNOTATION_BUNDLE_PREDICATE = "dev.sigstore.bundle.predicateType"
@@ -46,6 +54,7 @@ PREDICATE_GATE_REPORT = "https://edgewright.dev/gate-report/v1"
 
 # --- files of a model artifact (layer titles) -------------------------------------------------------------------
 FILE_MODEL = "model.onnx"
+FILE_DATA = "model.onnx.data"  # optional: the model's weights, where its layout keeps them apart
 FILE_RUNTIME = "runtime.json"  # runtime manifest: providers, threads, graph optimization, signature
 FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave when it was evaluated
 FILE_LABELS = "labels.json"  # optional: class names of the last output
@@ -113,6 +122,18 @@ def tuf_tag(path: str) -> str:
 def fallback_tag(digest: str) -> str:
     """Return the tag that lists a manifest's referrers (OCI distribution-spec 1.1, Referrers Tag Schema)."""
     return digest.replace(":", "-")
+
+
+def file_of_layer(layer: dict[str, Any]) -> tuple[str, str, int]:
+    """Return name, digest and size in bytes of the file that a layer of an artifact becomes on a device.
+
+    >>> file_of_layer({"digest": "sha256:ab", "size": 3, "annotations": {ANNOTATION_TITLE: "runtime.json"}})
+    ('runtime.json', 'sha256:ab', 3)
+    """
+    notes = layer.get("annotations", {})
+    if ANNOTATION_FILE_DIGEST not in notes:
+        return notes.get(ANNOTATION_TITLE, ""), layer["digest"], int(layer["size"])
+    return notes[ANNOTATION_FILEPATH], notes[ANNOTATION_FILE_DIGEST], int(notes[ANNOTATION_FILE_SIZE])
 
 
 def dsse_pae(payload_type: str, payload: bytes) -> bytes:

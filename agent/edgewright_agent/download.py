@@ -12,10 +12,11 @@ import hashlib
 from pathlib import Path
 
 from edgewright_agent.artifact import Layer
-from edgewright_agent.errors import StorageError, TransportError
+from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.files import Appender, Disk, faults
-from edgewright_agent.store import READ_BYTES, check_file, part_of
+from edgewright_agent.store import READ_BYTES, check_file, part_of, unpacked_of
 from edgewright_agent.transport import Source
+from edgewright_agent.unpack import unpack
 
 SYNC_BYTES = 8 * 1024 * 1024  # how much a power cut may cost; also bounds dirty memory
 RESUMABLE = ("network", "truncated", "too-slow")
@@ -27,11 +28,12 @@ MAX_RECONNECTS = (
 def fetch(
     source: Source, repository: str, layer: Layer, staging: Path, disk: Disk, *, reserve_bytes: int
 ) -> None:
-    """Make `staging/<layer.file>` hold exactly the layer's bytes, synced.
+    """Make `staging/<layer.file>` hold exactly the layer's file, synced.
 
     Raises:
         TransportError: unreachable, or `digest-mismatch` when the source gives other bytes; the part of an
             unreachable source stays for the next try.
+        TrustError: `bad-manifest`: a compressed layer does not hold the file that was signed.
         StorageError: `no-space` (the part is removed: a full disk harms others) and other faults.
     """
     final, part = staging / layer.file, part_of(staging, layer)
@@ -49,11 +51,17 @@ def fetch(
             if not resumed or not _complete(source, repository, layer, part, disk, reserve_bytes):
                 disk.remove(part)
                 raise TransportError("digest-mismatch", f"{repository}: {layer.file} is not what was signed")
-    except StorageError as error:
-        if error.code == "no-space":
+        if layer.content is not None:
+            unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes)
+    except (StorageError, TrustError) as error:
+        if isinstance(error, TrustError) or error.code == "no-space":
             disk.remove(part)
         raise
-    disk.rename(part, final)
+    if layer.content is None:
+        disk.rename(part, final)
+    else:
+        disk.rename(unpacked_of(staging, layer), final)
+        disk.remove(part)
 
 
 def _complete(

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,17 @@ from edgewright_agent.runtime import (
     import_engine,
     load,
     load_labels,
-    read_json,
 )
+from edgewright_agent.settings import read, read_json
 
 if TYPE_CHECKING:
     from edgewright_agent.runtime import Array, Arrays
 
 MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
+SURPRISE = (
+    2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
+)
 _PR_SET_PDEATHSIG = 1
 _PARENT = "EDGEWRIGHT_AGENT_PID"  # environment of the child
 
@@ -58,6 +61,25 @@ class Evidence:
     providers: tuple[str, ...]
     engine: str
     samples: int
+    expected: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def surprises(self) -> tuple[str, ...]:
+        """What is far from what the pipeline expected, in words: not refused, but worth a look."""
+        told = (
+            ("loads in {:.0f} ms, expected {:.0f} ms", self.load_ms, self.expected.get("loadMs"), 1),
+            (
+                "takes {:.1f} MiB, expected {:.1f} MiB",
+                self.peak_memory_bytes,
+                self.expected.get("memoryBytes"),
+                2**20,
+            ),
+        )
+        return tuple(
+            text.format(measured / unit, expected / unit)
+            for text, measured, expected, unit in told
+            if expected is not None and measured > SURPRISE * expected
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the figures as the record and `status --json` carry them."""
@@ -68,6 +90,8 @@ class Evidence:
             "providers": list(self.providers),
             "engine": self.engine,
             "samples": self.samples,
+            **({"expected": dict(self.expected)} if self.expected else {}),
+            **({"surprises": list(self.surprises)} if self.surprises else {}),
         }
 
 
@@ -265,6 +289,7 @@ def replay(folder: Path) -> Mapping[str, Any]:
         "providers": engine.providers,
         "engine": f"onnxruntime {engine_version}",
         "samples": len(next(iter(golden.inputs.values()))),
+        "expected": read(folder).expected,
     }
 
 
@@ -326,7 +351,9 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:
-        report = replay(Path(arguments[0]))
+        # onnxruntime prints to standard output when a provider does not start and the next takes its place.
+        with contextlib.redirect_stdout(sys.stderr):
+            report = replay(Path(arguments[0]))
     except AgentError as error:
         # An unreadable runtime manifest or golden file was signed that way: the model's own fault.
         code = error.code if error.code.startswith(("health-", "runtime-")) else "health-crash"

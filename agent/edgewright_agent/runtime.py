@@ -12,7 +12,6 @@ cannot be loaded is not swapped in. Needs the `[runtime]` extra; safe to share b
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -22,8 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.config import DEFAULT_STATE
-from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, FILE_RUNTIME, is_name
+from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, is_name
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
+from edgewright_agent.settings import read, read_json
+from edgewright_agent.store import ENGINES, STORE
 from edgewright_agent.versions import in_range
 
 if TYPE_CHECKING:
@@ -248,12 +249,29 @@ def load(folder: Path) -> Engine:
         EngineError: `runtime-missing`, `runtime-version`.
         HealthError: `health-crash` when the engine rejects the model, or its settings make no sense.
     """
-    runtime = read_json(folder / FILE_RUNTIME)
+    settings = read(folder)
+    engine = import_engine()
+    if not in_range(engine.__version__, settings.versions):
+        raise EngineError(
+            "runtime-version",
+            f"the model needs onnxruntime {settings.versions}, this is {engine.__version__}",
+        )
+    options = settings.session_options(engine)
+    providers = settings.providers_of(engine, caches_of(folder))
+    if not providers:
+        raise EngineError(
+            "runtime-missing", f"none of {', '.join(settings.providers)} is in this build of onnxruntime"
+        )
     try:
-        return _load(folder, runtime)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise HealthError("health-crash", f"{folder / FILE_RUNTIME} makes no sense: {what}") from error
+        # By its path, so that weights in a file beside it are found, and mapped instead of read.
+        return Engine(engine.InferenceSession(str(folder / FILE_MODEL), options, providers=providers))
+    except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
+        raise HealthError("health-crash", f"onnxruntime rejects the model: {error}") from error
+
+
+def caches_of(folder: Path) -> Path | None:
+    """Return where providers keep what they build for an installed artifact; None when it is not installed."""
+    return folder.parent.parent / ENGINES / folder.name if folder.parent.name == STORE else None
 
 
 def load_labels(folder: Path) -> tuple[str, ...]:
@@ -269,51 +287,6 @@ def load_labels(folder: Path) -> tuple[str, ...]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise AgentError("damaged", f"{path} is not a list of labels")
     return tuple(labels)
-
-
-def _load(folder: Path, runtime: Mapping[str, Any]) -> Engine:
-    engine = import_engine()
-    if not in_range(engine.__version__, str(runtime["versions"])):
-        raise EngineError(
-            "runtime-version",
-            f"the model needs onnxruntime {runtime['versions']}, this is {engine.__version__}",
-        )
-    options = engine.SessionOptions()
-    options.intra_op_num_threads = int(runtime["threads"])
-    options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = bool(runtime["arena"])
-    options.log_severity_level = 3
-    options.graph_optimization_level = {
-        "disabled": engine.GraphOptimizationLevel.ORT_DISABLE_ALL,
-        "basic": engine.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-        "extended": engine.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-        "all": engine.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    }[runtime["graphOptimization"]]
-    available = engine.get_available_providers()
-    providers = [provider for provider in runtime["providers"] if provider in available]
-    if not providers:
-        raise EngineError(
-            "runtime-missing", f"none of {', '.join(runtime['providers'])} is in this build of onnxruntime"
-        )
-    try:
-        return Engine(engine.InferenceSession(str(folder / FILE_MODEL), options, providers=providers))
-    except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
-        raise HealthError("health-crash", f"onnxruntime rejects the model: {error}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that belongs to an installed artifact.
-
-    Raises:
-        AgentError: `damaged`.
-    """
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise AgentError("damaged", f"{path} is unreadable: {error}") from error
-    if not isinstance(document, dict):
-        raise AgentError("damaged", f"{path} is not an object")
-    return document
 
 
 def _port(value: Any) -> Port:

@@ -26,6 +26,10 @@ from edgewright_agent.files import Disk, faults
 BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
 RESERVE_INODES = 64
 READ_BYTES = 1024 * 1024
+STORE = "store"
+ENGINES = (
+    "engines"  # <digest>/: what execution providers have built for an artifact; lost at any time, built again
+)
 _STAGING = ".staging"
 
 
@@ -33,7 +37,8 @@ class Store:
     """The models on one device."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        self.root = folder / "store"
+        self.root = folder / STORE
+        self.engines = folder / ENGINES
         self.current = folder / "current"
         self.disk = disk
 
@@ -66,7 +71,7 @@ class Store:
         """Whether an entry looks whole: manifest as signed, every file of its declared size. Cheap."""
         try:
             layers = self.artifact(digest).layers
-            return all((self.path(digest) / layer.file).stat().st_size == layer.size for layer in layers)
+            return all((self.path(digest) / layer.file).stat().st_size == layer.file_size for layer in layers)
         except (StorageError, OSError):
             return False
 
@@ -119,6 +124,9 @@ class Store:
         garbage = [e for e in sorted(self.root.iterdir()) if e.name not in kept] if self.root.is_dir() else []
         for entry in garbage:
             self.disk.remove_tree(entry, first=MANIFEST_FILE)
+        for engine in sorted(self.engines.iterdir()) if self.engines.is_dir() else ():
+            if engine.name not in kept:
+                self.disk.remove_tree(engine)
         return len(garbage)
 
     def shortage(self, artifact: Artifact, *, reserve_bytes: int) -> str | None:
@@ -126,9 +134,11 @@ class Store:
         staging = self.staging(artifact.digest)
         need = len(artifact.body) + BLOCK_BYTES * (len(artifact.layers) + 2) + reserve_bytes
         for layer in artifact.layers:
-            need += layer.size - min(
-                layer.size, _size(staging / layer.file) or _size(part_of(staging, layer))
-            )
+            if _size(staging / layer.file) == layer.file_size:
+                continue
+            need += layer.size - min(layer.size, _size(part_of(staging, layer)))
+            if layer.content:  # for a while the archive and its file are both there
+                need += layer.file_size
         free = self.disk.free(_existing(self.root))
         if free.bytes < need:
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
@@ -168,6 +178,11 @@ def part_of(staging: Path, layer: Layer) -> Path:
     return staging / f"{layer.file}.part"
 
 
+def unpacked_of(staging: Path, layer: Layer) -> Path:
+    """Return the name of the file that is being unpacked from a layer's finished download."""
+    return staging / f"{layer.file}.unpacked.part"
+
+
 def check_file(path: Path, layer: Layer) -> None:
     """Hash a file as the disk, not the page cache, has it.
 
@@ -183,7 +198,7 @@ def check_file(path: Path, layer: Layer) -> None:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
             size += count
-    if size != layer.size or f"sha256:{digest.hexdigest()}" != layer.digest:
+    if size != layer.file_size or f"sha256:{digest.hexdigest()}" != layer.file_digest:
         raise StorageError("damaged", f"{path} differs from the signed manifest")
 
 

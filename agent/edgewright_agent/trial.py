@@ -130,6 +130,7 @@ class Trials:
         message = (
             f"{trial.version}: loads in {evidence.load_ms:.0f} ms, infers in {evidence.inference_ms:.2f} ms, "
             f"{evidence.peak_memory_bytes / 2**20:.1f} MiB"
+            + "".join(f"; {surprise}" for surprise in evidence.surprises)
         )
         outcome = Outcome(model, "installed", message, 0, trial.digest, trial.version)
         previous = state.active or state.previous

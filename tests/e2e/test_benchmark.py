@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,11 +17,14 @@ from edgewright.bench.benchmark import benchmark, document
 from edgewright.bench.gate import target_checks
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.userland import targets_cache
+from edgewright.build.layout import Layout, apply
+from edgewright.build.provider_options import provider_options
 from edgewright.errors import EnvironmentFault
 from edgewright.plan.job import Job
 from edgewright.plan.stage import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL, digest_of
 from real import ROOT, require_target
 from shared import made_once
 from unit.bench.target import models
@@ -236,3 +240,30 @@ def test_a_lane_whose_target_is_missing_stops_the_run_and_says_what_to_fetch(
     plan = built.edgewright("run")
     assert plan.returncode == 0, "with the targets back, nothing is left to do"
     assert "Nothing to do" in plan.stdout
+
+
+def test_what_a_class_tells_providers_that_do_not_run_here_is_declared_as_such(tmp_path: Path) -> None:
+    lane = job(tmp_path, models.relu(), hardware_class="jetson-vision-standard")
+    sheet = lane.spec["hardware"]["runtime"]
+    runtime = lane.inputs["optimized/runtime.json"]
+    told = {**json.loads(runtime.read_bytes()), "providerOptions": provider_options(sheet, "fp32")}
+    runtime.write_text(json.dumps(told))
+    notes = document(lane, benchmark(lane))["notes"]
+    [tensorrt, cuda] = [note for note in notes if note.startswith("declared, not run here: ")]
+    assert "TensorrtExecutionProvider with trt_engine_cache_enable=True, trt_fp16_enable=True" in tensorrt
+    assert "CUDAExecutionProvider with arena_extend_strategy=kSameAsRequested" in cuda
+
+
+def test_weights_in_a_file_of_their_own_are_part_of_what_is_measured(tmp_path: Path) -> None:
+    lane = job(tmp_path, models.weighing(1))
+    inside = benchmark(lane)
+    files = apply(Layout((FILE_DATA,)), models.weighing(1).model)
+    (tmp_path / "graph").write_bytes(files[FILE_MODEL])
+    (tmp_path / "weights").write_bytes(files[FILE_DATA])
+    apart = {"optimized/model.onnx": tmp_path / "graph", "optimized/model.onnx.data": tmp_path / "weights"}
+    lane = dataclasses.replace(lane, inputs={**lane.inputs, **apart})
+    found = benchmark(lane)
+    assert found.functional.verdict == inside.functional.verdict == "pass"
+    assert found.counts and inside.counts
+    assert found.counts.load.instructions < inside.counts.load.instructions
+    assert document(lane, found)["data"] == digest_of(files[FILE_DATA])

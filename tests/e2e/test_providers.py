@@ -97,6 +97,16 @@ def test_the_built_artifact_answers_on_openvino_as_it_should(built: Journey, tar
     assert found.compared is not None and found.compared.agreement == 1.0
 
 
+def test_the_classs_own_options_are_given_to_openvino(target: Target, tmp_path: Path) -> None:
+    case = models.relu()
+    told = {"device_type": "CPU", "precision": "ACCURACY", "num_of_threads": "2", "num_streams": "1"}
+    model, runtime = case.write(tmp_path, providers=PROVIDERS, providerOptions={OPENVINO: told})
+    assert check(target, model, runtime, case.golden).verdict == "pass"
+    # Its provider starts on no key that it does not know: so the options do arrive.
+    model, runtime = case.write(tmp_path, providers=PROVIDERS, providerOptions={OPENVINO: {"nonsense": "1"}})
+    assert check(target, model, runtime, case.golden).failure == "provider-missing"
+
+
 def test_openvino_saturates_where_the_class_has_no_vnni(target: Target, tmp_path: Path) -> None:
     case = models.saturating()
     model, runtime = case.write(tmp_path, providers=PROVIDERS)

@@ -16,9 +16,11 @@ from edgewright.bench.target.emulator import Target, emulated_target, native_tar
 from edgewright.bench.target.processor import Core
 from edgewright.bench.target.userland import inspect, targets_cache
 from edgewright.build.golden import decoded
+from edgewright.build.layout import Layout, apply
 from edgewright.cli import targets
 from edgewright.errors import SpecError
 from edgewright.spec.load import load_fleet
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL
 from real import ROOT, require_target
 from unit.bench.target import models
 
@@ -41,6 +43,16 @@ def test_an_int8_model_answers_as_it_does_here(target: Target, tmp_path: Path) -
     model, runtime = case.write(tmp_path)
     found = check(target, model, runtime, case.golden)
     assert found.verdict == "pass", found
+
+
+def test_weights_in_a_file_of_their_own_are_mapped_there_too(target: Target, tmp_path: Path) -> None:
+    case = models.weighing(1)
+    files = apply(Layout((FILE_DATA,)), case.model)
+    model, runtime = case.write(tmp_path)
+    model.write_bytes(files[FILE_MODEL])
+    data = tmp_path / "weights"
+    data.write_bytes(files[FILE_DATA])
+    assert check(target, model, runtime, case.golden, data=data).verdict == "pass"
 
 
 def test_fp32_differs_by_rounding_at_most(target: Target, tmp_path: Path) -> None:

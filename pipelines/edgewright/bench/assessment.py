@@ -29,15 +29,18 @@ from edgewright.bench.target.place import emulated_userland
 from edgewright.bench.target.processor import Core, nearest
 from edgewright.bench.target.provider import provider_target
 from edgewright.bench.target.scratch import sweep
+from edgewright.bench.target.session import not_run_here
 from edgewright.bench.timing import Banded, Precision, Timing, predict, significant
 from edgewright.bench.virtual.played import Played
 from edgewright.bench.virtual.simulate import Simulation, simulate
 from edgewright.build.entry import ModelCode
+from edgewright.build.layout import restore
 from edgewright.build.metric import metric
 from edgewright.build.samples import Network, load
 from edgewright.errors import BuildError, EnvironmentFault, SpecError
 from edgewright.plan.lane import Lane
 from edgewright.spec.hardware import Sheet
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL
 
 Progress = Callable[[str], None]
 
@@ -54,6 +57,7 @@ class Subject:
         model: `model.onnx`.
         runtime: `runtime.json`.
         golden: `golden.json`.
+        data: `model.onnx.data`, where the weights lie in a file of their own.
     """
 
     lane: Lane
@@ -63,11 +67,19 @@ class Subject:
     model: Path
     runtime: Path
     golden: Path
+    data: Path | None = None
+
+    @property
+    def whole(self) -> bytes:
+        """The serialized model, weights inside."""
+        files = {FILE_MODEL: self.model.read_bytes()}
+        return restore(files | {FILE_DATA: self.data.read_bytes()} if self.data else files)
 
     @property
     def storage_bytes(self) -> int:
         """What a device reads before it can infer."""
-        return self.model.stat().st_size + self.runtime.stat().st_size
+        files = (self.model, self.runtime, *((self.data,) if self.data else ()))
+        return sum(path.stat().st_size for path in files)
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,7 @@ def assess(
     progress(f"running on {target.label}")
     held_out = load(ModelCode(subject.folder), subject.spec["data"]["test"], subject.spec["signature"])
     measured = metric(subject.spec["metric"]["name"])
-    sample = sample_of(held_out, subject.model.read_bytes(), measured)
+    sample = sample_of(held_out, subject.whole, measured)
     functional = check(
         target,
         subject.model,
@@ -185,19 +197,22 @@ def assess(
         memory_limit_bytes=sheet.memory.for_models,
         plugin=plugin if target is counted else None,
         memo=memo,
+        data=subject.data,
     )
     provider = None
     if (place := provider_target(sheet, cache)) is not None:
         progress(f"running on {place.label}")
-        provider = check(place, subject.model, subject.runtime, golden, sample, memo=memo)
+        provider = check(place, subject.model, subject.runtime, golden, sample, memo=memo, data=subject.data)
     conditions = None
     if declared_conditions := subject.spec.get("conditions"):
         progress("degrading inputs")
-        network = Network(subject.model.read_bytes())
+        network = Network(subject.whole)
         conditions = conditions_report(network, held_out, declared_conditions, measured=measured)
     progress("measuring memory")
-    peak_bytes = peak_memory(subject.model, settings, golden, memo)
+    peak_bytes = peak_memory(subject.model, settings, golden, memo, data=subject.data)
     notes = [*functional.notes, *(provider.notes if provider else ())]
+    if ran := {*functional.providers, *(provider.providers if provider else ())}:
+        notes += not_run_here(settings, ran, place.provider_options if place else {})
     counts = timing = simulation = None
     if functional.compared is None:  # it did not run, so there is nothing to count
         pass
@@ -207,7 +222,9 @@ def assess(
         progress(f"counting instructions on {counted.label}")
         notes += counted.notes
         try:
-            counts = count(counted, subject.model, settings, golden, plugin=plugin, memo=memo)
+            counts = count(
+                counted, subject.model, settings, golden, plugin=plugin, memo=memo, data=subject.data
+            )
         except BuildError as error:  # it runs here, but not there: no figures, and the report says why
             notes.append(str(error))
     if counts is not None:

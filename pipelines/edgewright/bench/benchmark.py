@@ -3,8 +3,8 @@
 A model that does not load, answers otherwise or does not fit completes this stage: the document names the failure,
 and the gate says no. A missing emulator does not: the figures of another machine would stand in its place.
 
-Inputs: `optimized/model.onnx`, `optimized/runtime.json`, `evaluated/golden.json`. Outputs: `benchmark.json`, and
-`latency.png` and `heat.png` where a workload was simulated.
+Inputs: `optimized/model.onnx` (and `.data`), `optimized/runtime.json`, `evaluated/golden.json`. Outputs:
+`benchmark.json`, and `latency.png` and `heat.png` where a workload was simulated.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from edgewright.bench.assessment import Assessment, Subject, alone, assess
 from edgewright.bench.functional import Functional
 from edgewright.bench.target.observe import Memo
 from edgewright.bench.target.userland import targets_cache
+from edgewright.build.evaluate import optimized_digests
 from edgewright.errors import EnvironmentFault
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
@@ -54,6 +55,7 @@ def benchmark(job: Job, memo: Memo | None = None) -> Assessment:
         model=job.inputs["optimized/model.onnx"],
         runtime=job.inputs["optimized/runtime.json"],
         golden=job.inputs["evaluated/golden.json"],
+        data=job.inputs.get("optimized/model.onnx.data"),
     )
     with alone(targets_cache(), job.progress):
         found = assess(subject, targets_cache(), memo=memo, progress=job.progress)
@@ -84,7 +86,7 @@ def document(job: Job, found: Assessment) -> dict[str, Any]:
     """Return `benchmark.json`: the figures, bound to the files they are about."""
     return {
         "version": VERSION,
-        "model": digest_of(job.inputs["optimized/model.onnx"].read_bytes()),
+        **optimized_digests(job.inputs),
         "runtime": digest_of(job.inputs["optimized/runtime.json"].read_bytes()),
         **found.to_json(),
     }

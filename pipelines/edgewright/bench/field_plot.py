@@ -58,7 +58,13 @@ def conditions_png(document: Mapping[str, Any] | None, checks: Sequence[Check], 
     axes = figure.add_axes((BARS[0], FOOT_IN / height_in, BARS[1], ROW_IN * rows / height_in))
     axes.set_xlim(0, 1)
     axes.set_ylim(rows - 0.5, -0.5)
-    _name(axes, 0, "clean", "as the data are")
+    # The floor of clean inputs is judged at the lower end of the interval, which no bar shows.
+    told = (
+        f"as the data are, at least {shown(clean.measured, 'ratio')}"
+        if clean and clean.seen
+        else "as the data are"
+    )
+    _name(axes, 0, "clean", told)
     _bar(axes, 0, document.get("clean"), clean)
     for row, check in enumerate(judged, 1):
         entry = entries.get(check.name, {})
@@ -71,7 +77,8 @@ def conditions_png(document: Mapping[str, Any] | None, checks: Sequence[Check], 
     axes.tick_params(length=0, colors=QUIET, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _head(figure, height_in, title, document, judged)
+    held = [clean, *judged] if clean and clean.verdict != "pass" else judged
+    _head(figure, height_in, title, document, held)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -123,7 +130,7 @@ def _bar(axes: Any, row: int, measured: float | None, check: Check | None) -> No
     figures = shown(measured, "ratio")
     if check is not None:
         axes.plot([check.limit] * 2, [row - 0.36, row + 0.36], color=INK, linewidth=2, zorder=3)
-        sign = "· floor" if measured is None else "<" if failed else "≥"
+        sign = "· floor" if measured is None else "<" if measured < check.limit else "≥"
         figures += f" {sign} {shown(check.limit, 'ratio')}"
     axes.text(FIGURES_X, row, figures, va="center", fontsize=10, color=INK)
     if failed:

@@ -25,6 +25,7 @@ from edgewright.bench.counting.counts import rounds
 from edgewright.bench.sample import Comparison, Sample, joined
 from edgewright.bench.target.emulator import Target
 from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.bench.target.session import files_of, session_of, size_of
 from edgewright.build.golden import decoded
 from edgewright.build.samples import Arrays
 
@@ -134,6 +135,7 @@ def check(
     memory_limit_bytes: int | None = None,
     plugin: Path | None = None,
     memo: Memo | None = None,
+    data: Path | None = None,
 ) -> Functional:
     """Run the artifact in its class's target and judge what it did.
 
@@ -147,21 +149,20 @@ def check(
         memory_limit_bytes: What the model may take over the bare engine.
         plugin: Counts the same process's instructions; golden inputs are then inferred some more times.
         memo: Where what was seen before is found.
+        data: The artifact's `model.onnx.data`, where it has one.
 
     Raises:
         EnvironmentFault: the target cannot be started at all.
     """
     settings = json.loads(runtime.read_bytes())
     request: dict[str, Any] = {
-        "model": str(model.absolute()),
-        "providers": settings["providers"],
-        "arena": settings["arena"],
-        "graphOptimization": settings["graphOptimization"],
+        **files_of(model, data),
+        **session_of(settings),
         "placement": True,
         "inputs": joined(golden["inputs"], sample),
     }
     if plugin is not None:
-        request["inferences"] = warm_up_of(golden, sample) + rounds(model.stat().st_size)[1]
+        request["inferences"] = warm_up_of(golden, sample) + rounds(size_of(model, data))[1]
 
     def observed() -> Observation:
         return observe(
@@ -250,7 +251,7 @@ def diagnose(
     for place, options, advice in trials:
         again = {
             **request, "inputs": golden["inputs"], "inferences": rows_of(golden), "placement": False,
-            "sessionConfig": options,
+            "sessionConfig": {**request["sessionConfig"], **options},
         }  # fmt: skip
         answer = observe(place, again, timeout_s=timeout_s, memo=memo).answer
         if "failure" in answer:

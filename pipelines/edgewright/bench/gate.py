@@ -21,7 +21,7 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
-from edgewright_agent.contract import ANNOTATION_TITLE, FILE_MODEL, FILE_RUNTIME, digest_of
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL, FILE_RUNTIME, digest_of, file_of_layer
 
 
 def run(job: Job) -> Result:
@@ -95,7 +95,12 @@ def judge(
         calibration=benchmark["calibration"],
         checks=(*checks(spec, evaluation, benchmark, artifact_bytes(holds)), *grown),
         figures={"search": search, "evaluation": evaluation, "benchmark": benchmark},
-        notes=(*([] if search["fits"] else [search["why"]]), *benchmark.get("notes", ()), *notes),
+        notes=(
+            *([] if search["fits"] else [search["why"]]),
+            *benchmark.get("notes", ()),
+            *storage_notes(holds),
+            *notes,
+        ),
     )
 
 
@@ -119,16 +124,16 @@ def check_binding(
     Raises:
         BuildError: says which digest is where.
     """
-    layers = {
-        layer.get("annotations", {}).get(ANNOTATION_TITLE): layer["digest"] for layer in manifest["layers"]
-    }
+    layers = {name: digest for name, digest, _ in map(file_of_layer, manifest["layers"])}
     for what, claimed, name in (
         ("the search", search.get("model"), FILE_MODEL),
         ("the evaluation", evaluation.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("runtime"), FILE_RUNTIME),
+        ("the evaluation", evaluation.get("data"), FILE_DATA),
+        ("the benchmark", benchmark.get("data"), FILE_DATA),
     ):
-        if claimed is None or claimed != layers.get(name):
+        if claimed != layers.get(name) or (claimed is None and name != FILE_DATA):
             raise BuildError(
                 f"{what} is about a {name} with digest {claimed}; the artifact holds {layers.get(name)}",
                 hint="figures and artifact must come from one run: edgewright run",
@@ -136,8 +141,20 @@ def check_binding(
 
 
 def artifact_bytes(manifest: Mapping[str, Any]) -> int:
-    """Return the sum of all layers."""
+    """Return the sum of all layers as they are transferred: what a device's line and patience are spent on."""
     return sum(int(layer["size"]) for layer in manifest["layers"])
+
+
+def storage_notes(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return, where layers are compressed, what the artifact takes on a device."""
+    stored = sum(size for _, _, size in map(file_of_layer, manifest["layers"]))
+    transferred = artifact_bytes(manifest)
+    if stored == transferred:
+        return ()
+    return (
+        f"artifact-size is what is transferred, {shown(transferred, 'bytes')}; on the device its files take"
+        f" {shown(stored, 'bytes')}",
+    )
 
 
 def checks(

@@ -20,6 +20,7 @@ from edgewright.bench.target.ask import ask
 from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.observe import Memo, question
 from edgewright.bench.target.processor import Core, host_arch
+from edgewright.bench.target.session import files_of, session_of
 
 PROCESSES = 3
 THREAD_BYTES = 256 * 2**10
@@ -29,7 +30,12 @@ TIMEOUT_S = 300.0
 
 
 def peak_memory(
-    model: Path, settings: Mapping[str, Any], golden: Mapping[str, Any], memo: Memo | None = None
+    model: Path,
+    settings: Mapping[str, Any],
+    golden: Mapping[str, Any],
+    memo: Memo | None = None,
+    *,
+    data: Path | None = None,
 ) -> int | None:
     """Return the largest resident memory (VmHWM) over that of the imported engine, in bytes, rounded up.
 
@@ -38,6 +44,7 @@ def peak_memory(
         settings: `runtime.json`.
         golden: `golden.json`; its inputs are inferred one at a time.
         memo: Where what was measured before is found.
+        data: The model's `model.onnx.data`, where it has one.
 
     Returns:
         None where the model does not run here.
@@ -47,10 +54,8 @@ def peak_memory(
     """
     target = native_target(Core(host_arch(), None, "this machine", 1))
     request = {
-        "model": str(model.absolute()),
-        "providers": ["CPUExecutionProvider"],
-        "arena": settings["arena"],
-        "graphOptimization": settings["graphOptimization"],
+        **files_of(model, data),
+        **session_of(settings, ["CPUExecutionProvider"]),
         "inputs": golden["inputs"],
     }
     key = question(target, {**request, "processes": PROCESSES}, None, None) if memo else ""

@@ -57,7 +57,9 @@ def headroom_png(report: GateReport) -> bytes:
     # Two names of 63 characters each are legal; 50 characters in all fit beside the verdict at full size.
     figure.text(0.02, title, name, color=INK, fontsize=13 * min(1, 50 / len(name)), **bold)
     caption = f"share of each budget used · calibration: {report.calibration}"
-    figure.text(0.02, subtitle, caption, color=QUIET, fontsize=9.5, va="center")
+    if any(check.name == "accuracy-floor" for check in report.checks):
+        caption += " · accuracy-floor: lower end of the 95 % interval"
+    fit(figure.text(0.02, subtitle, caption, color=QUIET, fontsize=9.5, va="center"), 0.96 * WIDTH_IN)
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})

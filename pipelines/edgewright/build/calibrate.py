@@ -68,7 +68,7 @@ def activation_ranges(
         except ValueError as error:  # numpy, of a histogram without ends
             raise BuildError(f"calibration by {method} fails: {error}") from error
         ranges = {}
-        for name, data in measured.items():
+        for name, data in sorted(measured.items()):
             low, high = (float(bound) for bound in (np.min(data.range_value[0]), np.max(data.range_value[1])))
             if not (math.isfinite(low) and math.isfinite(high)):
                 raise BuildError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,21 @@ import numpy as np
 from edgewright.build.drift import drift_reference
 from edgewright.build.entry import ModelCode
 from edgewright.build.golden import golden_document
+from edgewright.build.layout import whole
 from edgewright.build.leakage import check_separate, load_sets
 from edgewright.build.metric import Metric, metric
 from edgewright.build.samples import Network, Samples, check_array
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
-from edgewright_agent.contract import FILE_DRIFT, FILE_GOLDEN, FILE_LABELS, canonical_json, digest_of
+from edgewright_agent.contract import (
+    FILE_DATA,
+    FILE_DRIFT,
+    FILE_GOLDEN,
+    FILE_LABELS,
+    FILE_MODEL,
+    canonical_json,
+    digest_of,
+)
 
 VERSION = 2
 
@@ -39,7 +49,7 @@ def run(job: Job) -> Result:
     sets = load_sets(ModelCode(job.root / "models" / job.model), spec["data"], signature)
     separation = check_separate(sets, judged=measured.name != "cosine")
     held_out = sets["test"]
-    model = job.inputs["optimized/model.onnx"].read_bytes()
+    model = whole(job.inputs)
     precision = json.loads(job.inputs["optimized/runtime.json"].read_bytes())["precision"]
     job.progress(f"evaluating {job.model} ({precision}) on {len(held_out)} samples")
 
@@ -55,7 +65,7 @@ def run(job: Job) -> Result:
     winners = [scored] if measured.predictions(outputs[scored]) is not None else []
     golden = golden_document(network, model, held_out, outputs, spec["golden"], winners)
     documents = {
-        "evaluation.json": {"version": VERSION, "model": digest_of(model), **report},
+        "evaluation.json": {"version": VERSION, **optimized_digests(job.inputs), **report},
         FILE_GOLDEN: golden,
         FILE_DRIFT: drift_reference(held_out.inputs, outputs[scored], scored, measured.name),
         **({FILE_LABELS: {"version": 1, "output": scored, "labels": labels}} if labels else {}),
@@ -65,6 +75,16 @@ def run(job: Job) -> Result:
     return Result(
         {**facts(report), "golden_samples": spec["golden"]["samples"], "golden_tolerance": golden["atol"]}
     )
+
+
+def optimized_digests(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Return what figures are about: `model`, and `data` where the model's weights lie in a file of their own."""
+    files = (("model", FILE_MODEL), ("data", FILE_DATA))
+    return {
+        what: digest_of(inputs[f"optimized/{name}"].read_bytes())
+        for what, name in files
+        if f"optimized/{name}" in inputs
+    }
 
 
 def checked_outputs(

@@ -4,8 +4,8 @@ The stage `searched` measured; this one decides, by the model's objective within
 decision over figures: a changed limit re-decides in a moment. Where no candidate fits, the nearest goes on, and the
 gate refuses it with the figures.
 
-Inputs: `searched/candidates.json`, `searched/models/*.onnx`. Outputs: `model.onnx`, `runtime.json`, `search.json`,
-`pareto.png`.
+Inputs: `searched/candidates.json`, `searched/models/*.onnx`. Outputs: `model.onnx` (and `model.onnx.data`, where
+weights are laid apart), `runtime.json`, `search.json`, `pareto.png`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from edgewright.build.layout import apply, choose_layout
+from edgewright.build.manifest import expected_cost, runtime_manifest
 from edgewright.build.search.candidate import Candidate
 from edgewright.build.search.choose import Choice, Demands, choose
 from edgewright.build.search.report import document, pareto_png, rows
 from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
-from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, canonical_json
+from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, canonical_json, digest_of
 
 FILE = "search.json"
+LOAD_FROM = "counted on the class's emulated processor, upper end of the prediction"
 
 
 def run(job: Job) -> Result:
@@ -34,14 +37,29 @@ def run(job: Job) -> Result:
     found = json.loads(job.inputs["searched/candidates.json"].read_bytes())
     choice = decide(found, job.spec)
     winner = choice.winner
-    search = document(choice, job.spec["objective"], found["skipped"], found["beyondBudget"])
     model = job.inputs[f"searched/models/{winner.digest.removeprefix('sha256:')[:16]}.onnx"].read_bytes()
     job.progress(f"{winner.name}: {choice.why}")
-    title = f"{job.model} on {job.hardware_class}"
-    (job.out / FILE_MODEL).write_bytes(model)
-    (job.out / FILE_RUNTIME).write_bytes(
-        canonical_json(runtime_manifest(job.spec, winner.proposal.precision))
+    hardware = job.spec["hardware"]
+    layout = choose_layout(hardware, model)
+    files = apply(layout, model)
+    for name, data in files.items():
+        (job.out / name).write_bytes(data)
+    load_ms = winner.cost.load_ms if winner.cost else None
+    expected = expected_cost(model, hardware["runtime"], layout, load_ms=load_ms, load_from=LOAD_FROM)
+    manifest = runtime_manifest(
+        hardware["runtime"],
+        job.spec["signature"],
+        winner.proposal.precision,
+        expected=expected,
+        layout=layout,
     )
+    (job.out / FILE_RUNTIME).write_bytes(canonical_json(manifest))
+    search = {
+        **document(choice, job.spec["objective"], found["skipped"], found["beyondBudget"]),
+        "model": digest_of(files[FILE_MODEL]),
+        "layout": layout.why,
+    }
+    title = f"{job.model} on {job.hardware_class}"
     (job.out / FILE).write_bytes(canonical_json(search))
     (job.out / "pareto.png").write_bytes(pareto_png(search, title, job.spec["metric"]["floor"]))
     return Result(facts(choice, search))
@@ -64,7 +82,8 @@ def decide(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Choice:
             f"fp32 was not measured on the target: {fp32.stopped or 'the search was stopped before'}",
             hint="whatever cannot run in fp32 has nothing to be compared with",
         )
-    return choose(candidates, Demands.of(spec), spec["objective"])
+    declared = spec["hardware"]["emulation"]["method"] == "declared"
+    return choose(candidates, Demands.of(spec), spec["objective"], declared=declared)
 
 
 def facts(choice: Choice, search: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,23 +101,3 @@ def facts(choice: Choice, search: Mapping[str, Any]) -> dict[str, Any]:
         "latency": shown(winner.cost.latency_ms["value"], "ms") if winner.cost else None,
         "candidates": rows(search),
     }
-
-
-def runtime_manifest(spec: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Return `runtime.json`: everything a device needs to open this model as it was measured."""
-    runtime = spec["runtime"]
-    return {
-        "version": 1,
-        "engine": runtime["engine"],
-        "versions": runtime["versions"],
-        "providers": list(runtime["providers"]),
-        "threads": runtime["threads"],
-        "arena": runtime["arena"],
-        "graphOptimization": runtime["graphOptimization"],
-        "precision": precision,
-        "signature": {kind: [_tensor(t) for t in spec["signature"][kind]] for kind in ("inputs", "outputs")},
-    }
-
-
-def _tensor(tensor: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": tensor["name"], "dtype": tensor["dtype"], "shape": list(tensor["shape"])}

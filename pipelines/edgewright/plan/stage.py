@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,14 @@ from edgewright.spec.limits import (
     limit_sources,
 )
 from edgewright.spec.load import Workspace
-from edgewright_agent.contract import FILE_DRIFT, FILE_GOLDEN, FILE_LABELS, FILE_MODEL, FILE_RUNTIME
+from edgewright_agent.contract import (
+    FILE_DATA,
+    FILE_DRIFT,
+    FILE_GOLDEN,
+    FILE_LABELS,
+    FILE_MODEL,
+    FILE_RUNTIME,
+)
 
 Slice = Mapping[str, Any]
 
@@ -113,7 +121,7 @@ def _optimized(workspace: Workspace, step: StepId) -> Slice:
         "objective": effective_optimization(model, name).objective,
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
-        "runtime": dump(hardware.runtime),
+        "hardware": dump(Sheet.of(hardware)),
         "signature": dump(model.signature),
         "sources": limit_sources(model, step.model, name),
     }
@@ -151,11 +159,14 @@ def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def _packaged(workspace: Workspace, step: StepId) -> Slice:
     model = workspace.models[step.model]
+    compression = workspace.fleet.registry.compression
     return {
         "modelVersion": model.model_version,
         "description": model.description,
         "license": model.license,
         "hardwareClass": step.hardware_class,
+        # Another zlib may write other bytes for the same file.
+        **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
     }
 
 
@@ -213,7 +224,7 @@ _RUN = ("numpy", "onnxruntime")
 _DATA = ("scikit-learn",)  # what the data modules of this repository's models read their samples with
 _TRAIN = ("numpy", "safetensors", "torch", *_DATA)
 
-_ARTIFACT = (FILE_MODEL, FILE_RUNTIME)
+_ARTIFACT = (FILE_MODEL, FILE_DATA, FILE_RUNTIME)
 """What `optimized` ships; why it was chosen changes with every limit and is for the gate report alone."""
 
 STAGES: Mapping[str, Stage] = {
@@ -237,7 +248,7 @@ STAGES: Mapping[str, Stage] = {
             place="edgewright.bench.target.place:place",
         ),
         Stage(
-            "optimized", "edgewright.build.optimize:run", 2, _optimized,
+            "optimized", "edgewright.build.optimize:run", 3, _optimized,
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
@@ -245,7 +256,7 @@ STAGES: Mapping[str, Stage] = {
             needs=("exported", "optimized"), only={"optimized": _ARTIFACT}, tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.benchmark:run", 3, _benchmarked,
+            "benchmarked", "edgewright.bench.benchmark:run", 4, _benchmarked,
             needs=("optimized", "evaluated"), only={"optimized": _ARTIFACT, "evaluated": (FILE_GOLDEN,)},
             tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
@@ -256,7 +267,7 @@ STAGES: Mapping[str, Stage] = {
             only={"optimized": _ARTIFACT, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
         ),
         Stage(
-            "gated", "edgewright.bench.gate:run", 4, _gated,
+            "gated", "edgewright.bench.gate:run", 5, _gated,
             needs=("optimized", "evaluated", "benchmarked", "packaged"),
             only={
                 "optimized": ("search.json",),

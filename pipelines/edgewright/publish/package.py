@@ -9,20 +9,19 @@ The manifest is written, not pushed: its digest is what the gate report and ever
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
-from edgewright.publish.durable import storage, write_file
+from edgewright.publish.durable import write_file
+from edgewright.publish.layer import make_layer
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
-    ANNOTATION_FILEPATH,
     ANNOTATION_MODEL,
-    ANNOTATION_TITLE,
     ANNOTATION_VERSION,
+    FILE_DATA,
     FILE_DRIFT,
     FILE_GOLDEN,
     FILE_LABELS,
@@ -37,6 +36,7 @@ from edgewright_agent.contract import (
     MODEL_CONFIG,
     canonical_json,
     digest_of,
+    file_of_layer,
 )
 
 MANIFEST = "manifest.json"
@@ -45,12 +45,13 @@ CONFIG = "config.json"
 # Order is part of the digest: what a device needs first comes first.
 LAYERS: tuple[tuple[str, str, str], ...] = (
     ("optimized", FILE_MODEL, LAYER_WEIGHT),
+    ("optimized", FILE_DATA, LAYER_WEIGHT),
     ("optimized", FILE_RUNTIME, LAYER_WEIGHT_CONFIG),
     ("evaluated", FILE_LABELS, LAYER_DOC),
     ("evaluated", FILE_GOLDEN, LAYER_DATASET),
     ("evaluated", FILE_DRIFT, LAYER_DATASET),
 )
-_OPTIONAL = {FILE_LABELS}
+_OPTIONAL = {FILE_DATA, FILE_LABELS}
 
 
 def run(job: Job) -> Result:
@@ -67,22 +68,20 @@ def run(job: Job) -> Result:
             if name in _OPTIONAL:
                 continue
             raise BuildError(f"{job.model} on {job.hardware_class}: {stage} left no {name} to package")
-        target = job.out / name
-        with storage("copy a layer to", target):
-            shutil.copyfile(source, target)
-        layers.append(layer_descriptor(media_type, target))
+        compression = job.spec.get("compression", "none")
+        layers.append(make_layer(media_type, source, job.out, name, compression=compression))
     config = model_config(
         name=job.model,
         version=job.spec["modelVersion"],
         description=job.spec["description"],
         license_id=job.spec["license"],
         precision=_precision(job.inputs[f"optimized/{FILE_RUNTIME}"]),
-        diff_ids=[layer["digest"] for layer in layers],
+        diff_ids=[layer.diff_id for layer in layers],
     )
     body = oci.manifest(
         artifact_type=MODEL_ARTIFACT,
         config=oci.descriptor(MODEL_CONFIG, config),
-        layers=layers,
+        layers=[layer.descriptor for layer in layers],
         annotations={
             ANNOTATION_MODEL: job.model,
             ANNOTATION_CLASS: job.spec["hardwareClass"],
@@ -93,13 +92,7 @@ def run(job: Job) -> Result:
         raise BuildError(f"{job.model}: a manifest of {len(body)} bytes is more than devices read")
     write_file(job.out / CONFIG, config)
     write_file(job.out / MANIFEST, body)
-    return Result(facts=_facts(body, layers))
-
-
-def layer_descriptor(media_type: str, path: Path) -> oci.Descriptor:
-    """Describe one file of an artifact; `oras pull` and `modctl` find its name in the annotations."""
-    names = {ANNOTATION_FILEPATH: path.name, ANNOTATION_TITLE: path.name}
-    return oci.descriptor(media_type, path, annotations=names)
+    return Result(facts=_facts(body, [layer.descriptor for layer in layers]))
 
 
 def model_config(
@@ -113,7 +106,6 @@ def model_config(
     config: dict[str, Any] = {"format": "onnx", "precision": precision}
     if precision.startswith("int"):
         config["quantization"] = precision
-    # Layers are raw files, so a layer's DiffID (digest of its uncompressed content) is its digest.
     modelfs = {"type": "layers", "diffIds": diff_ids}
     return canonical_json({"descriptor": descriptor, "config": config, "modelfs": modelfs})
 
@@ -129,10 +121,12 @@ def _facts(body: bytes, layers: list[oci.Descriptor]) -> dict[str, Any]:
     return {
         "digest": digest_of(body),
         "size_bytes": sum(layer["size"] for layer in layers),
+        "stored_bytes": sum(file_of_layer(layer)[2] for layer in layers),
         "layers": [
             {
-                "file": layer["annotations"][ANNOTATION_TITLE],
+                "file": file_of_layer(layer)[0],
                 "size_bytes": layer["size"],
+                "stored_bytes": file_of_layer(layer)[2],
                 "media_type": layer["mediaType"],
                 "digest": layer["digest"],
             }

@@ -53,6 +53,8 @@ class Registry(Spec):
     """`https://host/prefix`, `http://localhost:5000/prefix`, or `oci:DIR` for OCI layouts in a directory."""
     credentials: Credentials | None = None
     """How to log in."""
+    compression: Literal["none", "gzip"] = "none"
+    """How layers are stored: `gzip` compresses those that lose a tenth by it (int8 and pruned weights often do)."""
     ca_file: FilePath | None = None
     """Certificate authority of a private registry (PEM)."""
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from edgewright.spec.base import Document, Line, Prose, Spec, Text
 from edgewright.spec.budget import Limits
 from edgewright.spec.emulation import Emulation
+from edgewright.spec.provider import Cuda, OpenVino, TensorRt
 from edgewright.spec.quantity import (
     IN_BASE_UNITS,
     BitsPerSecond,
@@ -162,10 +163,20 @@ class Runtime(Spec):
     """ONNX Runtime execution providers in order of preference; the last is always CPUExecutionProvider."""
     threads: int = Field(default=1, ge=1, le=512)
     """Intra-op threads."""
+    spinning: bool = True
+    """Whether threads wait for work by spinning: answers sooner, and burns a core's power between operators."""
     arena: bool = True
     """Whether the CPU memory arena is used (faster, more memory)."""
+    memory_pattern: bool = True
+    """Whether memory is planned ahead from the first inference of a shape (faster, more memory)."""
     graph_optimization: Literal["disabled", "basic", "extended", "all"] = "extended"
     """ONNX Runtime graph optimization level; `extended` is the highest portable one."""
+    tensorrt: TensorRt | None = None
+    """Options of TensorrtExecutionProvider."""
+    cuda: Cuda | None = None
+    """Options of CUDAExecutionProvider."""
+    openvino: OpenVino | None = None
+    """Options of OpenVINOExecutionProvider."""
 
 
 class Poll(Spec):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgewright.bench.functional import Functional, check, difference
@@ -13,10 +14,12 @@ from edgewright.bench.sample import Comparison, Sample, sample_of
 from edgewright.bench.target import emulator
 from edgewright.bench.target.emulator import Target, emulated_target, native_target
 from edgewright.bench.target.processor import Core
+from edgewright.build.canonical import to_bytes
+from edgewright.build.layout import Layout, apply
 from edgewright.build.metric import metric
 from edgewright.build.samples import Samples
 from edgewright.errors import BuildError, EnvironmentFault
-from edgewright_agent.contract import canonical_json
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL, canonical_json
 from unit.bench.target import models
 
 
@@ -193,3 +196,16 @@ def test_a_missing_userland_names_the_command_that_mends_it(tmp_path: Path) -> N
 def test_instructions_are_never_counted_natively(target: Target, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="under an emulator only"):
         target.run([], timeout_s=1, plugin=tmp_path / "plugin.so")
+
+
+def test_weights_in_a_file_of_their_own_are_found_wherever_the_two_files_lie(
+    target: Target, tmp_path: Path
+) -> None:
+    case = models.weighing(2)
+    files = apply(Layout((FILE_DATA,)), to_bytes(onnx.load_model_from_string(case.model)))
+    model, runtime = case.write(tmp_path)
+    model.write_bytes(files[FILE_MODEL])
+    data = tmp_path / "digest-of-the-weights"
+    data.write_bytes(files[FILE_DATA])
+    assert check(target, model, runtime, case.golden, data=data).verdict == "pass"
+    assert check(target, model, runtime, case.golden).failure == "model-invalid"

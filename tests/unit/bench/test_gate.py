@@ -10,7 +10,15 @@ import pytest
 from edgewright.bench.plot import headroom_png
 from edgewright.bench.report import Check, GateReport
 from edgewright.errors import BuildError
-from edgewright_agent.contract import canonical_json, digest_of
+from edgewright_agent.contract import (
+    ANNOTATION_FILE_DIGEST,
+    ANNOTATION_FILE_SIZE,
+    ANNOTATION_FILEPATH,
+    ANNOTATION_TITLE,
+    FILE_DATA,
+    canonical_json,
+    digest_of,
+)
 from unit.bench.lane import BENCHMARK, EVALUATION, LIMITS, Lane
 
 GATE = "edgewright.bench.gate"
@@ -215,6 +223,37 @@ def test_figures_about_another_file_than_the_artifact_s_stop_the_stage(
         lane.run(GATE)
     lane.package()
     assert gated(lane)["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("what", ["evaluation", "benchmark"])
+def test_figures_and_artifact_must_agree_on_weights_in_a_file_of_their_own(lane: Lane, what: str) -> None:
+    weights = "sha256:" + "d" * 64
+    manifest = json.loads(lane.inputs["packaged/manifest.json"].read_bytes())
+    manifest["layers"].append({"digest": weights, "size": 9, "annotations": {ANNOTATION_TITLE: FILE_DATA}})
+    lane.put_json("packaged/manifest.json", manifest)
+    lane.evaluate(data=None if what == "evaluation" else weights)
+    lane.benchmark(data=None if what == "benchmark" else weights)
+    with pytest.raises(BuildError, match=rf"the {what} is about a model\.onnx\.data with digest None"):
+        lane.run(GATE)
+    lane.evaluate(data=weights)
+    lane.benchmark(data=weights)
+    assert gated(lane)["verdict"] == "pass"
+
+
+def test_a_compressed_layer_is_judged_by_the_file_in_it(lane: Lane) -> None:
+    manifest = json.loads(lane.inputs["packaged/manifest.json"].read_bytes())
+    model = manifest["layers"][0]
+    model["annotations"] = {
+        ANNOTATION_TITLE: "model.onnx.tar.gz",
+        ANNOTATION_FILEPATH: "model.onnx",
+        ANNOTATION_FILE_DIGEST: model["digest"],
+        ANNOTATION_FILE_SIZE: "90000",
+    }
+    model["digest"] = "sha256:" + "c" * 64
+    lane.put_json("packaged/manifest.json", manifest)
+    report = gated(lane)
+    assert report["verdict"] == "pass"
+    assert any("on the device its files take" in note for note in report["notes"])
 
 
 def test_figures_that_name_no_file_stop_the_stage(lane: Lane) -> None:

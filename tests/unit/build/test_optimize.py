@@ -18,7 +18,7 @@ from unit.build.tiny import RUNTIME, SIGNATURE, SPEC, Repository
 
 
 def hardware(arch: str, *isa: str) -> dict[str, Any]:
-    return {"cpu": {"arch": arch, "isa": list(isa)}, "runtime": RUNTIME}
+    return {**SPEC["hardware"], "cpu": {"arch": arch, "isa": list(isa)}}
 
 
 def shipped(repository: Repository, **spec: Any) -> dict[str, Any]:

@@ -8,17 +8,10 @@ PosixPath('…')
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from edgewright.build.canonical import to_bytes
-from edgewright.build.entry import ModelCode
-from edgewright.build.passes.static_int8 import calibrated
-from edgewright.build.samples import load
 from edgewright.build.search.candidate import Cost
 from edgewright.build.search.shelf import Shelf
 from edgewright.plan.job import Job, Result
@@ -45,7 +38,12 @@ SPEC: dict[str, Any] = {
     "timeBudget": 600.0,
     "objective": "latency",
     "precisions": ["int8", "fp32"],
-    "hardware": {"cpu": {"arch": "arm64", "isa": ["neon"]}, "runtime": RUNTIME},
+    "hardware": {
+        "cpu": {"arch": "arm64", "isa": ["neon"]},
+        "memory": {"forModels": 2**28},
+        "emulation": {"method": "qemu-user"},
+        "runtime": RUNTIME,
+    },
     "limits": {
         "artifactSize": 1e6,
         "loadTime": 100.0,
@@ -155,22 +153,6 @@ class Repository:
             self.result = module.run(job)
         made = {path.relative_to(out).as_posix(): path for path in sorted(out.rglob("*")) if path.is_file()}
         self.files = {**self.files, **{f"{stage}/{name}": path for name, path in made.items()}}
-        return made
-
-    def optimized(self, precision: str = "int8") -> dict[str, Path]:
-        """Put an optimized model beside the exported one, fp32 or static int8, without a search."""
-        self._runs += 1
-        out = self.root / f"out-{self._runs}-optimized"
-        out.mkdir()
-        model = self.files["exported/model.onnx"].read_bytes()
-        if precision == "int8":
-            samples = load(ModelCode(self.folder), SPEC["data"]["calibration"], SIGNATURE)
-            settings = {"activations": "u8", "weights": "s8"}
-            model = to_bytes(calibrated(onnx.load_model_from_string(model), samples, settings))
-        (out / "model.onnx").write_bytes(model)
-        (out / "runtime.json").write_text(json.dumps({"precision": precision}))
-        made = {path.name: path for path in sorted(out.iterdir())}
-        self.files = {**self.files, **{f"optimized/{name}": path for name, path in made.items()}}
         return made
 
 

@@ -51,6 +51,7 @@ class LaneFiles:
     hardware_class: str = CLASS
     model_version: str = "1.0.0"
     weights: bytes = b"onnx" * 1000
+    compression: str = "none"
     inputs: dict[str, Path] = field(default_factory=dict)
     signing: dict[str, Any] = field(
         default_factory=lambda: {"privateKey": "file:keys/signing.key", "publicKey": "keys/signing.pub"}
@@ -94,6 +95,7 @@ class LaneFiles:
             "description": "Reads digits",
             "license": "Apache-2.0",
             "hardwareClass": self.hardware_class,
+            "compression": self.compression,
         }
         result = self.run("packaged", package.run, spec)
         self.gate()

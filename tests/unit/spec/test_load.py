@@ -446,7 +446,7 @@ def test_this_repositorys_own_fleet_is_valid_once_it_has_its_weights(workspace: 
         "medical-cart-cpu",
         "raspberry-pi-4",
     ]
-    assert len(loaded.lanes()) == 10
+    assert len(loaded.lanes()) == 25
 
 
 def test_a_valid_fleet_is_read_without_the_modules_that_only_mistakes_need(repository: Repository) -> None:

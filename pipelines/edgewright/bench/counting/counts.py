@@ -25,6 +25,7 @@ from edgewright.bench.target.probe import (
     MARK_INFERRED,
     MARK_LOADED,
 )
+from edgewright.bench.target.session import files_of, session_of, size_of
 from edgewright.errors import BuildError
 
 # Model size (bytes) → inferences before counting, inferences counted. The first inference also allocates and packs, and
@@ -86,6 +87,7 @@ def count(
     inferences: int | None = None,
     timeout_s: float = TIMEOUT_S,
     memo: Memo | None = None,
+    data: Path | None = None,
 ) -> Counts:
     """Load a model on an emulated processor, infer, and count.
 
@@ -98,16 +100,15 @@ def count(
         inferences: How many are counted, after one that is not; by the size of the model when None.
         timeout_s: For the whole process.
         memo: Where what was seen before is found.
+        data: The model's `model.onnx.data`, where it has one.
 
     Raises:
         BuildError: the model fails there (says how), or the guest had more than one thread.
     """
-    warm_up, counted = rounds(model.stat().st_size) if inferences is None else (1, inferences)
+    warm_up, counted = rounds(size_of(model, data)) if inferences is None else (1, inferences)
     request = {
-        "model": str(model.absolute()),
-        "providers": ["CPUExecutionProvider"],
-        "arena": runtime["arena"],
-        "graphOptimization": runtime["graphOptimization"],
+        **files_of(model, data),
+        **session_of(runtime, ["CPUExecutionProvider"]),
         "inputs": golden["inputs"],
         "inferences": warm_up + counted,
     }

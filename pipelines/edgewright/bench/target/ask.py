@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.bench.target.emulator import TRANSLATED_BYTES, Target
+from edgewright.bench.target.session import merged
+from edgewright_agent.contract import FILE_DATA
 
 OUT_OF_MEMORY = "out-of-memory"
 MODEL = "model.onnx"  # what a model is called in a target, wherever it lies
@@ -42,14 +44,16 @@ def ask(
     """
     document = {
         "threads": target.threads,
-        "providerOptions": target.provider_options,
         **request,
+        "providerOptions": merged(request.get("providerOptions", {}), target.provider_options),
         "limited": memory_limit_bytes is not None,
     }
     files: dict[str, Path | bytes] = {}
     if model := request.get("model"):
         files[MODEL] = Path(model)
         document["model"] = MODEL
+    if data := document.pop("data", None):
+        files[FILE_DATA] = Path(data)  # the model names it, so nobody else need
     ended = target.run(
         {**files, "request.json": json.dumps(document).encode()},
         timeout_s=timeout_s,

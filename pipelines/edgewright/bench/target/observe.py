@@ -31,7 +31,8 @@ from edgewright_agent.contract import canonical_json
 # What a model does is kept; what this machine did to it is not.
 _KEPT = {None, "model-corrupt", "model-invalid", "operator-missing", "opset-too-new", "inputs-refused"}
 # What decides how a question is put; a change of any of them, be it a comment, costs the memo and never its truth.
-_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in ("ask", "emulator", "process", "processor")))
+_SOURCES = ("ask", "emulator", "process", "processor", "session")
+_PROGRAMS = (PROBE, *(PROBE.with_name(f"{name}.py") for name in _SOURCES))
 MEMO_BYTES = 256 * 2**20
 
 
@@ -146,9 +147,11 @@ def question(
     target: Target, request: Mapping[str, Any], plugin: Path | None, memory_limit_bytes: int | None
 ) -> str:
     """Return the digest of everything an answer depends on."""
-    asked = {name: value for name, value in request.items() if name != "model"}
-    with Path(request["model"]).open("rb") as stream:
-        asked["model"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    asked = dict(request)
+    for name in ("model", "data"):  # what they are, not where
+        if name in request:
+            with Path(request[name]).open("rb") as stream:
+                asked[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     core = target.core
     place: dict[str, Any] = {
         "label": target.label,

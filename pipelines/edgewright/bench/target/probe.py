@@ -6,12 +6,12 @@ It imports the standard library, numpy and onnxruntime only, and must run on wha
 userland has (Python 3.11 and newer, ONNX Runtime 1.20 and newer), so it imports nothing of this package.
 
 Request: `model` (path; without it the answer is about the engine alone), `providers`, `providerOptions` (provider →
-its options), `arena`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs` (as in
-golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default), `placement`
-(whether to tell which provider got which operators), `limited` (whether the caller waits for the line `imported` and
-answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a `batch`, so that
-many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`) and `inferences`;
-they share the other settings.
+its options), `arena`, `memoryPattern`, `graphOptimization`, `sessionConfig` (session configuration entries), `inputs`
+(as in golden.json), `inferences` (one-sample inferences, cycling through the inputs), `threads` (1 by default),
+`placement` (whether to tell which provider got which operators), `limited` (whether the caller waits for the line
+`imported` and answers one line, so that a memory limit can count the model alone). In place of `model` and `inputs` a
+`batch`, so that many small models pay for one import: a list of `model`, `inputs` (name → shape; filled by `noise`)
+and `inferences`; they share the other settings.
 
 Answer: `engine`, `python`, `machine`, `available`, `providers` (really used), `placement`, `outputs` (of the first
 inference of every input row that was reached), `engineBytes` (what starting the engine reads from storage),
@@ -149,6 +149,7 @@ def open_session(onnxruntime: Any, request: Request) -> Any:
     options.intra_op_num_threads = int(request.get("threads", 1))
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = bool(request.get("arena", True))
+    options.enable_mem_pattern = bool(request.get("memoryPattern", True))
     options.log_severity_level = 4
     level = LEVELS[request.get("graphOptimization", "extended")]
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
@@ -159,7 +160,9 @@ def open_session(onnxruntime: Any, request: Request) -> Any:
     available = onnxruntime.get_available_providers()
     wanted = [name for name in request.get("providers", ()) if name in available]
     told = request.get("providerOptions", {})
-    providers = [(name, told[name]) if name in told else name for name in wanted or ["CPUExecutionProvider"]]
+    providers = [
+        (name, told[name]) if told.get(name) else name for name in wanted or ["CPUExecutionProvider"]
+    ]
     return onnxruntime.InferenceSession(request["model"], options, providers=providers)
 
 

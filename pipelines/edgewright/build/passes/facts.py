@@ -55,6 +55,11 @@ class ClassFacts:
         return saturates(self.arch, self.isa)
 
     @property
+    def tensorrt(self) -> bool:
+        """Whether TensorRT comes first, which takes QDQ with zero points of zero and no integer operators."""
+        return self.providers[:1] == ("TensorrtExecutionProvider",)
+
+    @property
     def arm(self) -> bool:
         """Whether kernels are those of Arm, which take signed activations as readily as unsigned ones."""
         return self.arch in ("arm64", "armv7")

@@ -63,6 +63,8 @@ def _static_refuses(class_facts: ClassFacts, graph: GraphFacts) -> str:
 
 def static_settings(class_facts: ClassFacts, graph: GraphFacts) -> tuple[Settings, ...]:
     """Return the types that do not saturate on this class, for all operators and for the compute ones alone."""
+    if class_facts.tensorrt:  # softmax and others would get zero points other than zero
+        return ({"activations": "s8", "weights": "s8", "symmetric": True, "operators": "compute"},)
     types: list[dict[str, Any]] = [{"activations": "u8", "weights": "s8"}]
     if class_facts.saturates:
         types = [{**types[0], "reduceRange": True}, {"activations": "u8", "weights": "u8"}]
@@ -79,12 +81,18 @@ def _products(graph: GraphFacts) -> str:
 
 
 def _dynamic_refuses(class_facts: ClassFacts, graph: GraphFacts) -> str:
-    return _needs("int8", class_facts) or _products(graph)
+    return _needs("int8", class_facts) or _integer_operators(class_facts) or _products(graph)
+
+
+def _integer_operators(class_facts: ClassFacts) -> str:
+    return (
+        "TensorRT takes symmetric QDQ alone (TensorRT, Explicit Quantization)" if class_facts.tensorrt else ""
+    )
 
 
 def _weight_refuses(bits: int) -> Callable[[ClassFacts, GraphFacts], str]:
     def refuses(class_facts: ClassFacts, graph: GraphFacts) -> str:
-        if why := _needs(f"int{bits}", class_facts):
+        if why := _needs(f"int{bits}", class_facts) or _integer_operators(class_facts):
             return why
         if not (graph.weighted.get("MatMul") or graph.weighted.get("Gemm")):
             return "no MatMul or Gemm with constant weights"

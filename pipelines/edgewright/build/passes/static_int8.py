@@ -30,7 +30,8 @@ def static_int8(model: onnx.ModelProto, settings: Mapping[str, Any], ranges: byt
 
     Args:
         model: A cleaned fp32 model.
-        settings: `activations` and `weights` (`u8` or `s8`), `reduceRange` (weights of 7 bits), `operators` (`all` that
+        settings: `activations` and `weights` (`u8` or `s8`), `symmetric` (every zero point is zero, biases stay fp32:
+            what TensorRT takes), `reduceRange` (weights of 7 bits), `operators` (`all` that
             have int8 kernels, or `compute`: those of `COMPUTE`), `nodes` (only these) and `keep` (all but these).
         ranges: Of all activations, from `calibrate.activation_ranges`.
 
@@ -57,6 +58,9 @@ def static_int8(model: onnx.ModelProto, settings: Mapping[str, Any], ranges: byt
                 op_types_to_quantize=list(COMPUTE) if compute else None,
                 nodes_to_quantize=list(settings.get("nodes", ())) or None,
                 nodes_to_exclude=list(settings.get("keep", ())) or None,
+                extra_options={"ActivationSymmetric": True, "QuantizeBias": False}
+                if settings.get("symmetric")
+                else None,
             )
         except Exception as error:  # onnxruntime.quantization raises whatever went wrong inside
             raise BuildError(f"static int8 fails on this model: {type(error).__name__}: {error}") from error
@@ -87,6 +91,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     'U8S8 7-bit, compute only'
     """
     text = f"{settings.get('activations', 'u8')}{settings.get('weights', 's8')}".upper()
+    if settings.get("symmetric"):
+        text += " symmetric"
     if settings.get("reduceRange"):
         text += " 7-bit"
     if settings.get("method", "minmax") != "minmax":

@@ -1,6 +1,6 @@
 """Choose: which candidate ships, by the objective, within limits and floors; pure, so a changed limit costs nothing.
 
-The trained network in fp32 ships unless another candidate is better on the objective by more than `MARGIN`, or fp32
+The trained network in fp32 ships unless another candidate is better on the objective by `MARGIN` or more, or fp32
 misses a limit. Where nothing fits, the candidate that misses least goes on to the gate, which refuses it with figures.
 
 >>> choice = choose(candidates, Demands(limits, floor=0.97, max_drop=0.01), "latency")      # doctest: +SKIP
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgewright.build.search.candidate import FP32, Candidate
@@ -120,14 +120,23 @@ class Choice:
     judged: tuple[Judged, ...]
 
 
-def choose(candidates: Sequence[Candidate], demands: Demands, objective: Objective) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], demands: Demands, objective: Objective, *, declared: bool = False
+) -> Choice:
     """Return the decision.
 
     Args:
         candidates: fp32 of the trained network among them, with its figures on the target.
         demands: Of the lane.
         objective: What counts.
+        declared: Whether an accelerator runs the model that is not emulated: times of the processor beside it tell
+            nothing of it, so size stands in for an objective that needs them.
     """
+    if declared and objective in ("latency", "balanced"):
+        choice = choose(candidates, demands, "size")
+        return replace(
+            choice, why=f"{choice.why} ({objective} of an accelerator is not measured here: size decides)"
+        )
     fp32 = next(one for one in candidates if one.name == FP32)
     measured = [one for one in candidates if one.cost is not None]
     misses = {one.name: missed(one, demands) for one in measured}
@@ -156,9 +165,12 @@ def _best(
 ) -> tuple[Candidate, str]:
     """Return the best fitting candidate and why it is that."""
     least = min(values[one.name] for one in fitting)
-    close = [one for one in fitting if values[one.name] <= least * (1 + TIE)]
-    best = min(close, key=lambda one: (round(_loss(one), 4), one.size_bytes, values[one.name], one.name))
     own = values[fp32.name]
+    equal = least * (1 + TIE)
+    if least <= own * (1 - MARGIN):  # a tie must not hand the place back to fp32
+        equal = min(equal, own * (1 - MARGIN))
+    close = [one for one in fitting if values[one.name] <= equal]
+    best = min(close, key=lambda one: (round(_loss(one), 4), one.size_bytes, values[one.name], one.name))
     ratio = values[best.name] / own
     among = f"{_SUPERLATIVE[objective]} of {len(fitting)} that fit: {_figure(best, objective)}"
     if not misses[fp32.name]:
@@ -166,7 +178,7 @@ def _best(
             others = (
                 "" if best is fp32 else f": {best.name}, the best of them, has {ratio:.2f} of its {objective}"
             )
-            return fp32, f"no candidate that fits is better than fp32 by more than {MARGIN:.0%}{others}"
+            return fp32, f"no candidate that fits is better than fp32 by {MARGIN:.0%} or more{others}"
         return best, f"{among}, {ratio:.2f} of fp32"
     beyond = "; ".join(miss.text for miss in misses[fp32.name])
     if ratio > 1:

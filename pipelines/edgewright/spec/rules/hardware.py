@@ -120,6 +120,61 @@ def accelerated_providers_have_an_accelerator(hardware: HardwareClass, context: 
             yield Finding(("runtime", "providers", index), message, "describe it under 'accelerator'")
 
 
+_OPTIONS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+
+
+@rule(HardwareClass, "runtime")
+def options_have_their_provider(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """Options that nobody reads look as if they did something."""
+    for section, provider in _OPTIONS.items():
+        if getattr(hardware.runtime, section) is not None and provider not in hardware.runtime.providers:
+            message = f"{section} has options, but {provider} is not among the providers"
+            hint = f"add {provider} to runtime.providers, or leave '{section}' out"
+            yield Finding(("runtime", section), message, hint, value=False)
+
+
+@rule(HardwareClass, "runtime", "precisions")
+def tensorrt_computes_in_listed_precisions(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A provider must not compute in what the class does not run well; a core without its accelerator is a slip."""
+    options = hardware.runtime.tensorrt
+    if options is None:
+        return
+    for precision in ("fp16", "int8"):
+        if getattr(options, precision) and precision not in hardware.precisions:
+            message = f"TensorRT would compute in {precision}, which the class does not list"
+            yield Finding(("runtime", "tensorrt", precision), message, f"add {precision} to precisions")
+    if options.dla_core is not None and not options.dla:
+        yield Finding(("runtime", "tensorrt", "dlaCore"), "a DLA core without the DLA", "add dla: true")
+
+
+@rule(HardwareClass, "runtime")
+def openvino_options_are_taken(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """OpenVINO's provider does not start on what it cannot do, and the CPU provider quietly takes its place."""
+    options = hardware.runtime.openvino
+    if options is None:
+        return
+    fits = {"CPU": ("FP32", "ACCURACY"), "NPU": ("FP16",)}.get(options.device_type)
+    if options.precision is not None and fits and options.precision not in fits:
+        message = f"OpenVINO has no {options.precision} on {options.device_type}"
+        yield Finding(("runtime", "openvino", "precision"), message, f"write {' or '.join(fits)}")
+    if options.performance_hint is not None and _lowest(hardware.runtime.versions) < (1, 23):
+        message = "it is passed as load_config, a JSON text that ONNX Runtime documents from 1.23 on"
+        yield Finding(
+            ("runtime", "openvino", "performanceHint"), message, 'write runtime.versions: ">=1.23,<2"'
+        )
+
+
+def _lowest(versions: str) -> tuple[int, ...]:
+    """Return the lowest version that a range names as its lower end, () when it names none."""
+    found = [v for op, v in _VERSION.findall(versions) if op in (">=", "==", "~=", "===", ">")]
+    ends = [tuple(int(part) for part in v.split(".")[:2] if part.isdigit()) for v in found]
+    return max(ends, default=())
+
+
 @rule(HardwareClass, "emulation", "accelerator")
 def emulation_can_be_done(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
     """`declared` is for what no emulator has; an emulated CPU needs its name."""

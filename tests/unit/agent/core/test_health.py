@@ -124,6 +124,36 @@ def test_a_check_that_cannot_be_started_is_not_the_models_fault() -> None:
     assert (failed.value.code, failed.value.exit_code) == ("runtime-missing", 3)
 
 
+def test_what_was_expected_is_compared_and_told_but_never_refused(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m", expected={"loadMs": 0.001, "memoryBytes": 2**40})
+    evidence = check(folder, timeout_s=60, budget=Budget())
+    [surprise] = evidence.surprises
+    assert surprise.startswith("loads in ")
+    assert surprise.endswith("expected 0 ms")
+    assert evidence.document()["expected"] == {"loadMs": 0.001, "memoryBytes": 2.0**40}
+    assert evidence.document()["surprises"] == [surprise]
+
+
+def test_a_model_that_says_nothing_of_it_surprises_nobody(tmp_path: Path) -> None:
+    document = check(onnx_artifact.write(tmp_path / "m"), timeout_s=60, budget=Budget()).document()
+    assert not {"expected", "surprises"} & set(document)
+
+
+def test_what_the_engine_prints_about_a_provider_does_not_spoil_the_answer(tmp_path: Path) -> None:
+    program = (
+        "import sys, onnxruntime\n"
+        "class Talking(onnxruntime.InferenceSession):\n"
+        "    def __init__(self, *given, **named):\n"
+        "        print('EP Error, falling back to CPUExecutionProvider and retrying')\n"
+        "        super().__init__(*given, **named)\n"
+        "onnxruntime.InferenceSession = Talking\n"
+        "from edgewright_agent.health import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    folder = onnx_artifact.write(tmp_path / "m")
+    evidence = check(folder, timeout_s=60, budget=GENEROUS, command=(sys.executable, "-c", program))
+    assert evidence.samples == 8
+
+
 def test_an_engine_out_of_range_is_not_the_models_fault(tmp_path: Path) -> None:
     error = verdict(onnx_artifact.write(tmp_path / "m", versions=">=1.0,<1.1"))
     assert isinstance(error, EngineError)

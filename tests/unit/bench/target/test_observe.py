@@ -32,6 +32,11 @@ def asked(folder: Path, case: models.Case, **changes: Any) -> dict[str, Any]:
     return {"model": str(model), "inputs": case.golden["inputs"], **changes}
 
 
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
 def test_the_same_question_is_answered_without_a_process(target: Target, memo: Memo, tmp_path: Path) -> None:
     first = observe(target, asked(tmp_path / "a", models.relu()), timeout_s=60, memo=memo)
     nowhere = replace(target, environment={**target.environment, "PATH": "/nonexistent"})
@@ -51,6 +56,8 @@ def test_another_model_request_limit_or_place_is_another_question(target: Target
         question(replace(target, label="another"), plain, None, None),
         question(replace(target, userland="sha256:1"), plain, None, None),
         question(target, asked(tmp_path / "other", models.relu(opset=19)), None, None),
+        question(target, {**plain, "data": str(written(tmp_path / "weights", b"1"))}, None, None),
+        question(target, {**plain, "data": str(written(tmp_path / "weights", b"2"))}, None, None),
     ]
     assert len(set(keys)) == len(keys)
 
