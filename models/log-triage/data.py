@@ -2,7 +2,8 @@
 
 `lines.py` writes them. Test lines come from a vendor whose phrasings, hosts, programs and people appear in no
 training line: the figure says how the network does on machines it has not met. The selection set is of a third
-vendor, so that choosing by it spends nothing of the test set. It remains generated text: validate on a plant's own logs before trusting it with them.
+vendor, so that choosing by it spends nothing of the test set. It remains generated text: validate on a plant's own
+logs before trusting it with them.
 
 >>> inputs, targets = test()
 >>> inputs["tokens"].shape, targets.shape

@@ -10,7 +10,7 @@ in harmless lines as well ("temperature 41 C", "link up", "calibration of sensor
 
 >>> dice = random.Random(1)
 >>> written("overheating", KNOWN, dice)
-'press-07 drive: gearbox temperature 104 C exceeds limit 80 C'
+'mill-09 plc: cooling of cabinet weak, 118 C and rising'
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Vendor:
 
 
 SHARED: Mapping[str, tuple[str, ...]] = {
-    "part": ("spindle", "gearbox", "motor", "pump", "bearing", "drive", "hydraulic oil", "cabinet", "inverter", "coolant"),
+    "part": (
+        "spindle", "gearbox", "motor", "pump", "bearing", "drive", "hydraulic oil", "cabinet", "inverter", "coolant",
+    ),
     "sensor": (
         "thermocouple", "pressure sensor", "accelerometer", "flow meter", "level probe", "encoder", "proximity switch",
         "load cell", "camera", "current sensor", "temperature sensor", "vibration sensor",

@@ -30,7 +30,7 @@ def fleet(workspace: Path) -> Path:
 
 def test_a_valid_fleet_is_counted(fleet: Path) -> None:
     ran = edgewright("validate", cwd=fleet)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "ok: 5 classes, 2 models, 10 lanes\n", "")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "ok: 5 classes, 5 models, 25 lanes\n", "")
 
 
 def test_the_fleet_is_found_from_a_folder_inside_it(fleet: Path) -> None:
@@ -64,7 +64,7 @@ def test_every_problem_is_rendered_and_counted(fleet: Path) -> None:
 
 def test_machines_get_json(fleet: Path) -> None:
     ran = edgewright("validate", "--json", cwd=fleet)
-    assert json.loads(ran.stdout) == {"ok": True, "problems": [], "classes": 5, "models": 2, "lanes": 10}
+    assert json.loads(ran.stdout) == {"ok": True, "problems": [], "classes": 5, "models": 5, "lanes": 25}
     (fleet / "fleet.yaml").write_text("version: 1\n")
     ran = edgewright("validate", "--json", cwd=fleet)
     assert ran.returncode == 1

@@ -12,7 +12,7 @@ from edgewright.build.entry import ModelCode
 from real import ROOT
 
 FOLDER = ROOT / "models" / "digit-reader"
-PARTS = ("training", "calibration", "test")
+PARTS = ("training", "calibration", "selection", "test")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def test_each_part_has_its_share_of_every_digit(code: ModelCode) -> None:
         every = sum(count[digit] for count in counts.values())
         assert counts["test"][digit] == pytest.approx(0.25 * every, abs=1)
         assert counts["calibration"][digit] == pytest.approx(0.10 * every, abs=1)
+        assert counts["selection"][digit] == pytest.approx(0.15 * every, abs=1)
 
 
 def test_the_split_is_the_one_the_figures_were_made_with(code: ModelCode) -> None:

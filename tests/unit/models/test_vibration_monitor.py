@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from edgewright.build.checkpoint import trained
 from edgewright.build.entry import ModelCode
 from real import ROOT
 
-PARTS = ("training", "calibration", "test")
+PARTS = ("training", "calibration", "selection", "test")
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +96,16 @@ def test_parts_are_balanced_and_share_no_signal(code: ModelCode) -> None:
 
 def test_held_out_machines_are_none_that_were_trained_on(code: ModelCode) -> None:
     data = vars(code.module("data"))
-    trained_on, held_out = data["TRAINING"], data["VALIDATION"]
-    assert held_out.shaft_rpm[0] >= trained_on.shaft_rpm[1]
-    for low, high in held_out.resonance_hz:
-        assert all(high < other_low or low > other_high for other_low, other_high in trained_on.resonance_hz)
+    machines = [data[name] for name in ("TRAINING", "SELECTION", "TEST")]
+    for met, not_met in combinations(machines, 2):
+        assert not_met.shaft_rpm[0] >= met.shaft_rpm[1]
+        for low, high in not_met.resonance_hz:
+            assert all(high <= other_low or low >= other_high for other_low, other_high in met.resonance_hz)
 
 
 def test_speeds_leave_no_two_kinds_of_damage_with_the_same_rate(code: ModelCode) -> None:
     data, bearing = vars(code.module("data")), code.call("bearing:Geometry")
-    ranges = [data[name].shaft_rpm for name in ("TRAINING", "CALIBRATION", "VALIDATION")]
+    ranges = [data[name].shaft_rpm for name in ("TRAINING", "CALIBRATION", "SELECTION", "TEST")]
     assert max(high for _, high in ranges) * bearing.ball < min(low for low, _ in ranges) * bearing.inner_race
     assert max(high for _, high in ranges) * bearing.outer_race < min(low for low, _ in ranges) * bearing.ball
 
