@@ -80,7 +80,7 @@ def host_facts() -> ClassFacts:
     if platform.machine() == "aarch64":
         isa = ("neon", *(("asimddp",) if "asimddp" in flags else ()))
     arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    return ClassFacts(arch, isa, ("int8", "fp16", "int4", "fp32"), versions=">=1.22,<2")
+    return ClassFacts(arch, isa, ("int8", "int4", "fp32"), versions=">=1.22,<2")
 
 
 class HostMeter:

@@ -233,7 +233,7 @@ class _State:
             if not static or own is None:
                 continue
             best = min(static, key=lambda one: (one.drop.value if one.drop else 1.0, one.name))
-            if best.drop is None or best.drop.value - own.value <= RESTORED:
+            if best.drop is None or best.drop.value - own.value <= RESTORED or self.outdone(best, tried):
                 continue
             for method in METHODS:
                 settings = {**best.proposal.settings, "method": method}
@@ -247,6 +247,15 @@ class _State:
                     self.models[proposal.name] = model
                     known = Candidate(replace(proposal, speed=round(speed, 4)))
                     self.learn(self.shop.scored(known, model, None))
+
+    def outdone(self, best: Candidate, tried: Sequence[Candidate]) -> bool:
+        """Whether another recipe made something no larger that lost far less: then mending this one is no use."""
+        lost = best.drop.value if best.drop else 1.0
+        return any(
+            one.size_bytes <= best.size_bytes and one.drop is not None and one.drop.value <= lost / 4
+            for one in tried
+            if one.proposal.recipe not in (FP32, "static-int8")
+        )
 
     def finish(self, proposal: Proposal) -> None:
         """Build a proposal and score it on all samples."""

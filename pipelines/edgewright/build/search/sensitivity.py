@@ -46,10 +46,11 @@ def mixed(
     groups = grouped(nodes)
     tell(f"quantizing {len(groups)} parts of {best.proposal.base} one at a time")
     order = harm(shop, best.proposal.base, settings, groups)
+    scopes = ["all", "compute"]
     for count in kept_counts(len(order)):
         keep = sorted({node for group in order[:count] for node in group}, key=list(nodes).index)
-        restored = False
-        for operators in ("all", "compute"):
+        lost: dict[str, float] = {}
+        for operators in tuple(scopes):
             chosen = {**settings, "operators": operators, "keep": keep}
             text = f"{len(keep)} of {len(nodes)} nodes fp32" + (
                 ", compute only" if operators == "compute" else ""
@@ -61,9 +62,13 @@ def mixed(
                 return
             yield proposal, model
             drop = shop.scored(Candidate(proposal), model, None).drop
-            restored |= drop is not None and drop.value <= RESTORED
-        if restored:
+            lost[operators] = drop.value if drop else math.inf
+        if min(lost.values()) <= RESTORED:
             return
+        if (
+            len(lost) == 2 and lost["all"] > 2 * lost["compute"]
+        ):  # then it is not these nodes that do the harm
+            scopes.remove("all")
 
 
 def grouped(nodes: Sequence[str]) -> list[tuple[str, ...]]:
