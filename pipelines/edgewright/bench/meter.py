@@ -23,12 +23,16 @@ import numpy as np
 from edgewright.bench.assessment import arithmetic, countable
 from edgewright.bench.counting.build import build
 from edgewright.bench.counting.counts import counts_of, rounds
+from edgewright.bench.functional import CPU
 from edgewright.bench.memory import peak_memory
 from edgewright.bench.target.emulator import Target, open_target
-from edgewright.bench.target.observe import Memo, observe
+from edgewright.bench.target.observe import Memo, Observation, observe
+from edgewright.bench.target.provider import provider_target
 from edgewright.bench.target.scratch import scratch
+from edgewright.bench.target.session import files_of, session_of
 from edgewright.bench.timing import predict
 from edgewright.build.golden import decoded, encoded
+from edgewright.build.manifest import runtime_manifest
 from edgewright.build.samples import Arrays, Network
 from edgewright.build.search.candidate import Cost
 from edgewright.errors import BuildError, EnvironmentFault
@@ -49,8 +53,8 @@ class TargetMeter:
 
     Attributes:
         inputs: A few samples by input name.
+        provider: What runs the class's execution provider for real, where this machine can; compared as well.
         faithful: Whether it is the class's own processor, whose answers are the class's; a stand-in's are not.
-        settings: The session's: `arena`, `graphOptimization`, `threads`.
         workers: How many processes at a time: counts do not depend on what else a machine does.
     """
 
@@ -58,8 +62,8 @@ class TargetMeter:
     target: Target
     plugin: Path
     inputs: Arrays
-    settings: Mapping[str, Any]
     memo: Memo | None
+    provider: Target | None = None
     faithful: bool = True
     workers: int = 1
 
@@ -77,7 +81,6 @@ class TargetMeter:
             EnvironmentFault: userland, emulator or compiler are missing; names the command that mends it.
             SpecError: the emulator knows no such processor.
         """
-        runtime = sheet.runtime
         own = open_target(sheet, cache)
         counted = countable(own, sheet, cache)
         return cls(
@@ -85,12 +88,8 @@ class TargetMeter:
             counted,
             build(cache),
             {name: array[:ROWS] for name, array in inputs.items()},
-            {
-                "arena": runtime.arena,
-                "graphOptimization": runtime.graph_optimization,
-                "threads": runtime.threads,
-            },
             Memo(cache) if remember else None,
+            provider=provider_target(sheet, cache),
             faithful=counted is own and not own.core.stands_in,
             workers=len(os.sched_getaffinity(0)),
         )
@@ -111,24 +110,25 @@ class TargetMeter:
         with scratch("candidate") as folder:
             path = folder / "model.onnx"
             path.write_bytes(model)
+            settings = self.settings(precision)
             request = {
-                "model": str(path),
-                "providers": ["CPUExecutionProvider"],
-                "arena": self.settings["arena"],
-                "graphOptimization": self.settings["graphOptimization"],
+                **files_of(path),
+                **session_of(settings, [CPU]),
                 "inputs": inputs,
                 "inferences": warm_up + counted,
             }
             seen = observe(self.target, request, timeout_s=TIMEOUT_S, plugin=self.plugin, memo=self.memo)
-            if failure := seen.answer.get("failure"):
-                said = f"{self.target.label}: {failure}: {seen.answer.get('message', '')}"
-                if failure in _MACHINE:
-                    raise EnvironmentFault(said, hint="run it again when this machine is idle")
-                raise BuildError(said)
-            memory_bytes = peak_memory(path, self.settings, {"inputs": inputs}, self.memo)
+            answer = checked(self.target, seen)
+            provided = self._provider_answers({**files_of(path), **session_of(settings), "inputs": inputs})
+            memory_bytes = peak_memory(path, settings, {"inputs": inputs}, self.memo)
         if memory_bytes is None:
             raise BuildError("it does not run on this machine's own processor")
         counts = counts_of(seen, self.target, self.plugin, warm_up=warm_up)
+        disagreement = ""
+        if self.faithful:
+            disagreement = self._disagreement(model, self.target, answer.get("outputs", {}))
+        if self.provider and not disagreement:
+            disagreement = self._disagreement(model, self.provider, provided)
         timing = predict(counts, self.sheet, len(model) + SETTINGS_BYTES, precision=arithmetic(precision))
         return Cost(
             latency_ms=timing.latency_ms.to_json(),
@@ -136,12 +136,28 @@ class TargetMeter:
             power_cycle_ms=timing.power_cycle_ms.to_json()["high"],
             memory_bytes=memory_bytes,
             instructions=counts.per_inference.instructions,
-            disagrees=self._disagreement(model, seen.answer.get("outputs", {})),
+            disagrees=disagreement,
         )
 
-    def _disagreement(self, model: bytes, there: Mapping[str, Any]) -> str:
-        if not self.faithful:
-            return ""
+    def settings(self, precision: str) -> dict[str, Any]:
+        """Return the part of the runtime manifest that decides how a session is opened."""
+        runtime = self.sheet.runtime.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return runtime_manifest(runtime, {"inputs": [], "outputs": []}, precision)
+
+    def _provider_answers(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the class's execution provider's outputs; nothing where none runs here.
+
+        Raises:
+            BuildError: it does not run the model; says how.
+            EnvironmentFault: the environment is broken, or this machine was too busy.
+        """
+        if self.provider is None:
+            return {}
+        seen = observe(self.provider, request, timeout_s=TIMEOUT_S, memo=self.memo)
+        outputs: Mapping[str, Any] = checked(self.provider, seen).get("outputs", {})
+        return outputs
+
+    def _disagreement(self, model: bytes, target: Target, there: Mapping[str, Any]) -> str:
         network = Network(model)
         name = network.outputs[0]
         if name not in there:
@@ -151,7 +167,22 @@ class TargetMeter:
         decibels = agreement_db(here, found)
         if decibels >= AGREE_DB:
             return ""
-        return f"answers otherwise on {self.target.label}: {decibels:.0f} dB from this machine's answers"
+        return f"answers otherwise on {target.label}: {decibels:.0f} dB from this machine's answers"
+
+
+def checked(target: Target, seen: Observation) -> Mapping[str, Any]:
+    """Return the answer of a process that did its work.
+
+    Raises:
+        BuildError: the model failed there; says how.
+        EnvironmentFault: the target itself is broken, or this machine was too busy.
+    """
+    if failure := seen.answer.get("failure"):
+        said = f"{target.label}: {failure}: {seen.answer.get('message', '')}"
+        if failure in _MACHINE:
+            raise EnvironmentFault(said, hint="run it again when this machine is idle")
+        raise BuildError(said)
+    return seen.answer
 
 
 def agreement_db(here: np.ndarray, there: np.ndarray) -> float:

@@ -120,14 +120,17 @@ class Network:
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             raise BuildError(f"onnxruntime cannot load the model: {error}") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
+        # Such a model takes the range of an activation over the whole batch: a sample's answer would depend on its
+        # neighbours. Devices infer one sample at a time.
+        self.batch = 1 if b"DynamicQuantizeLinear" in model else BATCH
 
-    def run(self, inputs: Arrays, *, batch: int = BATCH) -> dict[str, np.ndarray]:
-        """Return every output for every sample, `batch` samples at a time.
+    def run(self, inputs: Arrays, *, batch: int | None = None) -> dict[str, np.ndarray]:
+        """Return every output for every sample, `batch` samples at a time; as many as the model bears when None.
 
         Raises:
             BuildError: the model refuses the inputs.
         """
-        count = len(next(iter(inputs.values())))
+        count, batch = len(next(iter(inputs.values()))), batch or self.batch
         parts = []
         for start in range(0, count, batch):
             feed = {name: array[start : start + batch] for name, array in inputs.items()}

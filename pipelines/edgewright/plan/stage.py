@@ -118,6 +118,7 @@ def _searched(workspace: Workspace, step: StepId) -> Slice:
         "metric": {"name": model.metric.name},
         "signature": dump(model.signature),
         "labels": list(model.labels),
+        "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
     }
 
 
@@ -126,6 +127,7 @@ def _optimized(workspace: Workspace, step: StepId) -> Slice:
     name = str(step.hardware_class)
     return {
         "objective": effective_optimization(model, name).objective,
+        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
         "limits": dump(effective_limits(hardware, model, name)),
         "metric": dump(effective_metric(model, name)),
         "hardware": dump(Sheet.of(hardware)),

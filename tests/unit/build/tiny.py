@@ -51,6 +51,7 @@ SPEC: dict[str, Any] = {
         "peakMemory": 2**25,
     },
     "sources": {},
+    "conditions": [],
     "runtime": RUNTIME,
     "data": {"calibration": "data:calibration", "selection": "data:selection", "test": "data:test"},
     "metric": {"name": "accuracy", "floor": 0.8, "maxDrop": 0.05},

@@ -106,6 +106,7 @@ class Candidate:
         drop: Against fp32 on the same samples.
         worst_label: The label that lost most recall, and how much.
         cost: On the target.
+        conditions: Field condition → score on the selection data under it.
         stopped: Why it came no further.
     """
 
@@ -118,6 +119,7 @@ class Candidate:
     worst_label: tuple[str, float] | None = None
     cost: Cost | None = None
     stopped: str = ""
+    conditions: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -146,6 +148,7 @@ class Candidate:
             "worstLabel": list(self.worst_label) if self.worst_label else None,
             "cost": self.cost.to_json() if self.cost else None,
             "stopped": self.stopped,
+            "conditions": dict(self.conditions),
         }
 
     @classmethod
@@ -169,4 +172,5 @@ class Candidate:
             (worst[0], worst[1]) if worst else None,
             Cost.from_json(cost) if cost else None,
             document["stopped"],
+            document["conditions"],
         )

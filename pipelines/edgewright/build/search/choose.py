@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgewright.build.search.candidate import FP32, Candidate
 from edgewright.build.search.pareto import fronts
 from edgewright.plan.figures import shown
+from edgewright.spec.limits import condition_check
 
 Objective = Literal["latency", "size", "memory", "balanced"]
 Verdict = Literal["chosen", "fits", "refused", "dropped"]
@@ -40,21 +41,33 @@ class Demands:
 
     Attributes:
         limits: Of the lane, in the words of the YAML, in base units.
-        floor: Least score on the selection data; the gate judges the interval's lower end on the test data.
+        floor: Least score; the gate judges the interval's lower end on the test data. On the selection data, which may
+            be harder, it is held against a candidate only where fp32 itself reaches it.
         max_drop: Largest loss against fp32 on the same samples.
         max_label_drop: Largest loss of recall of one label; None: any.
+        conditions: Field condition → least score under it; held against a candidate as the floor is.
     """
 
     limits: Mapping[str, Any]
     floor: float
     max_drop: float
     max_label_drop: float | None = None
+    conditions: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Demands:
         """Read them from the slice of the stage `optimized`."""
         metric = spec["metric"]
-        return cls(spec["limits"], metric["floor"], metric["maxDrop"], metric.get("maxLabelDrop"))
+        conditions = {condition["name"]: condition["floor"] for condition in spec["conditions"]}
+        return cls(spec["limits"], metric["floor"], metric["maxDrop"], metric.get("maxLabelDrop"), conditions)
+
+    def reached_by(self, fp32: Candidate) -> Demands:
+        """Return the demands without the floors that fp32 itself misses on the selection data."""
+        conditions = {
+            name: floor for name, floor in self.conditions.items() if fp32.conditions.get(name, -1.0) >= floor
+        }
+        reached = fp32.score is not None and fp32.score.value >= self.floor
+        return replace(self, floor=self.floor if reached else 0.0, conditions=conditions)
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,7 @@ def choose(
         )
     fp32 = next(one for one in candidates if one.name == FP32)
     measured = [one for one in candidates if one.cost is not None]
+    demands = demands.reached_by(fp32)
     misses = {one.name: missed(one, demands) for one in measured}
     values = {one.name: value_of(one, fp32, objective) for one in measured}
     fitting = [one for one in measured if not misses[one.name]]
@@ -248,9 +262,15 @@ def missed(candidate: Candidate, demands: Demands) -> list[Miss]:
     for check, measured, limit, unit in most:
         if limit is not None and measured > limit:
             found.append(Miss(check, measured, limit, unit, measured / limit - 1 if limit else math.inf))
-    if candidate.score.value < demands.floor:
-        by = (demands.floor - candidate.score.value) / max(1 - demands.floor, 0.001)
-        found.append(Miss("accuracy-floor", candidate.score.value, demands.floor, "ratio", by))
+    floors = [("accuracy-floor", candidate.score.value, demands.floor)]
+    floors += [
+        (condition_check(name), candidate.conditions[name], floor)
+        for name, floor in demands.conditions.items()
+        if name in candidate.conditions
+    ]
+    for check, value, floor in floors:
+        if value < floor:
+            found.append(Miss(check, value, floor, "ratio", (floor - value) / max(1 - floor, 0.001)))
     worst, allowed = candidate.worst_label, demands.max_label_drop
     if worst is not None and allowed is not None and worst[1] > allowed:
         by = worst[1] / allowed - 1 if allowed else math.inf

@@ -249,12 +249,13 @@ class _State:
                     self.learn(self.shop.scored(known, model, None))
 
     def outdone(self, best: Candidate, tried: Sequence[Candidate]) -> bool:
-        """Whether another recipe made something no larger that lost far less: then mending this one is no use."""
+        """Whether another recipe made something as small and roughly as fast that lost far less."""
         lost = best.drop.value if best.drop else 1.0
         return any(
             one.size_bytes <= best.size_bytes and one.drop is not None and one.drop.value <= lost / 4
             for one in tried
             if one.proposal.recipe not in (FP32, "static-int8")
+            and one.proposal.speed <= best.proposal.speed * 1.2
         )
 
     def finish(self, proposal: Proposal) -> None:
@@ -282,7 +283,9 @@ class _State:
             for number, one in enumerate(finalists, 1):
                 self.tell(f"on the target: {one.name} ({number} of {len(finalists)})")
                 try:
-                    self.learn(replace(one, rung="target", cost=futures[one.name].result()))
+                    cost = futures[one.name].result()
+                    conditions = self.shop.under_conditions(self.models[one.name])
+                    self.learn(replace(one, rung="target", cost=cost, conditions=conditions))
                 except BuildError as error:
                     self.learn(one.with_stop(str(error)))
                 except BaseException:

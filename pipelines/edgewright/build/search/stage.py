@@ -107,6 +107,7 @@ def workshop(job: Job, shelf: Shelf | None = None) -> Workshop:
         metric(spec["metric"]["name"]),
         shelf or Shelf(open_cache(job.root).folder / "search"),
         tuple(spec.get("labels", ())),
+        tuple(spec.get("conditions", ())),
     )
 
 

@@ -13,10 +13,12 @@ import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import onnx
 
+from edgewright.bench.conditions import conditions_report
 from edgewright.build.calibrate import activation_ranges
 from edgewright.build.canonical import to_bytes
 from edgewright.build.metric import Drop, Metric, Score, check_finite, stratified
@@ -46,6 +48,7 @@ class Workshop:
         metric: What they are scored by.
         shelf: Where results are kept.
         labels: Names of the classes, if the model has any.
+        conditions: Field conditions in the words of the YAML; floors play no part.
     """
 
     bases: Mapping[str, bytes]
@@ -54,6 +57,7 @@ class Workshop:
     metric: Metric
     shelf: Shelf = field(default_factory=Shelf)
     labels: Sequence[str] = ()
+    conditions: Sequence[Mapping[str, Any]] = ()
 
     def build(self, proposal: Proposal) -> bytes:
         """Return the model of a proposal, serialized.
@@ -143,6 +147,34 @@ class Workshop:
             drop=Drop(**found["drop"]),
             worst_label=(worst[0], worst[1]) if worst else None,
         )
+
+    def under_conditions(self, model: bytes) -> dict[str, float]:
+        """Return the score on the selection data under each field condition.
+
+        Raises:
+            BuildError: the model does not run, or a condition changes nothing.
+        """
+        if not self.conditions:
+            return {}
+        key = key_of(
+            {
+                "conditions": list(self.conditions),
+                "metric": self.metric.name,
+                "model": hashlib.sha256(model).hexdigest(),
+                "selection": self._fingerprints["selection"],
+                "tools": tools(),
+            }
+        )
+        found: dict[str, float] = self.shelf.document(
+            key,
+            lambda: {
+                entry["name"]: entry["value"]
+                for entry in conditions_report(
+                    Network(model), self.selection, self.conditions, measured=self.metric
+                )["conditions"]
+            },
+        )
+        return found
 
     def outputs(self, model: bytes, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the first output for the selection samples, or for some of them.
