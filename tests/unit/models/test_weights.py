@@ -48,9 +48,3 @@ def test_the_readme_says_what_the_weights_are_worth_and_the_floor_holds_at_the_i
     assert f"{model.metric.name:<11} {score.value:.4f} on {score.samples} held-out samples" in readme
     assert f"interval    {score.low:.4f} to {score.high:.4f}, 95 %" in readme
     assert score.low >= model.metric.floor + 0.01, "a little lost in int8 must not break the floor"
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_floor_holds_where_candidates_are_chosen_too(name: str) -> None:
-    score = worth(name, "selection")
-    assert score.low >= load_fleet(ROOT).models[name].metric.floor + 0.01, score

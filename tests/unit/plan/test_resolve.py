@@ -125,7 +125,7 @@ def test_the_cause_in_a_list_of_named_items_names_the_item_and_its_line(fleet: P
 @pytest.mark.parametrize(
     ("was", "said"),
     [
-        ({"gain": 0.5}, "{line:gain} conditions.dim-light.gain: 0.5 → 0.75"),
+        ({"gain": 0.5}, "{line:gain} conditions.dim-light.gain: 0.5 → 0.7"),
         ({"floor": 0.5}, "{line:floor} conditions.dim-light.floor: 0.5 → 0.93"),
         ({"dropped": 1.0}, "conditions.dim-light.dropped: 1 → absent"),
     ],
@@ -176,7 +176,7 @@ def test_a_blocked_lane_tells_the_figure_and_what_it_is_of(
     lane = Lane("digit-reader", PI)
     replace(fleet, lane, "gated", "gate-report.json", {"verdict": "fail", "checks": [check]})
     plan = resolve(load_fleet(fleet), Cache(fleet / "cache"))
-    number = line_with(fleet / "models/digit-reader/model.yaml", "floor: 0.97")[0]
+    number = line_with(fleet / "models/digit-reader/model.yaml", "floor: 0.96")[0]
     place = f"models/digit-reader/model.yaml:{number}"
     assert plan.step(StepId("signed", "digit-reader", PI)).cause == said.format(place=place)
 
