@@ -141,7 +141,7 @@ def run(workspace: Path, *arguments: str) -> BaseException | None:
         (
             ("digit-raeder", "--class", "raspberry-pi-4"),
             "there is no model 'digit-raeder'",
-            "here: digit-reader, vibration-monitor",
+            "here: bearing-anomaly, digit-reader, log-triage, part-inspector, vibration-monitor",
         ),
         (
             ("digit-reader", "--class", "raspberry"),

@@ -53,7 +53,7 @@ def job(folder: Path, case: models.Case, *, hardware_class: str = PI, **sheet: d
     golden.write_text(json.dumps(case.golden))
     spec = {
         "hardware": {**hardware, **{key: {**hardware[key], **changes} for key, changes in sheet.items()}},
-        "model": {"signature": SIGNATURE, "data": {"test": "data:test"}},
+        "model": {"signature": SIGNATURE, "data": {"test": "data:test"}, "metric": {"name": "accuracy"}},
     }
     files = {
         "optimized/model.onnx": model,

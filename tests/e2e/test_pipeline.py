@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_and_the_next_run_completes(built: Journey) -> None:
 def test_plan_as_json_names_every_step(built: Journey) -> None:
     document = json.loads(built.edgewright("plan", "--json").stdout)
     assert document["version"] == 1
-    assert len(document["steps"]) == 1 + 5 * 8 + 1
+    assert len(document["steps"]) == 2 + 5 * 9 + 1
     assert {step["state"] for step in document["steps"]} == {"cached"}
 
 
@@ -196,6 +196,9 @@ def test_a_model_without_a_checkpoint_is_trained_by_the_pipeline(tmp_path: Path)
     train = "train:\n  entry: train:fit\n  seed: 7\nclasses: [raspberry-pi-4]\n"
     file.write_text(head + train + tail[tail.index("\nsignature:") :])
     journey.edit(YAML, r"width: \d+", "width: 8")
+    journey.edit(
+        YAML, r"^  floor: .*$", "  floor: 0.9"
+    )  # half the network, and the training of another processor
     assert journey.edgewright("keys", "init").returncode == 0
     done = journey.edgewright("run")
     assert "trained by train:fit" in done.stdout

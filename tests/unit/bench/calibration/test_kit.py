@@ -28,7 +28,7 @@ def test_what_is_written_is_what_a_device_reads(kit: Kit, tmp_path: Path) -> Non
     with device.Kit(tmp_path / "kit.zip") as read:
         assert read.digest == kit.digest
         assert (read.hardware_class, read.recipe) == (CLASS, {"seed": 7, "nets": 2, "reduceRange": False})
-        assert (read.versions, read.threads, read.arena) == (">=1.20,<2", 3, True)
+        assert (read.versions, read.threads, read.arena) == (">=1.22,<2", 3, True)
         assert read.graph_optimization == sheet(CLASS).runtime.graph_optimization
         for there, here in zip(read.nets, kit.nets, strict=True):
             assert (there.name, there.digest) == (here.name, digest_of(here.model))
