@@ -245,15 +245,16 @@ STAGES: Mapping[str, Stage] = {
         ),
         Stage(
             "variants", "edgewright.build.variants:run", 1, _variants,
-            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch-pruning", *_TRAIN), code=True, per_model=True,
+            needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch-pruning", *_TRAIN),
+            code=True, per_model=True,
         ),
         Stage(
             "exported", "edgewright.build.export:run", 1, _exported,
-            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
+            needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch"), code=True,
         ),
         Stage(
             "searched", "edgewright.build.search.stage:run", 1, _searched,
-            needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
+            needs=("exported", "variants"), tools=("onnx", "onnx-ir", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage(
