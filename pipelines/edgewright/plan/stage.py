@@ -253,12 +253,12 @@ STAGES: Mapping[str, Stage] = {
             needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search.stage:run", 1, _searched,
+            "searched", "edgewright.build.search.stage:run", 2, _searched,
             needs=("exported", "variants"), tools=("onnx", "onnx-ir", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage(
-            "optimized", "edgewright.build.optimize:run", 3, _optimized,
+            "optimized", "edgewright.build.optimize:run", 4, _optimized,
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
