@@ -21,6 +21,7 @@ from edgewright.bench.target.emulator import native_target
 from edgewright.bench.target.observe import Memo, question
 from edgewright.bench.target.processor import Core, host_arch
 from edgewright.bench.target.session import files_of, session_of
+from edgewright.errors import EnvironmentFault
 
 PROCESSES = 3
 THREAD_BYTES = 256 * 2**10
@@ -50,7 +51,7 @@ def peak_memory(
         None where the model does not run here.
 
     Raises:
-        EnvironmentFault: no process can be started.
+        EnvironmentFault: no process can be started, or this machine was too busy.
     """
     target = native_target(Core(host_arch(), None, "this machine", 1))
     request = {
@@ -64,6 +65,11 @@ def peak_memory(
         most_bytes = int(found.answer["peakMemoryBytes"])
     else:
         peaks = [ask(target, request, timeout_s=TIMEOUT_S) for _ in range(PROCESSES)]
+        if any(answer.get("failure") == "timed-out" for answer in peaks):  # says nothing of the model
+            raise EnvironmentFault(
+                f"{target.label}: no answer within {TIMEOUT_S:g} s",
+                hint="run it again when this machine is idle",
+            )
         if any("failure" in answer for answer in peaks):
             return None
         most_bytes = max(

@@ -32,11 +32,13 @@ from edgewright.bench.target.scratch import scratch
 from edgewright.bench.target.session import files_of, session_of
 from edgewright.bench.timing import predict
 from edgewright.build.golden import decoded, encoded
+from edgewright.build.layout import Layout, apply, choose_layout
 from edgewright.build.manifest import runtime_manifest
 from edgewright.build.samples import Arrays, Network
 from edgewright.build.search.candidate import Cost
 from edgewright.errors import BuildError, EnvironmentFault
 from edgewright.spec.hardware import Sheet
+from edgewright_agent.contract import FILE_DATA, FILE_MODEL
 
 ROWS = 8
 TIMEOUT_S = 900.0
@@ -44,7 +46,8 @@ SETTINGS_BYTES = 1024  # of runtime.json, which is read beside the model
 AGREE_DB = 20.0
 """Below this the target's answers are another model's: rounding of int8 kernels leaves 40 dB and more, AVX2's
 saturation 14 dB."""
-_MACHINE = ("timed-out", "engine-missing", "crashed")
+_MACHINE = ("timed-out", "crashed")
+_BROKEN = ("engine-missing", "provider-missing")
 
 
 @dataclass(frozen=True)
@@ -107,20 +110,26 @@ class TargetMeter:
         """
         warm_up, counted = rounds(len(model))
         inputs = {name: encoded(array) for name, array in self.inputs.items()}
-        with scratch("candidate") as folder:
-            path = folder / "model.onnx"
-            path.write_bytes(model)
+        files = apply(
+            self.layout(model), model
+        )  # as it would ship: weights that are mapped are not held twice
+        with scratch("trial") as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            path, data = folder / FILE_MODEL, folder / FILE_DATA if FILE_DATA in files else None
             settings = self.settings(precision)
             request = {
-                **files_of(path),
+                **files_of(path, data),
                 **session_of(settings, [CPU]),
                 "inputs": inputs,
                 "inferences": warm_up + counted,
             }
             seen = observe(self.target, request, timeout_s=TIMEOUT_S, plugin=self.plugin, memo=self.memo)
             answer = checked(self.target, seen)
-            provided = self._provider_answers({**files_of(path), **session_of(settings), "inputs": inputs})
-            memory_bytes = peak_memory(path, settings, {"inputs": inputs}, self.memo)
+            provided = self._provider_answers(
+                {**files_of(path, data), **session_of(settings), "inputs": inputs}
+            )
+            memory_bytes = peak_memory(path, settings, {"inputs": inputs}, self.memo, data=data)
         if memory_bytes is None:
             raise BuildError("it does not run on this machine's own processor")
         counts = counts_of(seen, self.target, self.plugin, warm_up=warm_up)
@@ -129,13 +138,15 @@ class TargetMeter:
             disagreement = self._disagreement(model, self.target, answer.get("outputs", {}))
         if self.provider and not disagreement:
             disagreement = self._disagreement(model, self.provider, provided)
-        timing = predict(counts, self.sheet, len(model) + SETTINGS_BYTES, precision=arithmetic(precision))
+        size_bytes = sum(map(len, files.values())) + SETTINGS_BYTES
+        timing = predict(counts, self.sheet, size_bytes, precision=arithmetic(precision))
         return Cost(
             latency_ms=timing.latency_ms.to_json(),
             load_ms=timing.startup_ms.to_json()["high"],
             power_cycle_ms=timing.power_cycle_ms.to_json()["high"],
             memory_bytes=memory_bytes,
             instructions=counts.per_inference.instructions,
+            load_instructions=counts.load.instructions,
             disagrees=disagreement,
         )
 
@@ -143,6 +154,10 @@ class TargetMeter:
         """Return the part of the runtime manifest that decides how a session is opened."""
         runtime = self.sheet.runtime.model_dump(mode="json", by_alias=True, exclude_none=True)
         return runtime_manifest(runtime, {"inputs": [], "outputs": []}, precision)
+
+    def layout(self, model: bytes) -> Layout:
+        """Return how a model is laid out on the class, as the stage `optimized` does it."""
+        return choose_layout(self.sheet.model_dump(mode="json", by_alias=True, exclude_none=True), model)
 
     def _provider_answers(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the class's execution provider's outputs; nothing where none runs here.
@@ -179,6 +194,10 @@ def checked(target: Target, seen: Observation) -> Mapping[str, Any]:
     """
     if failure := seen.answer.get("failure"):
         said = f"{target.label}: {failure}: {seen.answer.get('message', '')}"
+        if failure in _BROKEN:
+            raise EnvironmentFault(
+                said, hint="edgewright targets provision checks every file and fetches again what is damaged"
+            )
         if failure in _MACHINE:
             raise EnvironmentFault(said, hint="run it again when this machine is idle")
         raise BuildError(said)

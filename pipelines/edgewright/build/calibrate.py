@@ -13,6 +13,7 @@ gone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import tempfile
@@ -34,9 +35,15 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from edgewright.build.canonical import to_bytes
+from edgewright.build.passes.facts import graph_facts
 from edgewright.errors import BuildError
 
 BATCH = 64
+BATCH_BYTES = 512 * 2**20
+"""What the activations of one batch may take: a calibration session keeps them all."""
+ENTROPY_BINS = 512
+"""onnxruntime's default is 128, as many as are quantized: then the whole range is the only threshold it tries. A search
+over 512 takes a tenth of a second a tensor, over 2,048 (Migacz) a second."""
 STEPS = 2048
 
 
@@ -62,7 +69,9 @@ def activation_ranges(
         calibrator.create_inference_session()
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # the histogram ones tell what they do
-                for batch in _batches(inputs):  # one by one: they cannot stack batches of two sizes
+                for batch in _batches(
+                    inputs, batch_of(graph_facts(model).elements)
+                ):  # one by one: they cannot stack batches of two sizes
                     calibrator.collect_data(_Once(batch))
                 measured = calibrator.compute_data()
         except ValueError as error:  # numpy, of a histogram without ends
@@ -119,13 +128,26 @@ class _Entropy(_OneThread, EntropyCalibrater):  # type: ignore[misc]
     pass
 
 
-_CALIBRATORS: Mapping[str, Any] = {"minmax": _MinMax, "percentile": _Percentile, "entropy": _Entropy}
+_CALIBRATORS: Mapping[str, Any] = {
+    "minmax": _MinMax,
+    "percentile": _Percentile,
+    "entropy": functools.partial(_Entropy, num_bins=ENTROPY_BINS),
+}
 
 
-def _batches(inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+def batch_of(elements: int) -> int:
+    """Return how many samples to infer at once, for a model with that many activations of one sample.
+
+    >>> batch_of(100_000), batch_of(6_700_000)
+    (64, 20)
+    """
+    return max(1, min(BATCH, BATCH_BYTES // (4 * max(1, elements))))
+
+
+def _batches(inputs: Mapping[str, np.ndarray], batch: int) -> Iterator[dict[str, np.ndarray]]:
     count = len(next(iter(inputs.values())))
-    for start in range(0, count, BATCH):
-        yield {name: array[start : start + BATCH] for name, array in inputs.items()}
+    for start in range(0, count, batch):
+        yield {name: array[start : start + batch] for name, array in inputs.items()}
 
 
 class _Once(CalibrationDataReader):  # type: ignore[misc]

@@ -80,7 +80,9 @@ def decide(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Choice:
     if fp32.cost is None:
         raise BuildError(
             f"fp32 was not measured on the target: {fp32.stopped or 'the search was stopped before'}",
-            hint="whatever cannot run in fp32 has nothing to be compared with",
+            hint="whatever cannot run in fp32 has nothing to be compared with"
+            if fp32.stopped
+            else "what was measured is kept: the same command goes on from there",
         )
     declared = spec["hardware"]["emulation"]["method"] == "declared"
     return choose(candidates, Demands.of(spec), spec["objective"], declared=declared)

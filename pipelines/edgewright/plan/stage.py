@@ -245,19 +245,20 @@ STAGES: Mapping[str, Stage] = {
         ),
         Stage(
             "variants", "edgewright.build.variants:run", 1, _variants,
-            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch-pruning", *_TRAIN), code=True, per_model=True,
+            needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch-pruning", *_TRAIN),
+            code=True, per_model=True,
         ),
         Stage(
             "exported", "edgewright.build.export:run", 1, _exported,
-            needs=("checkpoint",), tools=("onnx", "onnxscript", "torch"), code=True,
+            needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search.stage:run", 1, _searched,
-            needs=("exported", "variants"), tools=("onnx", *_RUN, *_DATA), code=True, host=True,
+            "searched", "edgewright.build.search.stage:run", 2, _searched,
+            needs=("exported", "variants"), tools=("onnx", "onnx-ir", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage(
-            "optimized", "edgewright.build.optimize:run", 3, _optimized,
+            "optimized", "edgewright.build.optimize:run", 4, _optimized,
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "edgewright"
-_OURS = re.compile(rf"{_PREFIX}-[a-z]{{4,6}}-+(\d{{10}})-\w+")
+_OURS = re.compile(rf"{_PREFIX}-+[a-z]{{4,6}}-(\d{{10}})-\w+")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ import onnx
 
 COMPUTE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators whose work grows with products of weights and activations."""
+PATCHES = 10
+"""Patch releases of one minor version that are reckoned with; ONNX Runtime has had three at most (1.16.0 to 1.16.3)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,12 @@ class ClassFacts:
         from packaging.specifiers import SpecifierSet
 
         allowed = SpecifierSet(self.versions)
-        return any(f"{version[0]}.{minor}.0" in allowed for minor in range(version[1]))
+        # Patch releases too: ">=1.21.1" or "==1.21.1" allow an engine of 1.21 and not 1.21.0.
+        return any(
+            f"{version[0]}.{minor}.{patch}" in allowed
+            for minor in range(version[1])
+            for patch in range(PATCHES)
+        )
 
 
 def saturates(arch: str, isa: Sequence[str]) -> bool:

@@ -63,6 +63,7 @@ class Cost:
         memory_bytes: Peak over the bare engine.
         instructions: Per inference.
         disagrees: What the target answers otherwise than this machine; empty when it agrees.
+        load_instructions: To load.
     """
 
     latency_ms: Mapping[str, float]
@@ -71,6 +72,7 @@ class Cost:
     memory_bytes: int
     instructions: int
     disagrees: str = ""
+    load_instructions: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -80,6 +82,7 @@ class Cost:
             "powerCycleMs": self.power_cycle_ms,
             "memoryBytes": self.memory_bytes,
             "instructions": self.instructions,
+            "loadInstructions": self.load_instructions,
             **({"disagrees": self.disagrees} if self.disagrees else {}),
         }
 
@@ -93,6 +96,7 @@ class Cost:
             document["memoryBytes"],
             document["instructions"],
             document.get("disagrees", ""),
+            document["loadInstructions"],
         )
 
 

@@ -245,18 +245,16 @@ def missed(candidate: Candidate, demands: Demands) -> list[Miss]:
     cost, limits, found = candidate.cost, demands.limits, []
     if cost is None or candidate.score is None or candidate.drop is None:
         raise ValueError(f"{candidate.name} was not measured")
+    budget = limits.get("instructions") or {}
     most: tuple[tuple[str, float, float | None, str], ...] = (
         ("artifact-size", candidate.size_bytes, limits["artifactSize"], "bytes"),
         ("load-time", cost.load_ms, limits["loadTime"], "ms"),
         ("power-cycle", cost.power_cycle_ms, limits.get("powerCycle"), "ms"),
         ("latency-p95", cost.latency_ms["high"], limits["latency"]["p95"], "ms"),
+        ("latency-p99", cost.latency_ms["high"], limits["latency"]["p99"], "ms"),
         ("peak-memory", cost.memory_bytes, limits["peakMemory"], "bytes"),
-        (
-            "instructions-inference",
-            cost.instructions,
-            (limits.get("instructions") or {}).get("inference"),
-            "instructions",
-        ),
+        ("instructions-load", cost.load_instructions, budget.get("load"), "instructions"),
+        ("instructions-inference", cost.instructions, budget.get("inference"), "instructions"),
         ("accuracy-drop", candidate.drop.value, demands.max_drop, "ratio"),
     )
     for check, measured, limit, unit in most:

@@ -21,6 +21,7 @@ from edgewright.build.passes.facts import ClassFacts, GraphFacts
 from edgewright.build.search.candidate import FP32, TRAINED, Candidate, Cost, Proposal
 from edgewright.build.search.pareto import fronts
 from edgewright.build.search.proposals import (
+    MACS_PER_S,
     MIXED,
     Proposals,
     effort,
@@ -28,7 +29,7 @@ from edgewright.build.search.proposals import (
     target_estimate_s,
     within_budget,
 )
-from edgewright.build.search.sensitivity import RESTORED, mixed
+from edgewright.build.search.sensitivity import RESTORED, mixed, ranking_estimate_s
 from edgewright.build.search.workshop import Workshop
 from edgewright.errors import BuildError
 
@@ -115,7 +116,11 @@ def plan(shop: Workshop, class_facts: ClassFacts, recipes: Sequence[str], budget
     """
     graphs = {base: shop.facts(base) for base in shop.bases}
     found: Proposals = propose(graphs, class_facts, recipes, rows=len(shop.selection))
-    target_s = {base: target_estimate_s(graph, 1.0) for base, graph in graphs.items()}
+    rows = len(shop.selection) * (len(shop.conditions) + 1 if shop.conditions else 0)  # each clean once more
+    target_s = {
+        base: target_estimate_s(graph, 1.0) + rows * graph.total_macs / MACS_PER_S
+        for base, graph in graphs.items()
+    }
     kept, left = within_budget(found.proposals, target_s, budget_s, FINALISTS)
     skipped = dict(found.skipped)
     if MIXED in recipes and "static-int8" not in {one.recipe for one in kept}:
@@ -146,11 +151,12 @@ def explore(
         tell: Told what goes on.
 
     Raises:
-        BuildError: fp32 itself does not run or gives NaN, or contradicts metric, labels or targets.
+        BuildError: fp32 itself does not run or gives NaN, or contradicts metric, labels or targets; or a field
+            condition tests nothing.
         EnvironmentFault: the target is not on this machine.
     """
     planned = plan(shop, class_facts, recipes, budget_s)
-    state = _State(shop, class_facts, planned, meter, watch, tell)
+    state = _State(shop, class_facts, planned, meter, watch, tell, left_s=budget_s - planned.estimate_s)
     complete = True
     try:
         state.score_all()
@@ -164,7 +170,7 @@ def explore(
         candidates=tuple(sorted(state.known.values(), key=lambda one: (one.name != FP32, order[one.name]))),
         models={one.digest: state.models[one.name] for one in state.known.values() if one.cost is not None},
         skipped=planned.skipped,
-        left=tuple(proposal.name for proposal in planned.left),
+        left=(*(proposal.name for proposal in planned.left), *state.left),
         complete=complete,
     )
 
@@ -179,8 +185,10 @@ class _State:
     meter: Meter
     watch: Watch
     tell: Tell
+    left_s: float
     known: dict[str, Candidate] = field(default_factory=dict)
     models: dict[str, bytes] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     def learn(self, candidate: Candidate) -> Candidate:
         """Take note of what is known now."""
@@ -191,6 +199,7 @@ class _State:
     def score_all(self) -> None:
         """Rungs `quick` and `full`."""
         self.shop.reference  # noqa: B018  fp32 comes first: if it does not run, nothing else is worth saying
+        self.shop.under_conditions(self.shop.bases[TRAINED])  # nor if a condition tests nothing
         for proposal in self.planned.proposals:
             self.tell(f"scoring {proposal.name}")
             self.try_quickly(proposal)
@@ -238,8 +247,11 @@ class _State:
             for method in METHODS:
                 settings = {**best.proposal.settings, "method": method}
                 text = f"{best.proposal.text} {method}"
-                self.finish(replace(best.proposal, settings=settings, text=text))
-            if with_mixed:
+                proposal = replace(best.proposal, settings=settings, text=text)
+                if self.affords(proposal.name, best.proposal.estimate_s):
+                    self.finish(proposal)
+            one_s, name = best.proposal.estimate_s, replace(best.proposal, recipe=MIXED, text="").name
+            if with_mixed and self.affords(name, ranking_estimate_s(graph) + one_s):
                 for proposal, model in mixed(self.shop, best, graph.compute, self.tell):
                     kept = len(proposal.settings["keep"]) / len(graph.compute)
                     unit = effort(self.planned.graphs[TRAINED], FP32, {}, self.class_facts)
@@ -247,6 +259,16 @@ class _State:
                     self.models[proposal.name] = model
                     known = Candidate(replace(proposal, speed=round(speed, 4)))
                     self.learn(self.shop.scored(known, model, None))
+                    if not self.affords(f"{name}, more nodes fp32", one_s):
+                        break
+
+    def affords(self, name: str, cost_s: float) -> bool:
+        """Whether the time budget has room for what mending takes; notes what it leaves out."""
+        if cost_s > self.left_s:
+            self.left.append(name)
+            return False
+        self.left_s -= cost_s
+        return True
 
     def outdone(self, best: Candidate, tried: Sequence[Candidate]) -> bool:
         """Whether another recipe made something as small and roughly as fast that lost far less."""
@@ -268,13 +290,14 @@ class _State:
         """Rung `target`."""
         scored = [one for one in self.known.values() if one.rung == "full" and not one.stopped]
         finalists = self.finalists(scored)
+        names = {one.digest: one.name for one in finalists}
         for candidate in scored:
-            if candidate not in finalists:
-                self.learn(
-                    candidate.with_stop(
-                        "beaten before the target: less accurate, larger, or slower by estimate"
-                    )
-                )
+            if candidate in finalists:
+                continue
+            why = "beaten before the target: less accurate, larger, or slower by estimate"
+            if candidate.digest in names:
+                why = f"the same model as {names[candidate.digest]}"
+            self.learn(candidate.with_stop(why))
         with ThreadPoolExecutor(self.meter.workers) as pool:
             futures = {}
             for one in finalists:

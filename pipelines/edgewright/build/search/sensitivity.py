@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from edgewright.build.metric import stratified
+from edgewright.build.passes.facts import GraphFacts
 from edgewright.build.search.candidate import Candidate, Proposal
-from edgewright.build.search.proposals import MIXED
+from edgewright.build.search.proposals import BUILD_S, BUILD_S_PER_MB, MACS_PER_S, MIXED
 from edgewright.build.search.workshop import Workshop
 from edgewright.errors import BuildError
 
@@ -87,6 +88,13 @@ def kept_counts(groups: int) -> tuple[int, ...]:
     while steps[-1] < groups:
         steps.append(steps[-1] * 3 // 2)
     return tuple(step for step in steps if step <= max(1, groups // 2))
+
+
+def ranking_estimate_s(graph: GraphFacts) -> float:
+    """Return roughly what ranking the nodes of a base by `harm` takes, in seconds."""
+    megabytes = sum(graph.weighted.values()) / 1e6
+    each_s = BUILD_S + BUILD_S_PER_MB * megabytes + ROWS * graph.total_macs / MACS_PER_S
+    return len(grouped(graph.compute)) * each_s
 
 
 def harm(

@@ -21,10 +21,12 @@ from typing import Any
 
 from edgewright_agent.contract import canonical_json
 
+SHELF_BYTES = 4 * 2**30
+
 
 @dataclass(frozen=True)
 class Shelf:
-    """Results on disk; without a folder nothing is kept."""
+    """Results on disk, `SHELF_BYTES` of them after `tidy`; without a folder nothing is kept."""
 
     folder: Path | None = None
 
@@ -36,6 +38,7 @@ class Shelf:
         with contextlib.suppress(OSError):
             data = path.read_bytes()
             if hashlib.sha256(data[32:]).digest() == data[:32]:
+                os.utime(path)
                 return data[32:]
         made = make()
         self._keep(path, made)
@@ -44,6 +47,25 @@ class Shelf:
     def document(self, key: str, make: Callable[[], Any]) -> Any:
         """Return the JSON value kept under `key`, or make and keep it."""
         return json.loads(self.get(key, lambda: canonical_json(make())))
+
+    def tidy(self, most_bytes: int = SHELF_BYTES) -> None:
+        """Remove what was not used for longest, until no more than `most_bytes` are left.
+
+        A sensitivity search alone leaves dozens of models, each as large as what will ship.
+        """
+        if self.folder is None:
+            return
+        entries = []
+        for path in self.folder.glob("*/*"):
+            with contextlib.suppress(OSError):  # another search removed it
+                state = path.stat()
+                entries.append((state.st_mtime_ns, state.st_size, path))
+        kept_bytes = 0
+        for _, size_bytes, path in sorted(entries, reverse=True):
+            kept_bytes += size_bytes
+            if kept_bytes > most_bytes:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _keep(self, path: Path, data: bytes) -> None:
         # A disk that takes no more costs the shelf, not the search.

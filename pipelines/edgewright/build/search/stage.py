@@ -66,7 +66,7 @@ def search(
         rows = stratified(shop.selection.targets, ROWS)
         inputs = {name: array[rows] for name, array in shop.selection.inputs.items()}
         meter = TargetMeter.open(Sheet.read(job.spec["hardware"]), targets_cache(), inputs)
-    return explore(
+    found = explore(
         shop,
         ClassFacts.of(job.spec),
         job.spec["recipes"],
@@ -75,6 +75,8 @@ def search(
         watch=watch,
         tell=tell,
     )
+    shop.shelf.tidy()
+    return found
 
 
 def planned(job: Job) -> Plan:

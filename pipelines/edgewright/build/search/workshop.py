@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
 from edgewright.bench.conditions import conditions_report
+from edgewright.bench.target.processor import host_flags, processor_name
 from edgewright.build.calibrate import activation_ranges
 from edgewright.build.canonical import to_bytes
 from edgewright.build.metric import Drop, Metric, Score, check_finite, stratified
@@ -30,8 +31,27 @@ from edgewright.build.search.candidate import FP32, TRAINED, Candidate, Proposal
 from edgewright.build.search.proposals import MIXED
 from edgewright.build.search.shelf import Shelf, key_of
 from edgewright.errors import BuildError
+from edgewright.plan.stage import tool_version
 
-_TOOLS = ("onnx", "onnxruntime", "numpy")
+_TOOLS = (
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "numpy",
+)  # onnx-ir: what MatMulNBits' quantizer rewrites graphs with
+# What decides how something is built or scored; a change of any of it, be it a comment, costs the shelf and never its
+# truth.
+_SOURCES = (
+    "build/passes/*.py",
+    "build/metric/*.py",
+    "build/calibrate.py",
+    "build/canonical.py",
+    "build/samples.py",
+    "build/search/workshop.py",
+    "bench/conditions.py",
+    "bench/field.py",
+)
+_KERNELS = ("sse", "ssse", "avx", "fma", "f16c", "amx")
 CLEAN_VERSION = 1
 _BUILT_BY = {MIXED: "static-int8"}
 """Recipes whose candidates another recipe's pass builds."""
@@ -131,14 +151,16 @@ class Workshop:
                 "selection": self._fingerprints["selection"],
                 "rows": None if rung == "full" else rows,
                 "labels": list(self.labels),
+                "processor": processor(),
                 "tools": tools(),
             }
         )
         digest = f"sha256:{hashlib.sha256(model).hexdigest()}"
         built = replace(candidate, digest=digest, size_bytes=len(model), rung="built")
-        found = self.shelf.document(key, lambda: self._figures(model, None if rung == "full" else rows))
-        if "failed" in found:
-            return built.with_stop(found["failed"])
+        try:
+            found = self.shelf.document(key, lambda: self._figures(model, None if rung == "full" else rows))
+        except BuildError as error:  # not kept: a machine without memory says the same of a sound model
+            return built.with_stop(str(error))
         worst = found["worstLabel"]
         return replace(
             built,
@@ -162,6 +184,7 @@ class Workshop:
                 "metric": self.metric.name,
                 "model": hashlib.sha256(model).hexdigest(),
                 "selection": self._fingerprints["selection"],
+                "processor": processor(),
                 "tools": tools(),
             }
         )
@@ -196,11 +219,8 @@ class Workshop:
         reference, targets = self.reference, self.selection.targets
         if chosen is not None:
             reference, targets = reference[chosen], targets[chosen]
-        try:
-            outputs = self.outputs(model, chosen)
-            self.metric.check(outputs, targets, self.selection.entry, self.labels)
-        except BuildError as error:
-            return {"failed": str(error)}
+        outputs = self.outputs(model, chosen)
+        self.metric.check(outputs, targets, self.selection.entry, self.labels)
         labels = self.metric.per_label(outputs, reference, targets, self.labels)
         drops = {name: found.drop for name, found in labels.items() if found.drop is not None}
         worst = max(drops, key=lambda name: drops[name], default=None)
@@ -252,5 +272,17 @@ def fingerprint(samples: Samples) -> str:
 
 @functools.cache
 def tools() -> dict[str, str]:
-    """Return the versions of what results depend on."""
-    return {name: importlib.metadata.version(name) for name in _TOOLS}
+    """Return what results depend on beside their inputs: versions of libraries, and our own code by its digest."""
+    folder = Path(__file__).parents[2]
+    code = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in folder.glob(pattern)):
+        code.update(
+            f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return {"code": code.hexdigest(), **{name: tool_version(name) for name in _TOOLS}}
+
+
+@functools.cache
+def processor() -> list[str]:
+    """Return what tells apart processors whose kernels may answer otherwise: int8 saturates where VNNI is missing."""
+    return [processor_name(), *sorted(flag for flag in host_flags() if flag.startswith(_KERNELS))]

@@ -157,3 +157,20 @@ def test_the_gate_report_carries_every_candidate_as_json() -> None:
 def test_a_candidate_survives_its_document() -> None:
     one = candidate(worst=("crack", 0.1), disagrees="x")
     assert Candidate.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize(
+    ("limits", "check"),
+    [
+        ({"instructions": {"load": 5}}, "instructions-load"),
+        ({"instructions": {"inference": 5}}, "instructions-inference"),
+        ({"latency": {"p95": 10.0, "p99": 0.5}}, "latency-p99"),
+    ],
+)
+def test_a_candidate_is_held_to_every_limit_that_its_figures_can_tell_of(
+    limits: dict[str, object], check: str
+) -> None:
+    one = candidate()
+    assert one.cost is not None
+    one = dataclasses.replace(one, cost=dataclasses.replace(one.cost, load_instructions=6))
+    assert [miss.check for miss in missed(one, demands(**limits))] == [check]

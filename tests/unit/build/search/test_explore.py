@@ -183,6 +183,28 @@ def test_a_network_that_all_int8_ruins_is_saved_by_keeping_the_node_that_did_it(
     )
 
 
+def test_mending_spends_the_time_budget_too_and_what_it_leaves_out_is_named(fragile: Fragile) -> None:
+    whole = search(fragile)
+    mending = [one.name for one in whole.candidates if one.proposal.recipe == "mixed-int8"]
+    budget_s = plan(fragile, VNNI, RECIPES, 600.0).estimate_s
+    found = search(fragile, budget_s=budget_s)
+    assert mending
+    assert found.left == ("static-int8 U8S8 percentile", "static-int8 U8S8 entropy", "mixed-int8")
+    assert not {*mending, *found.left} & {one.name for one in found.candidates}
+
+
+def test_a_condition_that_tests_nothing_ends_the_search_before_anything_is_measured() -> None:
+    whole = shop("residual")
+    idle = [{"name": "fine-converter", "adcBits": 8, "fullScale": [0.0, 1.0]}]
+    inputs = {name: np.zeros_like(array) for name, array in whole.selection.inputs.items()}
+    selection = Samples("selection", inputs, whole.selection.targets)
+    dark = Workshop(whole.bases, whole.calibration, selection, whole.metric, conditions=idle)
+    meter = Scale()
+    with pytest.raises(BuildError, match="condition fine-converter changes no value of the 60 samples"):
+        search(dark, meter)
+    assert meter.asked == []
+
+
 def test_the_most_harmful_node_is_ranked_first(fragile: Fragile) -> None:
     nodes = fragile.facts("trained").compute
     order = harm(fragile, "trained", {"activations": "u8", "weights": "s8"}, grouped(nodes))

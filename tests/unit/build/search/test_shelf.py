@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, damage: bytes) -> None:
 def test_a_shelf_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert Shelf(tmp_path / "file").get("ab12", lambda: b"result") == b"result"
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    for age, key in enumerate(("aa1", "bb2", "cc3")):
+        shelf.get(key, lambda: b"x" * 68)
+        os.utime(tmp_path / key[:2] / key[2:], (1000 - age, 1000 - age))
+    shelf.get("cc3", lambda: b"never")
+    shelf.tidy(most_bytes=200)
+    assert sorted(path.name for path in tmp_path.glob("*/*")) == ["1", "3"]
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
