@@ -103,7 +103,9 @@ class HostMeter:
         once_s = self.seconds(session, 1)
         runs = max(1, min(200, round(BLOCK_S / max(once_s, 1e-6))))
         least_ms = min(self.seconds(session, runs) for _ in range(BLOCKS)) * 1e3
-        return Cost({"value": least_ms, "low": least_ms, "high": least_ms}, 0.0, 0.0, len(model), 0)
+        return Cost(
+            {"value": least_ms, "low": least_ms, "high": least_ms}, 0.0, 0.0, len(model), len(model), 0
+        )
 
     def seconds(self, session: onnxruntime.InferenceSession, runs: int) -> float:
         began = time.process_time()

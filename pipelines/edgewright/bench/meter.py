@@ -34,6 +34,7 @@ from edgewright.bench.timing import predict
 from edgewright.build.golden import decoded, encoded
 from edgewright.build.layout import Layout, apply, choose_layout
 from edgewright.build.manifest import runtime_manifest
+from edgewright.build.memory_estimate import estimate
 from edgewright.build.samples import Arrays, Network
 from edgewright.build.search.candidate import Cost
 from edgewright.errors import BuildError, EnvironmentFault
@@ -46,7 +47,7 @@ SETTINGS_BYTES = 1024  # of runtime.json, which is read beside the model
 AGREE_DB = 20.0
 """Below this the target's answers are another model's: rounding of int8 kernels leaves 40 dB and more, AVX2's
 saturation 14 dB."""
-_MACHINE = ("timed-out", "crashed")
+_MACHINE = ("timed-out",)
 _BROKEN = ("engine-missing", "provider-missing")
 
 
@@ -124,7 +125,7 @@ class TargetMeter:
                 "inputs": inputs,
                 "inferences": warm_up + counted,
             }
-            seen = observe(self.target, request, timeout_s=TIMEOUT_S, plugin=self.plugin, memo=self.memo)
+            seen = self._twice(self.target, request, self.plugin)
             answer = checked(self.target, seen)
             provided = self._provider_answers(
                 {**files_of(path, data), **session_of(settings), "inputs": inputs}
@@ -145,6 +146,9 @@ class TargetMeter:
             load_ms=timing.startup_ms.to_json()["high"],
             power_cycle_ms=timing.power_cycle_ms.to_json()["high"],
             memory_bytes=memory_bytes,
+            estimate_bytes=estimate(
+                model, external=FILE_DATA in files, arena=self.sheet.runtime.arena
+            ).total_bytes,
             instructions=counts.per_inference.instructions,
             load_instructions=counts.load.instructions,
             disagrees=disagreement,
@@ -168,15 +172,23 @@ class TargetMeter:
         """
         if self.provider is None:
             return {}
-        seen = observe(self.provider, request, timeout_s=TIMEOUT_S, memo=self.memo)
-        outputs: Mapping[str, Any] = checked(self.provider, seen).get("outputs", {})
+        outputs: Mapping[str, Any] = checked(self.provider, self._twice(self.provider, request)).get(
+            "outputs", {}
+        )
         return outputs
+
+    def _twice(self, target: Target, request: Mapping[str, Any], plugin: Path | None = None) -> Observation:
+        """Run the probe; a crash may be this machine's doing once, a second one is the model's."""
+        seen = observe(target, request, timeout_s=TIMEOUT_S, plugin=plugin, memo=self.memo)
+        if seen.answer.get("failure") == "crashed":
+            seen = observe(target, request, timeout_s=TIMEOUT_S, plugin=plugin, memo=self.memo)
+        return seen
 
     def _disagreement(self, model: bytes, target: Target, there: Mapping[str, Any]) -> str:
         network = Network(model)
         name = network.outputs[0]
         if name not in there:
-            return ""
+            return f"gives no output {name!r} on {target.label}"
         found = decoded(there[name])
         here = network.run({key: array[: len(found)] for key, array in self.inputs.items()}, batch=1)[name]
         decibels = agreement_db(here, found)

@@ -132,6 +132,7 @@ def _optimized(workspace: Workspace, step: StepId) -> Slice:
         "metric": dump(effective_metric(model, name)),
         "hardware": dump(Sheet.of(hardware)),
         "signature": dump(model.signature),
+        "golden": {"samples": model.golden.samples},
         "sources": limit_sources(model, step.model, name),
     }
 

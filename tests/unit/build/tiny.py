@@ -121,7 +121,7 @@ class Twice:
     def measure(self, model: bytes, precision: str) -> Cost:
         latency_ms = 1.0 if precision == "fp32" else 0.5
         band = {"value": latency_ms, "low": latency_ms, "high": latency_ms}
-        return Cost(band, 1.0, 2.0, 2**20, len(model))
+        return Cost(band, 1.0, 2.0, 2**20, 2**20, len(model))
 
 
 class Repository:

@@ -59,7 +59,7 @@ class ClassFacts:
     @property
     def tensorrt(self) -> bool:
         """Whether TensorRT comes first, which takes QDQ with zero points of zero and no integer operators."""
-        return self.providers[:1] == ("TensorrtExecutionProvider",)
+        return self.providers[:1] in (("TensorrtExecutionProvider",), ("NvTensorRTRTXExecutionProvider",))
 
     @property
     def arm(self) -> bool:

@@ -60,7 +60,9 @@ class Cost:
         latency_ms: One inference: `value`, `low`, `high` of its band.
         load_ms: Upper end of the start-up.
         power_cycle_ms: Upper end of the start-up after a power cycle.
-        memory_bytes: Peak over the bare engine.
+        memory_bytes: Peak over the bare engine, measured: what the limit is held to.
+        estimate_bytes: The same estimated from the graph: what candidates are compared by, because a measured figure
+            near a step differs from machine to machine.
         instructions: Per inference.
         disagrees: What the target answers otherwise than this machine; empty when it agrees.
         load_instructions: To load.
@@ -70,6 +72,7 @@ class Cost:
     load_ms: float
     power_cycle_ms: float
     memory_bytes: int
+    estimate_bytes: int
     instructions: int
     disagrees: str = ""
     load_instructions: int = 0
@@ -81,6 +84,7 @@ class Cost:
             "loadMs": self.load_ms,
             "powerCycleMs": self.power_cycle_ms,
             "memoryBytes": self.memory_bytes,
+            "memoryEstimateBytes": self.estimate_bytes,
             "instructions": self.instructions,
             "loadInstructions": self.load_instructions,
             **({"disagrees": self.disagrees} if self.disagrees else {}),
@@ -94,6 +98,7 @@ class Cost:
             document["loadMs"],
             document["powerCycleMs"],
             document["memoryBytes"],
+            document["memoryEstimateBytes"],
             document["instructions"],
             document.get("disagrees", ""),
             document["loadInstructions"],

@@ -114,7 +114,12 @@ def plan(shop: Workshop, class_facts: ClassFacts, recipes: Sequence[str], budget
     Raises:
         BuildError: the trained network cannot be cleaned up.
     """
-    graphs = {base: shop.facts(base) for base in shop.bases}
+    graphs = {}
+    for base in shop.bases:
+        try:
+            graphs[base] = shop.facts(base)
+        except BuildError as error:
+            raise BuildError(f"{base}: {error}", hint=error.hint) from error
     found: Proposals = propose(graphs, class_facts, recipes, rows=len(shop.selection))
     rows = len(shop.selection) * (len(shop.conditions) + 1 if shop.conditions else 0)  # each clean once more
     target_s = {
@@ -165,6 +170,11 @@ def explore(
         state.measure_finalists()
     except Stopped:
         complete = False
+    if complete and state.known[FP32].cost is None:
+        raise BuildError(
+            f"fp32 does not run on the target: {state.known[FP32].stopped}",
+            hint="whatever cannot run in fp32 has nothing to be compared with: leave this class out of `classes`",
+        )
     order = {name: index for index, name in enumerate(state.known)}
     return Found(
         candidates=tuple(sorted(state.known.values(), key=lambda one: (one.name != FP32, order[one.name]))),
@@ -241,7 +251,7 @@ class _State:
             own = next((one.drop for one in tried if one.proposal.recipe == FP32), None)
             if not static or own is None:
                 continue
-            best = min(static, key=lambda one: (one.drop.value if one.drop else 1.0, one.name))
+            best = self.least_lossy(static)
             if best.drop is None or best.drop.value - own.value <= RESTORED or self.outdone(best, tried):
                 continue
             for method in METHODS:
@@ -250,6 +260,8 @@ class _State:
                 proposal = replace(best.proposal, settings=settings, text=text)
                 if self.affords(proposal.name, best.proposal.estimate_s):
                     self.finish(proposal)
+            tried = [one for one in self.known.values() if one.proposal.base == base and one.drop]
+            best = self.least_lossy(one for one in tried if one.proposal.recipe == "static-int8")
             one_s, name = best.proposal.estimate_s, replace(best.proposal, recipe=MIXED, text="").name
             if with_mixed and self.affords(name, ranking_estimate_s(graph) + one_s):
                 for proposal, model in mixed(self.shop, best, graph.compute, self.tell):
@@ -261,6 +273,11 @@ class _State:
                     self.learn(self.shop.scored(known, model, None))
                     if not self.affords(f"{name}, more nodes fp32", one_s):
                         break
+
+    @staticmethod
+    def least_lossy(candidates: Iterable[Candidate]) -> Candidate:
+        """Return the candidate that lost least; equal ones in the order of their names."""
+        return min(candidates, key=lambda one: (one.drop.value if one.drop else 1.0, one.name))
 
     def affords(self, name: str, cost_s: float) -> bool:
         """Whether the time budget has room for what mending takes; notes what it leaves out."""

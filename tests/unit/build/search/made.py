@@ -38,7 +38,7 @@ def candidate(
 ) -> Candidate:
     """Return a candidate that was measured."""
     band = {"value": latency_ms, "low": latency_ms, "high": latency_ms}
-    cost = Cost(band, 10.0, 20.0, memory_bytes, int(latency_ms * 1e6), disagrees)
+    cost = Cost(band, 10.0, 20.0, memory_bytes, memory_bytes, int(latency_ms * 1e6), disagrees)
     return Candidate(
         Proposal(base, recipe, "fp32" if recipe == "fp32" else "int8"),
         digest=f"sha256:{recipe}{base}{size}",

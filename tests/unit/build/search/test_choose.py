@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.build.search.candidate import Candidate
-from edgewright.build.search.choose import MARGIN, Choice, Objective, choose, missed
+from edgewright.build.search.choose import MARGIN, Choice, Objective, beside_bytes, choose, missed
 from edgewright.build.search.report import document, rows
 from unit.build.search.made import FP32, candidate, demands
 
@@ -107,6 +107,26 @@ def test_what_never_reached_the_target_keeps_the_reason_why() -> None:
 
 def test_a_figure_exactly_at_its_limit_fits() -> None:
     assert missed(candidate(size=1000, latency_ms=10.0, value=0.9, drop=0.02), demands()) == []
+
+
+def test_memory_is_compared_by_its_estimate_and_held_to_the_limit_as_measured() -> None:
+    def with_estimate(one: Candidate, measured: int, estimated: int) -> Candidate:
+        assert one.cost is not None
+        cost = dataclasses.replace(one.cost, memory_bytes=measured, estimate_bytes=estimated)
+        return dataclasses.replace(one, cost=cost)
+
+    lean = with_estimate(candidate("lean"), 5000, 1000)  # a step up on this machine changes nothing
+    assert choose([FP32, lean], demands(), "memory").winner is lean
+    assert [miss.check for miss in missed(lean, demands(peakMemory=4000.0))] == ["peak-memory"]
+
+
+def test_what_lies_beside_the_model_counts_against_the_limit_of_the_artifact() -> None:
+    signature = {"inputs": [{"dtype": "float32", "shape": ["batch", 3, 224, 224]}], "outputs": []}
+    beside = beside_bytes(signature, 8)
+    assert 6.4e6 < beside < 6.5e6
+    tight = dataclasses.replace(demands(artifactSize=beside + 50.0), beside_bytes=beside)
+    assert [miss.check for miss in missed(candidate(size=51), tight)] == ["artifact-size"]
+    assert missed(candidate(size=50), tight) == []
 
 
 def test_the_pareto_set_is_marked() -> None:

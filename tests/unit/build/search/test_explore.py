@@ -39,7 +39,9 @@ class Scale:
         self.asked.append(len(model))
         if self.refuses(model):
             raise BuildError("the target lacks an operator")
-        return Cost({"value": len(model) / 1e3, "low": 0.0, "high": 1.0}, 1.0, 2.0, len(model), len(model))
+        return Cost(
+            {"value": len(model) / 1e3, "low": 0.0, "high": 1.0}, 1.0, 2.0, len(model), len(model), len(model)
+        )
 
 
 @functools.cache
@@ -239,3 +241,9 @@ def test_noise_is_measured_in_decibels() -> None:
     signal = np.array([3.0, 4.0])
     assert signal_to_noise_db(signal, signal) == float("inf")
     assert signal_to_noise_db(signal, signal * 1.1) == 20.0
+
+
+def test_fp32_that_the_target_cannot_run_ends_the_search_with_the_reason() -> None:
+    fp32 = base("attention")
+    with pytest.raises(BuildError, match="fp32 does not run on the target: the target lacks an operator"):
+        search(shop(), Scale(refuses=lambda model: model == fp32))
