@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -144,7 +145,7 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-Body = onnx.GraphProto | onnx.FunctionProto
+Body: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 """What holds nodes."""
 
 
