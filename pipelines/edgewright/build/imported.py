@@ -22,8 +22,7 @@ from edgewright.build.samples import Network
 from edgewright.errors import BuildError
 
 NEWEST_KEPT = 21
-"""Newest opset that is kept where a conversion is not possible: what onnxruntime 1.20, the oldest engine sheets name,
-reads."""
+"""Newest opset that is kept where a conversion is not possible: what onnxruntime 1.20 reads, which a sheet may name."""
 IR_VERSION = 10  # what torch writes; readable from onnxruntime 1.18 on
 TOLERANCE = 1e-4
 BATCHES = (2, 5)
