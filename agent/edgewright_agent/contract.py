@@ -25,10 +25,8 @@ LAYER_WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 LAYER_WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw"
 LAYER_DOC = "application/vnd.cncf.model.doc.v1.raw"
 LAYER_DATASET = "application/vnd.cncf.model.dataset.v1.raw"
-RAW, TAR_GZIP = (
-    ".raw",
-    ".tar+gzip",
-)  # the same layer, as its file is, or as an archive of that one file, compressed
+RAW = ".raw"  # a layer as its file is
+TAR_GZIP = ".tar+gzip"  # the same layer as an archive of that one file, compressed
 SIGSTORE_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 TUF_METADATA = "application/vnd.dev.edgewright.tuf.v1+json"
 
@@ -39,7 +37,7 @@ ANNOTATION_VERSION = "dev.edgewright.model-version"
 ANNOTATION_FILEPATH = "org.cncf.model.filepath"
 ANNOTATION_TITLE = "org.opencontainers.image.title"  # without it `oras pull` skips the layer
 ANNOTATION_FILE_DIGEST = (
-    "dev.edgewright.file-digest"  # of a compressed layer: the file in it, and its size in bytes
+    "dev.edgewright.file-digest"  # of the file in a compressed layer; and its size in bytes
 )
 ANNOTATION_FILE_SIZE = "dev.edgewright.file-size"
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
@@ -131,7 +129,8 @@ def file_of_layer(layer: dict[str, Any]) -> tuple[str, str, int]:
     ('runtime.json', 'sha256:ab', 3)
     """
     notes = layer.get("annotations", {})
-    if ANNOTATION_FILE_DIGEST not in notes:
+    # By the media type, as a device decides it: the annotations of a layer that is not unpacked say nothing.
+    if not str(layer.get("mediaType", "")).endswith(TAR_GZIP):
         return notes.get(ANNOTATION_TITLE, ""), layer["digest"], int(layer["size"])
     return notes[ANNOTATION_FILEPATH], notes[ANNOTATION_FILE_DIGEST], int(notes[ANNOTATION_FILE_SIZE])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.config import DEFAULT_STATE
-from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, is_name
+from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, FILE_RUNTIME, is_name
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
 from edgewright_agent.settings import read, read_json
 from edgewright_agent.store import ENGINES, STORE
@@ -251,7 +251,11 @@ def load(folder: Path) -> Engine:
     """
     settings = read(folder)
     engine = import_engine()
-    if not in_range(engine.__version__, settings.versions):
+    try:
+        fits = in_range(engine.__version__, settings.versions)
+    except ValueError as error:
+        raise HealthError("health-crash", f"{folder / FILE_RUNTIME} makes no sense: {error}") from error
+    if not fits:
         raise EngineError(
             "runtime-version",
             f"the model needs onnxruntime {settings.versions}, this is {engine.__version__}",

@@ -31,6 +31,7 @@ LEVELS = {
 }
 MAX_ENTRIES = 64
 MAX_THREADS = 512
+MAX_FIGURE = 1e18
 
 # Provider → option that switches a cache on → option that says where it lies.
 _CACHES = {
@@ -40,6 +41,8 @@ _CACHES = {
     }
 }
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
+# Where to read or write on this device, and whose code to load: nothing that an artifact may decide.
+_PLACES = re.compile(r"(^|_|\.)(path|paths|dir|directory|folder|file|filename|lib|library)$", re.IGNORECASE)
 T = TypeVar("T")
 
 
@@ -85,6 +88,8 @@ class Settings:
         options.log_severity_level = 3
         options.graph_optimization_level = getattr(engine.GraphOptimizationLevel, LEVELS[self.optimization])
         for key, value in self.config.items():
+            if _PLACES.search(key):
+                continue
             options.add_session_config_entry(key, value)
         return options
 
@@ -169,10 +174,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _with_caches(provider: str, options: Mapping[str, str], caches: Path | None) -> dict[str, str]:
     """Return a provider's options with the places of its caches, or without the caches where there is no place."""
-    told = dict(options)
+    told = {name: value for name, value in options.items() if not _PLACES.search(name)}
     for switch, where in _CACHES.get(provider, {}).items():
-        told.pop(where, None)  # an artifact does not say where this device writes
-        if told.get(switch) == "True":
+        if told.get(switch) in ("True", "true", "1"):
             if caches is not None and _writable(caches):
                 told[where] = str(caches)
             else:
@@ -253,5 +257,7 @@ def _figures(value: Any) -> dict[str, float]:
     return {
         name: float(told[name])
         for name in ("loadMs", "memoryBytes")
-        if isinstance(told.get(name), (int, float)) and not isinstance(told[name], bool) and told[name] > 0
+        if isinstance(told.get(name), (int, float))
+        and not isinstance(told[name], bool)
+        and 0 < told[name] <= MAX_FIGURE  # neither infinite, which no record can hold, nor more than a float
     }

@@ -138,7 +138,8 @@ class Store:
                 continue
             need += layer.size - min(layer.size, _size(part_of(staging, layer)))
             if layer.content:  # for a while the archive and its file are both there
-                need += layer.file_size
+                # What an interrupted unpacking left is written over: it is space this needs and already has.
+                need += layer.file_size - min(layer.file_size, _size(unpacked_of(staging, layer)))
         free = self.disk.free(_existing(self.root))
         if free.bytes < need:
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"

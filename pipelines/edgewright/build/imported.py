@@ -22,8 +22,7 @@ from edgewright.build.samples import Network
 from edgewright.errors import BuildError
 
 NEWEST_KEPT = 21
-"""Newest opset that is kept where a conversion is not possible: what onnxruntime 1.20, the oldest engine sheets name,
-reads."""
+"""Newest opset that is kept where a conversion is not possible: what onnxruntime 1.20 reads, which a sheet may name."""
 IR_VERSION = 10  # what torch writes; readable from onnxruntime 1.18 on
 TOLERANCE = 1e-4
 BATCHES = (2, 5)
@@ -58,6 +57,7 @@ def conform(
     changes += converted
     model.ir_version = IR_VERSION
     del model.metadata_props[:], model.training_info[:]
+    _pack(model.graph)
     result = canonical(model)
     try:
         onnx.checker.check_model(result, full_check=True)
@@ -227,6 +227,15 @@ def _drop_weights_among_inputs(graph: onnx.GraphProto) -> None:
     copies = [_copy(value) for value in kept]
     del graph.input[:]
     graph.input.extend(copies)
+
+
+def _pack(graph: onnx.GraphProto) -> None:
+    """Keep every weight as bytes: lists of numbers, as `onnx.helper` writes them, cannot be laid apart and mapped."""
+    for tensor in graph.initializer:
+        if not tensor.HasField("raw_data") and tensor.data_type != onnx.TensorProto.STRING:
+            packed = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name)
+            if packed.data_type == tensor.data_type:
+                tensor.CopyFrom(packed)
 
 
 def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:

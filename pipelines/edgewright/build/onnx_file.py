@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -65,7 +66,7 @@ def parse(data: bytes, shown: str) -> onnx.ModelProto:
 
 
 def _check(model: onnx.ModelProto, shown: str) -> None:
-    for tensor in _tensors(model.graph):
+    for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise BuildError(
                 f"{shown} keeps {tensor.name or 'a tensor'!r} in another file",
@@ -108,7 +109,7 @@ def _check_operators(model: onnx.ModelProto, shown: str) -> None:
 
 
 def _check_numbers(model: onnx.ModelProto, shown: str) -> None:
-    for tensor in _tensors(model.graph):
+    for tensor in _tensors(model):
         name = onnx.TensorProto.DataType.Name(tensor.data_type)
         if name in _NARROW or (name == "DOUBLE" and len(tensor.dims) > 1):
             raise BuildError(
@@ -144,26 +145,45 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _graphs(inner)
+Body: TypeAlias = onnx.GraphProto | onnx.FunctionProto
+"""What holds nodes."""
+
+
+def _bodies(model: onnx.ModelProto) -> Iterator[Body]:
+    """Yield everything that may compute: the graph, the file's own functions, and the branches and loops in both."""
+    yield from _within(model.graph)
+    for function in model.functions:
+        yield from _within(function)
+
+
+def _within(body: Body) -> Iterator[Body]:
+    yield body
+    for attribute in _attributes(body):
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from _within(inner)
+
+
+def _attributes(body: Body) -> Iterator[onnx.AttributeProto]:
+    for node in body.node:
+        yield from node.attribute
+    if isinstance(body, onnx.FunctionProto):
+        yield from body.attribute_proto  # defaults, for calls that do not say
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(model.graph):
-        yield from graph.node
-    for function in model.functions:
-        yield from function.node
+    for body in _bodies(model):
+        yield from body.node
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    for inner in _graphs(graph):
-        yield from inner.initializer
-        for sparse in inner.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        for node in inner.node:
-            for attribute in node.attribute:
-                yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for body in _bodies(model):
+        sparse = []
+        if isinstance(body, onnx.GraphProto):
+            yield from body.initializer
+            sparse += body.sparse_initializer
+        for attribute in _attributes(body):
+            yield from (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors)
+            sparse += [*([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [])]
+            sparse += attribute.sparse_tensors
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)

@@ -243,6 +243,7 @@ def test_figures_and_artifact_must_agree_on_weights_in_a_file_of_their_own(lane:
 def test_a_compressed_layer_is_judged_by_the_file_in_it(lane: Lane) -> None:
     manifest = json.loads(lane.inputs["packaged/manifest.json"].read_bytes())
     model = manifest["layers"][0]
+    model["mediaType"] = "application/vnd.cncf.model.weight.v1.tar+gzip"
     model["annotations"] = {
         ANNOTATION_TITLE: "model.onnx.tar.gz",
         ANNOTATION_FILEPATH: "model.onnx",
@@ -254,6 +255,21 @@ def test_a_compressed_layer_is_judged_by_the_file_in_it(lane: Lane) -> None:
     report = gated(lane)
     assert report["verdict"] == "pass"
     assert any("on the device its files take" in note for note in report["notes"])
+
+
+def test_a_layer_that_no_device_unpacks_is_judged_by_its_own_bytes(lane: Lane) -> None:
+    manifest = json.loads(lane.inputs["packaged/manifest.json"].read_bytes())
+    model = manifest["layers"][0]
+    model["mediaType"] = "application/vnd.cncf.model.weight.v1.raw"
+    model["annotations"] |= {
+        ANNOTATION_FILEPATH: "model.onnx",
+        ANNOTATION_FILE_DIGEST: model["digest"],
+        ANNOTATION_FILE_SIZE: "90000",
+    }
+    model["digest"] = "sha256:" + "c" * 64  # what a device would install, whatever the annotation says
+    lane.put_json("packaged/manifest.json", manifest)
+    with pytest.raises(BuildError, match="the artifact holds sha256:cccc"):
+        gated(lane)
 
 
 def test_figures_that_name_no_file_stop_the_stage(lane: Lane) -> None:

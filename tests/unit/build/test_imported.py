@@ -291,3 +291,14 @@ def test_another_process_folder_and_hash_seed_import_the_same_bytes(tmp_path: Pa
         )
         digests.add(ran.stdout.strip())
     assert len(digests) == 1
+
+
+def test_weights_written_as_lists_of_numbers_become_bytes_that_can_be_mapped() -> None:
+    lists = [
+        helper.make_tensor(w.name, w.data_type, w.dims, onnx.numpy_helper.to_array(w).ravel().tolist())
+        for w in weights()
+    ]
+    assert not any(w.HasField("raw_data") for w in lists)
+    model, _ = imported(made(initializers=lists))
+    assert all(w.HasField("raw_data") and not w.float_data for w in model.graph.initializer)
+    assert to_bytes(model) == to_bytes(imported(made())[0])

@@ -128,3 +128,54 @@ def test_a_graph_that_breaks_the_rules_is_refused_with_the_checkers_words() -> N
     message = refused(made(nodes=nodes))
     assert message.startswith("detector.onnx breaks the rules of ONNX: ")
     assert "nowhere" in message
+
+
+def with_function(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """The model with its last operator inside a function of the file's own."""
+    inner = [*nodes, helper.make_node("Add", ["a", "c"], ["b"])]
+    function = helper.make_function("own", "Last", ["a"], ["b"], inner, [helper.make_opsetid("", 20)])
+    call = helper.make_node("Last", ["m2"], ["logits"], domain="own")
+    model = made(nodes=[*dense()[:-1], call], domains=["own"])
+    model.functions.append(function)
+    return model
+
+
+def constant(value: onnx.TensorProto) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], ["c"], value=value)
+
+
+def test_a_function_of_the_files_own_is_looked_into_like_the_graph() -> None:
+    sound = with_function(constant(tensor("bias", np.zeros(3, np.float32))))
+    parse(sound.SerializeToString(), "detector.onnx")
+    nan = with_function(constant(tensor("bias", np.array([np.nan, 0, 0], np.float32))))
+    assert refused(nan) == "detector.onnx holds NaN or infinity in 'bias'"
+    half = constant(tensor("bias", np.zeros(3, np.float16)))
+    assert "keeps 'bias' as float16" in refused(with_function(half))
+    elsewhere = tensor("bias", np.zeros(3, np.float32))
+    elsewhere.ClearField("raw_data")
+    elsewhere.data_location = TensorProto.EXTERNAL
+    elsewhere.external_data.add(key="location", value="../../etc/passwd")
+    assert refused(with_function(constant(elsewhere))) == "detector.onnx keeps 'bias' in another file"
+
+
+def test_random_numbers_in_a_branch_of_a_function_are_found() -> None:
+    drawn = helper.make_node("RandomNormal", [], ["r"], shape=[3], name="dice")
+    then = helper.make_graph([drawn], "then", [], [helper.make_tensor_value_info("r", 1, [3])])
+    zeros = helper.make_node("Constant", [], ["z"], value=tensor("z", np.zeros(3, np.float32)))
+    other = helper.make_graph([zeros], "else", [], [helper.make_tensor_value_info("z", 1, [3])])
+    yes = helper.make_node("Constant", [], ["yes"], value=tensor("yes", np.array(True)))
+    choice = helper.make_node("If", ["yes"], ["c"], then_branch=then, else_branch=other)
+    assert refused(with_function(yes, choice)) == (
+        "detector.onnx draws random numbers (RandomNormal, node 'dice')"
+    )
+
+
+def test_a_sparse_constant_in_another_file_is_refused() -> None:
+    values, indices = tensor("s", np.ones(1, np.float32)), tensor("i", np.array([2], np.int64))
+    values.ClearField("raw_data")
+    values.data_location = TensorProto.EXTERNAL
+    values.external_data.add(key="location", value="../../etc/passwd")
+    sparse = helper.make_sparse_tensor(values, indices, [3])
+    nodes = [*dense()[:-1], helper.make_node("Constant", [], ["c"], sparse_value=sparse)]
+    nodes.append(helper.make_node("Add", ["m2", "c"], ["logits"]))
+    assert refused(made(nodes=nodes)) == "detector.onnx keeps 's' in another file"

@@ -293,6 +293,26 @@ def test_a_model_only_narrows_what_exists(repository: Repository, added: str, me
     assert only(repository) == f"{READER}:{message}"
 
 
+def test_every_limit_that_a_class_has_can_only_be_narrowed(repository: Repository) -> None:
+    repository.edit(BOARD, "peakMemory: 256MiB", "peakMemory: 256MiB\n  powerCycle: 20s")
+    repository.append(READER, "overrides: [{hardwareClass: board, limits: {powerCycle: 40s}}]\n")
+    assert only(repository) == (
+        f"{READER}:17:57: wider than the class allows (20s, {BOARD}:21); an override may only narrow: write 20s or less"
+    )
+
+
+def test_two_data_sets_from_one_function_are_leakage(repository: Repository) -> None:
+    repository.edit(READER, 'test: "data:test"', 'test: "data:selection"')
+    assert only(repository) == (
+        f"{READER}:15:76: data:selection already gives the selection samples; no two sets may share a sample"
+    )
+
+
+def test_a_recipe_is_named_once(repository: Repository) -> None:
+    repository.append(READER, "optimization: {recipes: [fp16, static-int8, fp16]}\n")
+    assert only(repository) == f"{READER}:17:45: 'fp16' is here twice"
+
+
 def test_a_model_cannot_widen_the_instruction_budget_of_its_class(repository: Repository) -> None:
     repository.edit(BOARD, "peakMemory: 256MiB", "peakMemory: 256MiB\n  instructions: {load: 120M}")
     repository.append(

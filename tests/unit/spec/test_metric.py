@@ -46,6 +46,11 @@ def test_a_metric_that_suits_the_first_output_is_accepted(
         ),
         ("auc", "[batch, 1, 1]", "auc needs one score per sample, and 'logits' is [batch, 1, 1]"),
         ("accuracy", "[batch]", "accuracy needs one score per class, and 'logits' is [batch]; write auc"),
+        (
+            "accuracy",
+            "[batch, 1]",
+            "with one class every answer is right, and 'logits' is [batch, 1]; write auc",
+        ),
         ("accuracy", "[batch, 2, 8]", "accuracy needs one score per class, and 'logits' is [batch, 2, 8]"),
     ],
 )

@@ -58,6 +58,8 @@ def test_options_without_their_provider_are_an_error_with_a_hint(
         ("tensorrt: {dlaCore: 1}", "a DLA core without the DLA; add dla: true"),
         ("tensorrt: {fp61: true}", "unknown key 'fp61'"),
         ("tensorrt: {workspace: 3}", "a size needs a unit"),
+        ("tensorrt: {workspace: 5GiB}", "more than there is (memory.total: 4GiB)"),
+        ("tensorrt: {workspace: 0B}", "must be more than nothing (memory.total: 4GiB)"),
         ("tensorrt: {builderOptimizationLevel: 6}", "5"),
     ],
 )

@@ -34,6 +34,11 @@ class Accuracy:
                 hint="metric.name auc takes one score per sample, cosine any vector",
             )
         classes = outputs.shape[1]
+        if classes < 2:
+            raise BuildError(
+                "accuracy needs two classes or more; with one, every answer is right",
+                hint="metric.name auc takes one score per sample",
+            )
         if labels and len(labels) != classes:
             raise BuildError(f"the model has {classes} classes; model.yaml names {len(labels)} labels")
         low, high = int(targets.min()), int(targets.max())

@@ -78,12 +78,9 @@ def _pinned(job: Job, variant: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]
     entry = {"parameters": weights_in(model), **_noted(folder, variant), "source": shown, "pinned": True}
     if facts["changes"]:
         entry["changes"] = facts["changes"]
-    return data, {
-        "name": variant["name"],
-        "recipe": variant["recipe"],
-        **entry,
-        **written(variant["name"], data),
-    }
+    # The YAML's own words last: a variant may have been renamed since it was noted.
+    head = {"name": variant["name"], "recipe": variant["recipe"]}
+    return data, {**entry, **head, **written(variant["name"], data)}
 
 
 def _noted(folder: Path, variant: Mapping[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,22 @@ def options_have_their_provider(hardware: HardwareClass, context: Context) -> It
             yield Finding(("runtime", section), message, hint, value=False)
 
 
+@rule(HardwareClass, "runtime", "memory", "accelerator")
+def providers_have_the_memory_they_may_take(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """No limit at all is what a limit beyond the fitted memory is, and none fits into nothing."""
+    own = hardware.accelerator.memory if hardware.accelerator is not None else None
+    where = "memory.total" if own is None else "accelerator.memory"
+    fitted = hardware.memory.total if own is None else own
+    tensorrt, cuda = hardware.runtime.tensorrt, hardware.runtime.cuda
+    for section, key, wanted in (
+        ("tensorrt", "workspace", tensorrt.workspace if tensorrt is not None else None),
+        ("cuda", "memoryLimit", cuda.memory_limit if cuda is not None else None),
+    ):
+        if wanted is not None and not 0 < wanted <= fitted:
+            message = "must be more than nothing" if not wanted else "more than there is"
+            yield Finding(("runtime", section, key), f"{message} ({where}: {BYTES.format(fitted)})")
+
+
 @rule(HardwareClass, "runtime", "precisions")
 def tensorrt_computes_in_listed_precisions(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
     """A provider must not compute in what the class does not run well; a core without its accelerator is a slip."""

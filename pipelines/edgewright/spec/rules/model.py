@@ -18,6 +18,7 @@ from edgewright.spec.source import Path
 _QUANTITIES: dict[str, Quantity] = {
     "artifact-size": BYTES,
     "load-time": MILLISECONDS,
+    "power-cycle": MILLISECONDS,
     "latency-p95": MILLISECONDS,
     "latency-p99": MILLISECONDS,
     "peak-memory": BYTES,
@@ -99,6 +100,29 @@ def _check_file(written: str, path: Path, context: Context) -> Iterator[Finding]
     elif not found:
         near = did_you_mean(posix.name, _names(folder / posix.parent, posix.suffix))
         yield Finding(path, f"there is no file {name}", near)
+
+
+@rule(Model, "data")
+def data_sets_are_different_ones(model: Model, context: Context) -> Iterator[Finding]:
+    """The same function twice is leakage that needs no sample to be found."""
+    parts = [part for part in ("training", "calibration", "selection", "test") if getattr(model.data, part)]
+    for index, first, entry in repeated(getattr(model.data, part) for part in parts):
+        message = f"{entry} already gives the {parts[first]} samples"
+        yield Finding(("data", parts[index]), message, "no two sets may share a sample")
+
+
+@rule(Model, "optimization", "overrides")
+def recipes_are_named_once(model: Model, context: Context) -> Iterator[Finding]:
+    """A recipe that is named twice is a slip for another one."""
+    places: list[tuple[Path, tuple[str, ...]]] = [(("optimization",), model.optimization.recipes)]
+    places += [
+        (("overrides", index, "optimization"), override.optimization.recipes or ())
+        for index, override in enumerate(model.overrides)
+        if override.optimization is not None
+    ]
+    for place, recipes in places:
+        for index, _first, name in repeated(recipes):
+            yield Finding((*place, "recipes", index), f"'{name}' is here twice")
 
 
 @rule(Model, "network", "data", "train", "optimization")
@@ -196,6 +220,9 @@ def metric_suits_the_model(model: Model, context: Context) -> Iterator[Finding]:
         yield Finding(
             ("metric", "name"), message, "write auc for one score per sample, cosine for any vector"
         )
+    if name == "accuracy" and output.shape[1:] == (1,):
+        message = f"with one class every answer is right, and '{output.name}' is {_shape(output.shape)}"
+        yield Finding(("metric", "name"), message, "write auc for one score per sample")
     if name == "auc" and output.shape[1:] not in ((), (1,)):
         message = f"auc needs one score per sample, and '{output.name}' is {_shape(output.shape)}"
         yield Finding(("metric", "name"), message, "make the first output [batch] or [batch, 1]")

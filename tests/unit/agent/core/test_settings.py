@@ -131,13 +131,37 @@ def test_where_nothing_may_be_written_the_engine_is_built_every_time(tmp_path: P
         assert options == {"trt_fp16_enable": "True"}
 
 
+def test_an_artifact_names_no_place_on_this_device_and_no_code_to_load(tmp_path: Path) -> None:
+    given = {
+        "trt_extra_plugin_lib_paths": "/tmp/a.so",
+        "trt_onnx_model_folder_path": "/",
+        "cache_dir": "/etc",
+    }
+    settings = tensorrt(**given, trt_fp16_enable="True", trt_engine_cache_enable="1")
+    [(_, options), _] = settings.providers_of(WithTensorRt, None)
+    assert options == {"trt_fp16_enable": "True"}
+    config = {"ep.context_file_path": "/etc/passwd", "session.intra_op.allow_spinning": "0"}
+    opened = parse({**PLAIN, "sessionConfig": config}).session_options(onnxruntime)
+    assert opened.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    with pytest.raises(RuntimeError):
+        opened.get_session_config_entry("ep.context_file_path")
+
+
+def test_a_range_of_versions_that_is_none_is_the_models_fault(tmp_path: Path) -> None:
+    folder = onnx_artifact.write(tmp_path / "m", versions="latest")
+    with pytest.raises(HealthError, match="makes no sense: not a version clause: 'latest'") as refused:
+        load(folder)
+    assert refused.value.code == "health-crash"
+
+
 def test_engines_lie_beside_the_store_under_the_artifacts_digest(tmp_path: Path) -> None:
     assert caches_of(tmp_path / "store" / "ab12") == tmp_path / "engines" / "ab12"
     assert caches_of(tmp_path / "somewhere" / "ab12") is None
 
 
 def test_figures_nobody_can_expect_are_ignored() -> None:
-    for told in (None, 3, {"loadMs": "soon"}, {"loadMs": -1, "memoryBytes": True}):
+    endless = {"loadMs": float("inf"), "memoryBytes": 10**400}
+    for told in (None, 3, {"loadMs": "soon"}, {"loadMs": -1, "memoryBytes": True}, endless):
         assert parse({**PLAIN, "expected": told}).expected == {}
     assert parse({**PLAIN, "expected": {"loadMs": 3}}).expected == json.loads('{"loadMs": 3.0}')
 

@@ -235,6 +235,31 @@ def test_room_is_made_for_the_archive_and_its_file(tmp_path: Path) -> None:
     assert len(DATA) <= more <= len(DATA) + 1000
 
 
+def test_what_an_interrupted_unpacking_left_is_not_asked_for_again(tmp_path: Path) -> None:
+    """A device whose disk just holds the update must not be stranded by a power cut in the middle of unpacking."""
+    artifact = parse(make_artifact("1.0.0", edit=compressed).body)
+    layer = artifact.layers[0]
+
+    class Small(Calls):
+        """A disk of a fixed size, of which the files in the store take a part."""
+
+        capacity = 0
+
+        def free(self, path: Path) -> Free:
+            return Free(
+                self.capacity - sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()), None
+            )
+
+    disk = Small()
+    store = Store(tmp_path, Disk(disk))
+    disk.capacity = int((store.shortage(artifact, reserve_bytes=0) or "needs 0").split()[1])
+    assert store.shortage(artifact, reserve_bytes=0) is None
+    staging = store.stage(artifact)
+    (staging / "model.onnx.part").write_bytes(bytes(layer.size))
+    (staging / "model.onnx.unpacked.part").write_bytes(DATA[:-1])
+    assert store.shortage(artifact, reserve_bytes=0) is None
+
+
 def test_an_unreachable_source_leaves_the_part(tmp_path: Path) -> None:
     layer = packed(GOOD)
     shelf = Shelf(blobs={layer.digest: GOOD}, down=True)

@@ -256,6 +256,7 @@ def test_what_is_not_finite_never_scores_better_than_what_is(name: str, bad: flo
         ("accuracy", np.zeros((4, 2)), [0, 1, 2, 1], (), "data:test has targets 0 to 2; .* are 0 to 1"),
         ("accuracy", np.zeros((4, 2)), [0, 1, -1, 1], (), "targets -1 to 1"),
         ("accuracy", np.zeros((4, 2)), [0, 1, 0, 1], ("a", "b", "c"), "has 2 classes; .* names 3 labels"),
+        ("accuracy", np.zeros((4, 1)), [0, 0, 0, 0], (), "two classes or more"),
         ("auc", np.zeros((4, 2)), [0, 1, 0, 1], (), "one score per sample; the first output is \\[2\\]"),
         (
             "auc",

@@ -206,6 +206,22 @@ def test_a_note_about_another_file_is_not_believed(trained: Repository) -> None:
     assert entry["parameters"] == 67
 
 
+def test_a_variant_that_was_renamed_since_it_was_noted_has_its_new_name(trained: Repository) -> None:
+    variant = pin(trained, made().SerializeToString())
+    note = {
+        "name": "half",
+        "recipe": "prune",
+        "sha256": variant["checkpoint"]["sha256"],
+        "metric": {"value": 1},
+    }
+    (trained.folder / "variants.json").write_text(json.dumps({"version": 1, "variants": [note]}))
+    (entry,) = document(
+        trained.run("variants", variants=[{**variant, "name": "narrow", "recipe": "distill"}])
+    )
+    assert (entry["name"], entry["recipe"], entry["file"]) == ("narrow", "distill", "narrow.onnx")
+    assert entry["metric"] == {"value": 1}
+
+
 def test_a_note_that_cannot_be_read_is_one_sentence(trained: Repository) -> None:
     (trained.folder / "variants.json").write_text("{")
     with pytest.raises(BuildError, match=r"models/tiny/variants\.json cannot be read"):
