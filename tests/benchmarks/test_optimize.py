@@ -128,6 +128,7 @@ def table() -> Iterator[list[str]]:
     print("\n\n" + "\n".join([HEADER, *rows]))
 
 
+EQUAL = 0.02  # CPU times of one and the same model differ by that from run to run
 HEADER = (
     f"{'model':18} {'who':10} {'metric  [95 %]':32} {'cosine':>7} {'size':>6} {'latency':>7} {'wall s':>7} {'CPU s':>7}"
     "  passes"
@@ -150,6 +151,8 @@ def verdict(objective: str, ours: tuple[Judged, Outcome], theirs: tuple[Judged, 
         winner = "Olive: Edgewright's model is worse than its interval"
     elif its.value < mine.low:
         winner = "Edgewright: Olive's model is worse than its interval"
+    elif abs(mine.on(objective) / its.on(objective) - 1) <= EQUAL:
+        winner = "neither"
     elif mine.on(objective) < its.on(objective):
         winner = "Edgewright"
     else:

@@ -102,11 +102,8 @@ class Miss:
         if math.isnan(self.measured):
             return self.check
         figures = f"{shown(self.measured, self.unit)} misses {shown(self.limit, self.unit)}"
-        return (
-            f"{self.check} {figures} by {self.by:.1%}"
-            if math.isfinite(self.by)
-            else f"{self.check} {figures}"
-        )
+        beyond = f" by {self.by:.1%}".replace("%", " %") if math.isfinite(self.by) else ""
+        return f"{self.check} {figures}{beyond}"
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ def choose(
     if fitting:
         winner, why = _best(fitting, fp32, values, misses, objective)
     else:
-        winner = min(measured, key=lambda one: (max(miss.by for miss in misses[one.name]), values[one.name]))
+        winner = min(measured, key=lambda one: (*_distance(misses[one.name]), values[one.name]))
         nearest = "; ".join(miss.text for miss in misses[winner.name])
         why = f"no candidate fits this class; the nearest is {winner.name}: {nearest}"
     judged = tuple(
@@ -179,6 +176,11 @@ def choose(
         for one in candidates
     )
     return Choice(winner, bool(fitting), why, judged)
+
+
+def _distance(misses: Sequence[Miss]) -> tuple[int, float]:
+    """Return how far a candidate is from fitting: how many demands it misses, then by how much at most."""
+    return len(misses), max(miss.by for miss in misses)
 
 
 def _best(

@@ -48,7 +48,7 @@ def test_a_candidate_worse_than_fp32_ships_only_when_a_limit_demands_it_and_that
     choice = choose(tried, demands(artifactSize=300.0), "latency")
     assert choice.winner.name == "slow"
     assert (
-        "worse than fp32 on latency (1.25), but fp32 may not ship: artifact-size 400 B misses 300 B by 33.3%"
+        "worse than fp32 on latency (1.25), but fp32 may not ship: artifact-size 400 B misses 300 B by 33.3 %"
         in choice.why
     )
 
@@ -59,7 +59,7 @@ def test_what_lost_too_much_is_refused_with_both_figures() -> None:
     choice = choose([FP32, naive, mended], demands(max_drop=0.005), "size")
     assert choice.winner is mended
     assert verdict(choice, "static-int8") == "refused"
-    assert "accuracy-drop 38.50 % misses 0.50 % by 7600.0%" in reason(choice, "static-int8")
+    assert "accuracy-drop 38.50 % misses 0.50 % by 7600.0 %" in reason(choice, "static-int8")
     assert "accuracy-floor 57.80 % misses 90.00 %" in reason(choice, "static-int8")
 
 
@@ -69,9 +69,16 @@ def test_where_nothing_fits_the_nearest_goes_on_with_what_it_misses_and_by_how_m
     assert not choice.fits
     assert choice.winner.name == "b"
     assert choice.why == (
-        "no candidate fits this class; the nearest is b: latency-p95 2.2 ms misses 2 ms by 10.0%"
+        "no candidate fits this class; the nearest is b: latency-p95 2.2 ms misses 2 ms by 10.0 %"
     )
     assert verdict(choice, "b") == "refused"
+
+
+def test_one_demand_missed_by_much_is_nearer_than_two_missed_by_little() -> None:
+    both = candidate("both", size=11, drop=0.03)
+    alone = candidate("alone", size=30)
+    choice = choose([FP32, both, alone], demands(artifactSize=10.0), "size")
+    assert choice.winner.name == "alone"
 
 
 def test_equals_on_the_objective_are_told_apart_by_accuracy() -> None:
