@@ -10,11 +10,9 @@ killed at the deadline, is the first to go when memory runs out, and dies with i
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import json
-import math
 import os
 import selectors
 import signal
@@ -29,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime import (
     Engine,
     EngineError,
@@ -37,10 +36,10 @@ from edgewright_agent.runtime import (
     load,
     load_labels,
 )
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import read
 
 if TYPE_CHECKING:
-    from edgewright_agent.runtime import Array, Arrays
+    pass
 
 MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
@@ -199,64 +198,6 @@ def _obituary(code: int, complaints: bytes) -> str:
     return f"the health check {how}" + (f": {last[0][:200]}" if last else "")
 
 
-@dataclass(frozen=True)
-class Golden:
-    """Inputs and the outputs the artifact gave when it was evaluated.
-
-    `winners` names the outputs whose largest value is the answer; None, in older artifacts: every one with rows.
-    """
-
-    inputs: Arrays
-    outputs: Arrays
-    atol: float
-    rtol: float
-    winners: tuple[str, ...] | None = None
-
-    @property
-    def tells(self) -> bool:
-        """Whether a wrong model could fail: every output has values, the tolerances are numbers."""
-        values = [*self.inputs.values(), *self.outputs.values()]
-        finite = all(math.isfinite(tolerance) for tolerance in (self.atol, self.rtol))
-        return bool(self.inputs and self.outputs) and all(array.size for array in values) and finite
-
-
-def load_golden(path: Path) -> Golden:
-    """Read golden samples (`golden.json`: base64 of little-endian arrays)."""
-    document = read_json(path)
-    winners = document.get("winners")
-    return Golden(
-        {name: decode_array(value) for name, value in document["inputs"].items()},
-        {name: decode_array(value) for name, value in document["outputs"].items()},
-        float(document["atol"]),
-        float(document["rtol"]),
-        None if winners is None else tuple(winners),
-    )
-
-
-def decode_array(value: dict[str, Any]) -> Array:
-    """Decode `{"dtype", "shape", "data"}` (base64 of little-endian values) into an array.
-
-    Raises:
-        ValueError: the data do not fill the shape.
-    """
-    import numpy
-
-    raw = base64.b64decode(value["data"], validate=True)
-    flat = numpy.frombuffer(raw, numpy.dtype(value["dtype"]).newbyteorder("<"))
-    return flat.reshape(value["shape"]).astype(value["dtype"])
-
-
-def array_of(value: Any, dtype: str) -> Array:
-    """Return an array from an encoded one (as `decode_array`) or from nested lists of numbers.
-
-    Raises:
-        ValueError: neither.
-    """
-    import numpy
-
-    return decode_array(value) if isinstance(value, dict) else numpy.asarray(value, dtype=dtype)
-
-
 # --- the child ----------------------------------------------------------------------------------------------
 
 
@@ -312,36 +253,6 @@ def one_by_one(engine: Engine, inputs: dict[str, Any]) -> dict[str, Any]:
 
 def _batch_is_free(engine: Engine) -> bool:
     return all(port.shape and port.shape[0] is None for port in engine.inputs)
-
-
-def compare(outputs: Mapping[str, Any], golden: Golden) -> None:
-    """Compare outputs with the golden ones: same names and shapes, finite, within tolerance, same winners.
-
-    Raises:
-        HealthError: `health-wrong-output`, saying where and by how much.
-    """
-    import numpy
-
-    for name, expected in golden.outputs.items():
-        if name not in outputs:
-            raise HealthError("health-wrong-output", f"the model has no output {name}")
-        actual = outputs[name]
-        if actual.shape != expected.shape:
-            raise HealthError("health-wrong-output", f"{name} has shape {actual.shape}, not {expected.shape}")
-        if actual.dtype.kind == "f" and not numpy.isfinite(actual).all():
-            raise HealthError("health-wrong-output", f"{name} is not finite")
-        if not numpy.allclose(actual, expected, rtol=golden.rtol, atol=golden.atol):
-            worst = float(numpy.abs(actual.astype("float64") - expected.astype("float64")).max())
-            raise HealthError(
-                "health-wrong-output",
-                f"{name} is off by up to {worst:.3g}, allowed are {golden.atol:g} + {golden.rtol:g} of it",
-            )
-        if expected.ndim == 2 and (golden.winners is None or name in golden.winners):
-            # A tie in the reference has no winner to agree with.
-            chosen = numpy.take_along_axis(expected, actual.argmax(axis=1)[:, None], axis=1)[:, 0]
-            wrong = int((chosen != expected.max(axis=1)).sum())
-            if wrong:
-                raise HealthError("health-wrong-output", f"{name} names another winner for {wrong} samples")
 
 
 def _latency_ms(engine: Engine, golden: Golden) -> float:

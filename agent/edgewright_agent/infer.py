@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.errors import AgentError
-from edgewright_agent.health import array_of, load_golden
+from edgewright_agent.golden import array_of, load_golden
 from edgewright_agent.runtime import InputError, Session, open_model
 from edgewright_agent.settings import read_json
 

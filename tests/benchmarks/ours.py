@@ -24,7 +24,8 @@ from edgewright.build.metric import metric as metric_named
 from edgewright.build.passes.facts import ClassFacts
 from edgewright.build.samples import Samples
 from edgewright.build.search.candidate import TRAINED, Cost
-from edgewright.build.search.choose import Demands, choose
+from edgewright.build.search.choose import choose
+from edgewright.build.search.demands import Demands
 from edgewright.build.search.explore import explore
 from edgewright.build.search.shelf import Shelf
 from edgewright.build.search.workshop import Workshop

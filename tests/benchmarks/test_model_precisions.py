@@ -29,7 +29,7 @@ from edgewright.build.passes.static_int8 import calibrated
 from edgewright.build.samples import Network, Samples, load
 from edgewright.build.torch_mode import repeatable
 from edgewright.errors import BuildError
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from real import ROOT
 

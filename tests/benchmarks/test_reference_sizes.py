@@ -25,7 +25,8 @@ from edgewright.build.entry import ModelCode
 from edgewright.build.metric import metric
 from edgewright.build.samples import Samples
 from edgewright.build.search.candidate import TRAINED
-from edgewright.build.search.choose import Demands, choose
+from edgewright.build.search.choose import choose
+from edgewright.build.search.demands import Demands
 from edgewright.build.search.explore import explore
 from edgewright.build.search.shelf import Shelf
 from edgewright.build.search.workshop import Workshop

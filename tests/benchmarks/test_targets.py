@@ -22,7 +22,7 @@ from edgewright.bench.target.provision import provision
 from edgewright.build.golden import golden_document
 from edgewright.build.samples import Network, Samples
 from edgewright.plan.job import Job
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from real import ROOT, require_target

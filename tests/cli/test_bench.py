@@ -17,7 +17,8 @@ from edgewright.bench.timing import predict
 from edgewright.cli.bench import command, table
 from edgewright.errors import BuildError, SpecError
 from edgewright.plan.lane import Lane, StepId
-from edgewright.plan.stage import STAGES, dump
+from edgewright.plan.slices import dump
+from edgewright.plan.stage import STAGES
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import Workspace, load_fleet
 from real import ROOT

@@ -21,7 +21,7 @@ from edgewright.build.layout import Layout, apply
 from edgewright.build.provider_options import provider_options
 from edgewright.errors import EnvironmentFault
 from edgewright.plan.job import Job
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from edgewright_agent.contract import FILE_DATA, FILE_MODEL, digest_of

@@ -14,7 +14,7 @@ from e2e.journey import MODEL, PI, Journey
 from edgewright.bench.meter import TargetMeter, agreement_db
 from edgewright.bench.target.userland import targets_cache
 from edgewright.errors import BuildError
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from real import ROOT, require_target

@@ -26,7 +26,7 @@ from edgewright.build.samples import load
 from edgewright.plan.cache import open_cache
 from edgewright.plan.lane import StepId
 from edgewright.plan.resolve import before, resolve
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import HardwareClass, Isa
 from edgewright.spec.load import load_fleet
 from real import ROOT, require_target

@@ -1,6 +1,6 @@
 """Field conditions: what a model is still worth on worse inputs, and whether that is enough to ship.
 
->>> conditions = [{"name": "dim-light", "gain": 0.4, "snr": 15.0, "floor": 0.9}]     # as `plan.stage.dump` says it
+>>> conditions = [{"name": "dim-light", "gain": 0.4, "snr": 15.0, "floor": 0.9}]     # as `plan.slices.dump` says it
 >>> document = conditions_report(Network(model), samples, conditions)                # doctest: +SKIP
 >>> document["conditions"][0]["value"]                                            # doctest: +SKIP
 0.953
@@ -61,7 +61,7 @@ def conditions_report(
     Args:
         network: Answers in its first output.
         samples: Clean samples and their targets.
-        conditions: `conditions` of model.yaml as `plan.stage.dump` gives them. Their floors play no part, so
+        conditions: `conditions` of model.yaml as `plan.slices.dump` gives them. Their floors play no part, so
             a stage that measures need not read them.
         seed: Of everything random.
         measured: The model's metric; accuracy when None. `cosine` compares with the same network's answers to the clean
@@ -115,7 +115,7 @@ def condition_checks(
 
     Args:
         document: What `conditions_report` returned; None when nothing was measured.
-        conditions: `conditions` of model.yaml as `plan.stage.dump` gives them, with the lane's floors.
+        conditions: `conditions` of model.yaml as `plan.slices.dump` gives them, with the lane's floors.
         sources: Check → `file#dotted.path` of its floor (`spec.limits.limit_sources`).
     """
     entries = {entry["name"]: entry for entry in (document or {}).get("conditions", ())}

@@ -68,7 +68,7 @@ class Degradation:
 
     @classmethod
     def from_spec(cls, condition: Mapping[str, Any]) -> Degradation:
-        """Read one of `conditions` as `plan.stage.dump` gives it: the words of the YAML, percent and decibels.
+        """Read one of `conditions` as `plan.slices.dump` gives it: the words of the YAML, percent and decibels.
 
         Raises:
             BuildError: the values make no sense together.

@@ -17,7 +17,8 @@ from typing import Any
 from edgewright.build.layout import apply, choose_layout
 from edgewright.build.manifest import expected_cost, runtime_manifest
 from edgewright.build.search.candidate import Candidate
-from edgewright.build.search.choose import Choice, Demands, choose
+from edgewright.build.search.choose import Choice, choose
+from edgewright.build.search.demands import Demands
 from edgewright.build.search.report import document, pareto_png, rows
 from edgewright.errors import BuildError
 from edgewright.plan.figures import shown

@@ -18,7 +18,8 @@ from edgewright.errors import BuildError, EnvironmentFault
 
 if TYPE_CHECKING:
     from edgewright.build.search.candidate import Candidate
-    from edgewright.build.search.explore import Found, Plan
+    from edgewright.build.search.explore import Found
+    from edgewright.build.search.planned import Plan
     from edgewright.plan.action import Action
     from edgewright.plan.cache import Cache, Record
     from edgewright.plan.lane import Lane, StepId

@@ -10,25 +10,13 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import zlib
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
-
-from edgewright.errors import TrustError
+from edgewright.plan import slices
 from edgewright.plan.lane import StepId
 from edgewright.plan.tree import files_below
-from edgewright.spec.hardware import Sheet
-from edgewright.spec.limits import (
-    effective_conditions,
-    effective_limits,
-    effective_metric,
-    effective_optimization,
-    limit_sources,
-)
 from edgewright.spec.load import Workspace
 from edgewright.spec.model import Model
 from edgewright_agent.contract import (
@@ -39,8 +27,6 @@ from edgewright_agent.contract import (
     FILE_MODEL,
     FILE_RUNTIME,
 )
-
-Slice = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,7 @@ class Stage:
     name: str
     entry: str
     version: int
-    reads: Callable[[Workspace, StepId], Slice]
+    reads: Callable[[Workspace, StepId], slices.Slice]
     needs: tuple[str, ...] = ()
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     tools: tuple[str, ...] = ()
@@ -70,164 +56,6 @@ class Stage:
     host: bool = False
     per_model: bool = False
     place: str | None = None
-
-
-def dump(spec: BaseModel | None) -> Any:
-    """Return a spec as JSON values in the words of the YAML, quantities as numbers, absent keys left out."""
-    return None if spec is None else spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _checkpoint(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    source = {"checkpoint": dump(model.checkpoint)} if model.checkpoint else {"train": dump(model.train)}
-    return {"network": dump(model.network), **source}
-
-
-def _exported(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    return {"network": dump(model.network), "signature": dump(model.signature)}
-
-
-def _variants(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    if not model.optimization.variants:
-        return {"variants": []}
-    return {
-        "network": dump(model.network),
-        "signature": dump(model.signature),
-        "variants": [dump(variant) for variant in model.optimization.variants],
-        # By which variants that are trained here are compared; one that is pinned needs no data.
-        **(
-            {"data": {"selection": model.data.selection}, "metric": {"name": model.metric.name}}
-            if any(variant.checkpoint is None for variant in model.optimization.variants)
-            else {}
-        ),
-    }
-
-
-def _searched(workspace: Workspace, step: StepId) -> Slice:
-    model, hardware = _both(workspace, step)
-    optimization = dump(effective_optimization(model, str(step.hardware_class)))
-    return {
-        # Neither limits nor floors nor the objective: what is demanded changes no figure, so it re-decides at no cost.
-        "recipes": optimization["recipes"],
-        "timeBudget": optimization["timeBudget"],
-        "precisions": list(hardware.precisions),
-        "hardware": dump(Sheet.of(hardware)),
-        "data": _without(dump(model.data), "test"),
-        "metric": {"name": model.metric.name},
-        "signature": dump(model.signature),
-        "labels": list(model.labels),
-        "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
-    }
-
-
-def _optimized(workspace: Workspace, step: StepId) -> Slice:
-    model, hardware = _both(workspace, step)
-    name = str(step.hardware_class)
-    return {
-        "objective": effective_optimization(model, name).objective,
-        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
-        "limits": dump(effective_limits(hardware, model, name)),
-        "metric": dump(effective_metric(model, name)),
-        "hardware": dump(Sheet.of(hardware)),
-        "signature": dump(model.signature),
-        "golden": {"samples": model.golden.samples},
-        "sources": limit_sources(model, step.model, name),
-    }
-
-
-def _evaluated(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    return {
-        "data": dump(model.data),
-        "metric": {"name": model.metric.name},
-        "golden": dump(model.golden),
-        "labels": list(model.labels),
-        "signature": dump(model.signature),
-    }
-
-
-def _benchmarked(workspace: Workspace, step: StepId) -> Slice:
-    model, hardware = _both(workspace, step)
-    return {
-        "hardware": dump(Sheet.of(hardware)),
-        "model": {
-            "signature": dump(model.signature),
-            "data": {"test": model.data.test},
-            "metric": {"name": model.metric.name},
-            # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
-            **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
-            "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
-        },
-    }
-
-
-def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if name != key}
-
-
-def _packaged(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    compression = workspace.fleet.registry.compression
-    return {
-        "modelVersion": model.model_version,
-        "description": model.description,
-        "license": model.license,
-        "hardwareClass": step.hardware_class,
-        # Another zlib may write other bytes for the same file.
-        **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
-    }
-
-
-def _gated(workspace: Workspace, step: StepId) -> Slice:
-    model, hardware = _both(workspace, step)
-    name = str(step.hardware_class)
-    baseline = workspace.baseline_of(step.model, name)
-    return {
-        **({"baseline": baseline.yardstick()} if baseline else {}),
-        "limits": dump(effective_limits(hardware, model, name)),
-        "metric": dump(effective_metric(model, name)),
-        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
-        **({"maxDropped": model.workload.max_dropped / 100} if model.workload else {}),
-        "modelVersion": model.model_version,
-        "sources": limit_sources(model, step.model, name),
-    }
-
-
-def _signing(workspace: Workspace) -> Slice:
-    signing = workspace.fleet.signing
-    public = workspace.root / signing.public_key
-    try:
-        digest = hashlib.sha256(public.read_bytes()).hexdigest()
-    except OSError as error:
-        raise TrustError(
-            f"no signing key: cannot read {signing.public_key} ({error.strerror})",
-            hint="make the keys once with `edgewright keys init`",
-        ) from error
-    return {"signing": dump(signing), "publicKeySha256": digest}
-
-
-def _signed(workspace: Workspace, _step: StepId) -> Slice:
-    return _signing(workspace)
-
-
-def _published(workspace: Workspace, _step: StepId) -> Slice:
-    return {"registry": dump(workspace.fleet.registry)}
-
-
-def _index(workspace: Workspace, step: StepId) -> Slice:
-    model = workspace.models[step.model]
-    return {
-        "modelVersion": model.model_version,
-        "registry": dump(workspace.fleet.registry),
-        "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
-        **_signing(workspace),
-    }
-
-
-def _both(workspace: Workspace, step: StepId) -> tuple[Any, Any]:
-    return workspace.models[step.model], workspace.hardware[str(step.hardware_class)]
 
 
 _RUN = ("numpy", "onnxruntime")
@@ -241,44 +69,44 @@ STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage(
-            "checkpoint", "edgewright.build.checkpoint:run", 1, _checkpoint,
+            "checkpoint", "edgewright.build.checkpoint:run", 1, slices.checkpoint,
             tools=_TRAIN, code=True, per_model=True,
         ),
         Stage(
-            "variants", "edgewright.build.variants:run", 1, _variants,
+            "variants", "edgewright.build.variants:run", 1, slices.variants,
             needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch-pruning", *_TRAIN),
             code=True, per_model=True,
         ),
         Stage(
-            "exported", "edgewright.build.export:run", 1, _exported,
+            "exported", "edgewright.build.export:run", 1, slices.exported,
             needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search.stage:run", 2, _searched,
+            "searched", "edgewright.build.search.stage:run", 2, slices.searched,
             needs=("exported", "variants"), tools=("onnx", "onnx-ir", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage(
-            "optimized", "edgewright.build.optimize:run", 4, _optimized,
+            "optimized", "edgewright.build.optimize:run", 4, slices.optimized,
             needs=("searched",), tools=("onnx", "matplotlib"),
         ),
         Stage(
-            "evaluated", "edgewright.build.evaluate:run", 2, _evaluated,
+            "evaluated", "edgewright.build.evaluate:run", 2, slices.evaluated,
             needs=("exported", "optimized"), only={"optimized": _ARTIFACT}, tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
-            "benchmarked", "edgewright.bench.benchmark:run", 4, _benchmarked,
+            "benchmarked", "edgewright.bench.benchmark:run", 4, slices.benchmarked,
             needs=("optimized", "evaluated"), only={"optimized": _ARTIFACT, "evaluated": (FILE_GOLDEN,)},
             tools=("matplotlib", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),
         Stage(
-            "packaged", "edgewright.publish.package:run", 1, _packaged,
+            "packaged", "edgewright.publish.package:run", 1, slices.packaged,
             needs=("optimized", "evaluated"),
             only={"optimized": _ARTIFACT, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
         ),
         Stage(
-            "gated", "edgewright.bench.gate:run", 5, _gated,
+            "gated", "edgewright.bench.gate:run", 5, slices.gated,
             needs=("optimized", "evaluated", "benchmarked", "packaged"),
             only={
                 "optimized": ("search.json",),
@@ -287,10 +115,10 @@ STAGES: Mapping[str, Stage] = {
                 "packaged": ("manifest.json",),
             },
         ),
-        Stage("signed", "edgewright.publish.sign:run", 1, _signed, needs=("packaged", "gated")),
-        Stage("published", "edgewright.publish.push:run", 1, _published, needs=("packaged", "signed")),
+        Stage("signed", "edgewright.publish.sign:run", 1, slices.signed, needs=("packaged", "gated")),
+        Stage("published", "edgewright.publish.push:run", 1, slices.published, needs=("packaged", "signed")),
         Stage(
-            "index", "edgewright.publish.version:run", 1, _index,
+            "index", "edgewright.publish.version:run", 1, slices.index,
             needs=("packaged", "published"), per_model=True,
         ),
     )

@@ -27,7 +27,7 @@ from edgewright.bench.timing import Timing, predict
 from edgewright.bench.virtual.simulate import Simulation
 from edgewright.errors import EnvironmentFault
 from edgewright.plan.lane import Lane
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import Workspace, load_fleet
 from real import ROOT

@@ -9,7 +9,7 @@ import pytest
 
 from edgewright.build.entry import ModelCode
 from edgewright.build.samples import Samples, load
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from real import ROOT
 

@@ -16,7 +16,7 @@ from edgewright.build.checkpoint import restore
 from edgewright.build.entry import ModelCode
 from edgewright.build.metric import metric
 from edgewright.build.samples import Samples, load
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from edgewright.spec.model import Model
 from real import ROOT

@@ -13,7 +13,7 @@ from edgewright.build.imported import conform
 from edgewright.build.metric import metric
 from edgewright.build.onnx_file import parse
 from edgewright.build.samples import Network, load
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from real import ROOT
 

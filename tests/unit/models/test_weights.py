@@ -9,7 +9,7 @@ from edgewright.build.checkpoint import restore
 from edgewright.build.entry import ModelCode
 from edgewright.build.metric import Score, metric
 from edgewright.build.samples import load
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from real import ROOT
 

@@ -12,7 +12,8 @@ from edgewright.plan.history import History, explain
 from edgewright.plan.lane import Lane, StepId, lanes
 from edgewright.plan.published import blocked_lanes, published_lanes
 from edgewright.plan.resolve import before, resolve
-from edgewright.plan.stage import LANE_STAGES, dump
+from edgewright.plan.slices import dump
+from edgewright.plan.stage import LANE_STAGES
 from edgewright.spec.limits import limit_sources
 from edgewright.spec.load import load_fleet
 

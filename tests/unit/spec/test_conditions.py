@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.checks import checks_of
 from edgewright.spec.explain import explain
 from edgewright.spec.limits import CHECKS, effective_conditions, limit_sources

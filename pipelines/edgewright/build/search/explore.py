@@ -17,18 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from edgewright.build.passes.facts import ClassFacts, GraphFacts
+from edgewright.build.passes.facts import ClassFacts
 from edgewright.build.search.candidate import FP32, TRAINED, Candidate, Cost, Proposal
 from edgewright.build.search.pareto import fronts
-from edgewright.build.search.proposals import (
-    MACS_PER_S,
-    MIXED,
-    Proposals,
-    effort,
-    propose,
-    target_estimate_s,
-    within_budget,
-)
+from edgewright.build.search.planned import FINALISTS, Plan, plan
+from edgewright.build.search.proposals import MIXED, effort
 from edgewright.build.search.sensitivity import RESTORED, mixed, ranking_estimate_s
 from edgewright.build.search.workshop import Workshop
 from edgewright.errors import BuildError
@@ -36,7 +29,6 @@ from edgewright.errors import BuildError
 QUICK_ROWS = 256
 QUICK_FROM_MACS = 4e9
 """Scoring a model on all selection samples takes a second or more from here on; below, the first rung is the second."""
-FINALISTS = 6
 HOPELESS = 0.1
 """A loss of a tenth of the metric: such a candidate comes to the target only where there is room."""
 METHODS = ("percentile", "entropy")
@@ -85,52 +77,6 @@ class Found:
     skipped: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     complete: bool = True
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search would try: the proposals within the time budget, those beyond, and the facts of every base."""
-
-    graphs: Mapping[str, GraphFacts]
-    proposals: tuple[Proposal, ...]
-    left: tuple[Proposal, ...]
-    skipped: Mapping[str, str]
-    target_s: Mapping[str, float]
-
-    @property
-    def estimate_s(self) -> float:
-        """Roughly how long it takes on one core."""
-        dearest = sorted((self.target_of(one) for one in self.proposals), reverse=True)[:FINALISTS]
-        return sum(one.estimate_s for one in self.proposals) + sum(dearest)
-
-    def target_of(self, proposal: Proposal) -> float:
-        """Return roughly what measuring one proposal on the target takes, in seconds."""
-        return self.target_s[proposal.base] * max(proposal.speed, 0.1)
-
-
-def plan(shop: Workshop, class_facts: ClassFacts, recipes: Sequence[str], budget_s: float) -> Plan:
-    """Return what a search would try.
-
-    Raises:
-        BuildError: the trained network cannot be cleaned up.
-    """
-    graphs = {}
-    for base in shop.bases:
-        try:
-            graphs[base] = shop.facts(base)
-        except BuildError as error:
-            raise BuildError(f"{base}: {error}", hint=error.hint) from error
-    found: Proposals = propose(graphs, class_facts, recipes, rows=len(shop.selection))
-    rows = len(shop.selection) * (len(shop.conditions) + 1 if shop.conditions else 0)  # each clean once more
-    target_s = {
-        base: target_estimate_s(graph, 1.0) + rows * graph.total_macs / MACS_PER_S
-        for base, graph in graphs.items()
-    }
-    kept, left = within_budget(found.proposals, target_s, budget_s, FINALISTS)
-    skipped = dict(found.skipped)
-    if MIXED in recipes and "static-int8" not in {one.recipe for one in kept}:
-        skipped[MIXED] = "it mends static-int8, which is not tried"
-    return Plan(graphs, kept, left, skipped, target_s)
 
 
 def explore(

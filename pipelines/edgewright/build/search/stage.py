@@ -16,7 +16,8 @@ from edgewright.build.leakage import check_separate, load_sets
 from edgewright.build.metric import metric, stratified
 from edgewright.build.passes.facts import ClassFacts
 from edgewright.build.search.candidate import TRAINED, Candidate
-from edgewright.build.search.explore import Found, Meter, Plan, Tell, Watch, document, explore, plan
+from edgewright.build.search.explore import Found, Meter, Tell, Watch, document, explore
+from edgewright.build.search.planned import Plan, plan
 from edgewright.build.search.shelf import Shelf
 from edgewright.build.search.workshop import Workshop
 from edgewright.plan.cache import open_cache

@@ -8,7 +8,7 @@ import pytest
 
 from edgewright.bench.target.place import documents, emulated_userland, place
 from edgewright.bench.target.userland import EMULATOR, recipe_of
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.load import load_fleet
 from real import ROOT

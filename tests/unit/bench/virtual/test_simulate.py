@@ -15,7 +15,7 @@ from edgewright.bench.virtual.played import percentile
 from edgewright.bench.virtual.simulate import simulate
 from edgewright.bench.virtual.workload import NS_PER_S
 from edgewright.errors import SpecError
-from edgewright.plan.stage import dump
+from edgewright.plan.slices import dump
 from edgewright.spec.load import load_fleet
 from unit.bench.virtual.sheets import THERMAL, simulated
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgewright.build.metric import Drop, Score
 from edgewright.build.search.candidate import Candidate, Cost, Proposal
-from edgewright.build.search.choose import Demands
+from edgewright.build.search.demands import Demands
 
 LIMITS: dict[str, Any] = {
     "artifactSize": 1000.0,

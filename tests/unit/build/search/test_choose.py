@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.build.search.candidate import Candidate
-from edgewright.build.search.choose import MARGIN, Choice, Objective, beside_bytes, choose, missed
+from edgewright.build.search.choose import MARGIN, Choice, Objective, choose
+from edgewright.build.search.demands import beside_bytes, missed
 from edgewright.build.search.report import document, rows
 from unit.build.search.made import FP32, candidate, demands
 

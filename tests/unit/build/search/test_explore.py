@@ -15,7 +15,8 @@ from edgewright.build.passes.facts import ClassFacts
 from edgewright.build.samples import Network, Samples
 from edgewright.build.search import explore as exploring
 from edgewright.build.search.candidate import Candidate, Cost
-from edgewright.build.search.explore import FINALISTS, Found, Stopped, document, explore, plan
+from edgewright.build.search.explore import Found, Stopped, document, explore
+from edgewright.build.search.planned import FINALISTS, plan
 from edgewright.build.search.sensitivity import grouped, harm, kept_counts, signal_to_noise_db
 from edgewright.build.search.shelf import Shelf
 from edgewright.build.search.workshop import Workshop

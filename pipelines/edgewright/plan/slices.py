@@ -1,0 +1,200 @@
+"""The slices: what each stage sees of the specs, in the words of the YAML, quantities as numbers.
+
+A slice is part of its step's action key, so whatever a stage does not see changes nothing for it.
+
+>>> exported(workspace, StepId("exported", "digit-reader", "raspberry-pi-4"))["network"]      # doctest: +SKIP
+{'factory': 'network:build', 'arguments': {'width': 16}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from edgewright.errors import TrustError
+from edgewright.plan.lane import StepId
+from edgewright.spec.hardware import Sheet
+from edgewright.spec.limits import (
+    effective_conditions,
+    effective_limits,
+    effective_metric,
+    effective_optimization,
+    limit_sources,
+)
+from edgewright.spec.load import Workspace
+
+Slice = Mapping[str, Any]
+
+
+def dump(spec: BaseModel | None) -> Any:
+    """Return a spec as JSON values in the words of the YAML, quantities as numbers, absent keys left out."""
+    return None if spec is None else spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def checkpoint(workspace: Workspace, step: StepId) -> Slice:
+    """Return the network, and where its weights come from."""
+    model = workspace.models[step.model]
+    source = {"checkpoint": dump(model.checkpoint)} if model.checkpoint else {"train": dump(model.train)}
+    return {"network": dump(model.network), **source}
+
+
+def exported(workspace: Workspace, step: StepId) -> Slice:
+    """Return the network and its signature."""
+    model = workspace.models[step.model]
+    return {"network": dump(model.network), "signature": dump(model.signature)}
+
+
+def variants(workspace: Workspace, step: StepId) -> Slice:
+    """Return the variants, and what training one of them reads."""
+    model = workspace.models[step.model]
+    if not model.optimization.variants:
+        return {"variants": []}
+    return {
+        "network": dump(model.network),
+        "signature": dump(model.signature),
+        "variants": [dump(variant) for variant in model.optimization.variants],
+        # By which variants that are trained here are compared; one that is pinned needs no data.
+        **(
+            {"data": {"selection": model.data.selection}, "metric": {"name": model.metric.name}}
+            if any(variant.checkpoint is None for variant in model.optimization.variants)
+            else {}
+        ),
+    }
+
+
+def searched(workspace: Workspace, step: StepId) -> Slice:
+    """Return what may be tried and what it is measured on; neither limits nor floors nor the objective."""
+    model, hardware = _both(workspace, step)
+    optimization = dump(effective_optimization(model, str(step.hardware_class)))
+    return {
+        # Neither limits nor floors nor the objective: what is demanded changes no figure, so it re-decides at no cost.
+        "recipes": optimization["recipes"],
+        "timeBudget": optimization["timeBudget"],
+        "precisions": list(hardware.precisions),
+        "hardware": dump(Sheet.of(hardware)),
+        "data": _without(dump(model.data), "test"),
+        "metric": {"name": model.metric.name},
+        "signature": dump(model.signature),
+        "labels": list(model.labels),
+        "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
+    }
+
+
+def optimized(workspace: Workspace, step: StepId) -> Slice:
+    """Return what the choice is held to, and how the class opens a session."""
+    model, hardware = _both(workspace, step)
+    name = str(step.hardware_class)
+    return {
+        "objective": effective_optimization(model, name).objective,
+        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
+        "limits": dump(effective_limits(hardware, model, name)),
+        "metric": dump(effective_metric(model, name)),
+        "hardware": dump(Sheet.of(hardware)),
+        "signature": dump(model.signature),
+        "golden": {"samples": model.golden.samples},
+        "sources": limit_sources(model, step.model, name),
+    }
+
+
+def evaluated(workspace: Workspace, step: StepId) -> Slice:
+    """Return data, metric and labels."""
+    model = workspace.models[step.model]
+    return {
+        "data": dump(model.data),
+        "metric": {"name": model.metric.name},
+        "golden": dump(model.golden),
+        "labels": list(model.labels),
+        "signature": dump(model.signature),
+    }
+
+
+def benchmarked(workspace: Workspace, step: StepId) -> Slice:
+    """Return what decides what an artifact costs; no limit."""
+    model, hardware = _both(workspace, step)
+    return {
+        "hardware": dump(Sheet.of(hardware)),
+        "model": {
+            "signature": dump(model.signature),
+            "data": {"test": model.data.test},
+            "metric": {"name": model.metric.name},
+            # Neither what may be dropped nor the floors of conditions: what is demanded changes no figure.
+            **({"workload": _without(dump(model.workload), "maxDropped")} if model.workload else {}),
+            "conditions": [_without(dump(condition), "floor") for condition in model.conditions],
+        },
+    }
+
+
+def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != key}
+
+
+def packaged(workspace: Workspace, step: StepId) -> Slice:
+    """Return what people know the artifact by."""
+    model = workspace.models[step.model]
+    compression = workspace.fleet.registry.compression
+    return {
+        "modelVersion": model.model_version,
+        "description": model.description,
+        "license": model.license,
+        "hardwareClass": step.hardware_class,
+        # Another zlib may write other bytes for the same file.
+        **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
+    }
+
+
+def gated(workspace: Workspace, step: StepId) -> Slice:
+    """Return every limit, floor and baseline of the lane."""
+    model, hardware = _both(workspace, step)
+    name = str(step.hardware_class)
+    baseline = workspace.baseline_of(step.model, name)
+    return {
+        **({"baseline": baseline.yardstick()} if baseline else {}),
+        "limits": dump(effective_limits(hardware, model, name)),
+        "metric": dump(effective_metric(model, name)),
+        "conditions": [dump(condition) for condition in effective_conditions(model, name)],
+        **({"maxDropped": model.workload.max_dropped / 100} if model.workload else {}),
+        "modelVersion": model.model_version,
+        "sources": limit_sources(model, step.model, name),
+    }
+
+
+def _signing(workspace: Workspace) -> Slice:
+    signing = workspace.fleet.signing
+    public = workspace.root / signing.public_key
+    try:
+        digest = hashlib.sha256(public.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TrustError(
+            f"no signing key: cannot read {signing.public_key} ({error.strerror})",
+            hint="make the keys once with `edgewright keys init`",
+        ) from error
+    return {"signing": dump(signing), "publicKeySha256": digest}
+
+
+def signed(workspace: Workspace, _step: StepId) -> Slice:
+    """Return how this fleet signs."""
+    return _signing(workspace)
+
+
+def published(workspace: Workspace, _step: StepId) -> Slice:
+    """Return where it publishes."""
+    return {"registry": dump(workspace.fleet.registry)}
+
+
+def index(workspace: Workspace, step: StepId) -> Slice:
+    """Return what the index of a version says of its classes."""
+    model = workspace.models[step.model]
+    return {
+        "modelVersion": model.model_version,
+        "registry": dump(workspace.fleet.registry),
+        "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
+        **_signing(workspace),
+    }
+
+
+def _both(workspace: Workspace, step: StepId) -> tuple[Any, Any]:
+    return workspace.models[step.model], workspace.hardware[str(step.hardware_class)]
