@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewright.build.search.choose import Choice, Judged
+from edgewright.build.search.pareto import fronts
 from edgewright.plan.figures import shown
 
 MOST_ROWS = 40
@@ -76,7 +77,7 @@ def interval(score: Mapping[str, float] | None) -> str:
 
 
 def pareto_png(search: Mapping[str, Any], title: str, floor: float) -> bytes:
-    """Return a plot: the score with its interval over latency and over size, the Pareto set joined, the choice marked.
+    """Return a plot: score with its interval over latency and over size, the best of each joined, the choice marked.
 
     Args:
         search: `search.json`.
@@ -106,7 +107,8 @@ def pareto_png(search: Mapping[str, Any], title: str, floor: float) -> bytes:
 
 
 def _panel(axes: Any, measured: list[dict[str, Any]], key: str, scale: float, chosen: str) -> None:
-    front = sorted((one for one in measured if one["pareto"]), key=lambda one: one[key])
+    best = fronts([(one[key], -one["score"]["value"]) for one in measured])[0]  # of what this panel shows
+    front = sorted((measured[index] for index in best), key=lambda one: one[key])
     axes.plot(
         [one[key] * scale for one in front],
         [one["score"]["value"] for one in front],
