@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,11 @@ import pytest
 from e2e.journey import MODEL, PI, Journey
 from edgewright.bench.meter import TargetMeter, agreement_db
 from edgewright.bench.target.userland import targets_cache
+from edgewright.build.canonical import to_bytes
+from edgewright.build.checkpoint import restore
+from edgewright.build.entry import ModelCode
+from edgewright.build.export import export
+from edgewright.build.torch_mode import repeatable
 from edgewright.errors import BuildError
 from edgewright.plan.slices import dump
 from edgewright.spec.hardware import Sheet
@@ -140,6 +146,36 @@ def test_a_missing_target_names_the_command_that_mends_it(tmp_path: Path) -> Non
     done = journey.edgewright("optimize", MODEL, "--class", PI, EDGEWRIGHT_TARGETS=str(tmp_path / "empty"))
     assert done.returncode == 3
     assert "edgewright targets provision --arch arm64" in done.stderr
+
+
+def test_a_users_own_onnx_file_goes_the_whole_path(tmp_path: Path) -> None:
+    journey = Journey.start(tmp_path)
+    folder = journey.fleet / "models" / MODEL
+    model = load_fleet(ROOT).models[MODEL]
+    with repeatable(seed=0):
+        network = restore(
+            ModelCode(folder), dump(model.network), (folder / "weights.safetensors").read_bytes()
+        )
+        data = to_bytes(export(network, dump(model.signature)))
+    for file in (
+        "network.py",
+        "train.py",
+        "weights.safetensors",
+    ):  # all that is left is the file and its data
+        (folder / file).unlink()
+    (folder / "digits.onnx").write_bytes(data)
+    text = (folder / "model.yaml").read_text()
+    head, tail = text[: text.index("network:")], text[text.index("signature:") :]
+    origin = (
+        f'checkpoint:\n  path: digits.onnx\n  sha256: "{hashlib.sha256(data).hexdigest()}"\nclasses: [{PI}]\n'
+    )
+    (folder / "model.yaml").write_text(head + origin + tail)
+    assert journey.edgewright("keys", "init").returncode == 0
+    done = journey.edgewright("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"optimized · {PI}" in done.stdout
+    assert "static-int8 U8S8" in done.stdout
+    assert (journey.layouts / MODEL / "index.json").exists()
 
 
 def meter(hardware_class: str, inputs: np.ndarray, **changes: Any) -> TargetMeter:
