@@ -82,7 +82,7 @@ STAGES: Mapping[str, Stage] = {
             needs=("checkpoint",), tools=("onnx", "onnxruntime", "onnxscript", "torch"), code=True,
         ),
         Stage(
-            "searched", "edgewright.build.search.stage:run", 2, slices.searched,
+            "searched", "edgewright.build.search.stage:run", 3, slices.searched,
             needs=("exported", "variants"), tools=("onnx", "onnx-ir", *_RUN, *_DATA), code=True, host=True,
             place="edgewright.bench.target.place:place",
         ),

@@ -25,6 +25,7 @@ from edgewright.build.search.proposals import MIXED, effort
 from edgewright.build.search.sensitivity import RESTORED, mixed, ranking_estimate_s
 from edgewright.build.search.workshop import Workshop
 from edgewright.errors import BuildError
+from edgewright.plan.figures import shown
 
 QUICK_ROWS = 256
 QUICK_FROM_MACS = 4e9
@@ -258,6 +259,8 @@ class _State:
             if candidate in finalists:
                 continue
             why = "beaten before the target: less accurate, larger, or slower by estimate"
+            if candidate.drop and candidate.drop.value >= HOPELESS:
+                why = f"lost {shown(candidate.drop.value, 'ratio')} of the score: left before the target"
             if candidate.digest in names:
                 why = f"the same model as {names[candidate.digest]}"
             self.learn(candidate.with_stop(why))

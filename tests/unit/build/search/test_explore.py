@@ -218,6 +218,10 @@ def test_what_lost_a_tenth_reaches_the_target_only_where_there_is_room(fragile: 
     found = search(fragile)
     measured = [one for one in found.candidates if one.cost]
     assert any(one.name.startswith("mixed-int8") for one in measured)
+    ruined = [one for one in found.candidates if one.stopped and one.drop and one.drop.value >= 0.1]
+    assert ruined
+    said = ("lost ", "the same model as ")
+    assert all(one.stopped.startswith(said) for one in ruined), [one.stopped for one in ruined]
 
 
 def test_fp32_that_contradicts_its_labels_stops_the_search() -> None:
