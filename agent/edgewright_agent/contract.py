@@ -49,6 +49,14 @@ INTOTO_PAYLOAD = "application/vnd.in-toto+json"
 INTOTO_STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE_SIGN = "https://sigstore.dev/cosign/sign/v1"
 PREDICATE_GATE_REPORT = "https://edgewright.dev/gate-report/v1"
+PREDICATE_PROVENANCE = "https://slsa.dev/provenance/v1"
+PREDICATE_BOM = "https://cyclonedx.org/bom"
+ATTESTATIONS = {  # what policies call them
+    "signature": PREDICATE_SIGN,
+    "gate-report": PREDICATE_GATE_REPORT,
+    "provenance": PREDICATE_PROVENANCE,
+    "bom": PREDICATE_BOM,
+}
 
 # --- files of a model artifact (layer titles) -------------------------------------------------------------------
 FILE_MODEL = "model.onnx"
@@ -67,13 +75,36 @@ MEASURED_KIND = "edgewright-calibration-measured"
 # --- TUF target paths and roles (TUF 1.0.33) --------------------------------------------------------------------
 TUF_REPOSITORY = "tuf"  # repository, under the registry's prefix, that holds the metadata files
 ROLE_ROLLOUT = "rollout"
+ROLE_CLASS_PREFIX = "class-"  # one delegation per hardware class: `class-raspberry-pi-4`
 ASSIGNMENT_TARGET = "rollout/assignment.json"
+POLICY_TARGET = (
+    "trust/policy.json"  # who may sign what, which attestations a class demands; signed by `targets`
+)
+TRUSTED_ROOT_TARGET = "trust/trusted-root.json"  # Sigstore trusted root for keyless; signed by `targets`
+ISSUED_FIELD = (
+    "x-edgewright-issued"  # of timestamp metadata: when it was signed, RFC 3339; devices' clock floor
+)
+
+# --- encrypted layers (containers/ocicrypt, OCI image encryption) -----------------------------------------------
+ENCRYPTED = "+encrypted"  # suffix of the media type
+ANNOTATION_ENC_JWE = "org.opencontainers.image.enc.keys.jwe"
+ANNOTATION_ENC_PUBOPTS = "org.opencontainers.image.enc.pubopts"
+
+# --- what a device signs ----------------------------------------------------------------------------------------
+DEVICE_REPORT_PAYLOAD = (
+    "application/vnd.edgewright.device-report.v1+json"  # DSSE payload type: nothing else has it
+)
+DEVICE_CERTIFICATES = "devices"  # repository, under the registry's prefix, that holds devices' certificates
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
 MAX_MANIFEST_BYTES = 256 * 1024
 MAX_TUF_BYTES = 512 * 1024
 MAX_BUNDLE_BYTES = 256 * 1024
 MAX_ASSIGNMENT_BYTES = 512 * 1024
+MAX_POLICY_BYTES = 64 * 1024
+MAX_TRUSTED_ROOT_BYTES = 256 * 1024
+MAX_CERTIFICATE_BYTES = 64 * 1024
+MAX_REPORT_BYTES = 256 * 1024
 MAX_REFERRERS = 32
 MAX_LAYERS = 64
 MAX_KIT_DOCUMENT_BYTES = 1024 * 1024
@@ -110,6 +141,11 @@ def canonical_json(document: Any) -> bytes:
 def artifact_target(model: str, hardware_class: str, digest: str) -> str:
     """Return the TUF target path of one lane's artifact; the target's bytes are its OCI manifest."""
     return f"artifacts/{model}/{hardware_class}/{digest.removeprefix('sha256:')}"
+
+
+def class_role(hardware_class: str) -> str:
+    """Return the delegated TUF role that lists the artifacts of one hardware class."""
+    return ROLE_CLASS_PREFIX + hardware_class
 
 
 def tuf_tag(path: str) -> str:

@@ -1,0 +1,169 @@
+"""The policy: who may sign what, and which attestations a hardware class demands, as the `targets` role signs it.
+
+>>> policy = parse_policy(body)                                     # doctest: +SKIP
+>>> sorted(policy.demands_for("raspberry-pi-4"))                    # doctest: +SKIP
+['https://edgewright.dev/gate-report/v1', 'https://sigstore.dev/cosign/sign/v1']
+
+A device demands a signature and a passing gate report whatever a policy says; a policy can only ask for more. What the
+device's own configuration pins holds beside it: a signer must satisfy both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgewright_agent.contract import ATTESTATIONS, MAX_POLICY_BYTES, is_name
+from edgewright_agent.errors import TrustError
+from edgewright_agent.transport.document import parse_json
+
+ALWAYS = ("signature", "gate-report")
+"""Attestations without which nothing is installed."""
+
+_MAX_SIGNERS = 64
+_MAX_DEMANDS = 256
+_MAX_TEXT = 1024
+
+
+@dataclass(frozen=True)
+class KeySigner:
+    """A bare public key (key mode): PEM, ECDSA P-256."""
+
+    name: str
+    pem: bytes
+
+
+@dataclass(frozen=True)
+class IdentitySigner:
+    """An identity in short-lived certificates (keyless mode).
+
+    Attributes:
+        issuer: URL of the OIDC issuer, compared exactly.
+        identity: Subject alternative name (e-mail address or URI), compared exactly; None when `pattern` is given.
+        pattern: Regular expression that must match the whole subject alternative name.
+    """
+
+    name: str
+    issuer: str
+    identity: str | None = None
+    pattern: str | None = None
+
+    def accepts(self, issuer: str, identity: str) -> bool:
+        """Whether a certificate of this issuer and subject alternative name is this signer's."""
+        if issuer != self.issuer:
+            return False
+        if self.identity is not None:
+            return identity == self.identity
+        return self.pattern is not None and re.fullmatch(self.pattern, identity) is not None
+
+
+Signer = KeySigner | IdentitySigner
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One attestation that must be there, by one of `signers` (names), for `classes` (None: every class)."""
+
+    attestation: str
+    signers: tuple[str, ...]
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A parsed policy."""
+
+    signers: Mapping[str, Signer]
+    demands: tuple[Demand, ...]
+
+    def demands_for(self, hardware_class: str) -> dict[str, tuple[Signer, ...]]:
+        """Return predicate type → who may have signed it, for one class.
+
+        Several demands of one attestation must all be met, so only signers named by each of them are left. What is
+        always demanded and not mentioned may be signed by every signer of the policy.
+        """
+        allowed: dict[str, set[str]] = {}
+        for demand in self.demands:
+            if demand.classes is None or hardware_class in demand.classes:
+                before = allowed.get(demand.attestation, set(self.signers))
+                allowed[demand.attestation] = before & set(demand.signers)
+        for attestation in ALWAYS:
+            allowed.setdefault(attestation, set(self.signers))
+        return {
+            ATTESTATIONS[attestation]: tuple(self.signers[name] for name in sorted(names))
+            for attestation, names in allowed.items()
+        }
+
+
+def parse_policy(body: bytes) -> Policy:
+    """Parse a policy document; unknown keys are left for newer agents.
+
+    Raises:
+        TrustError: `bad-policy`, saying where.
+    """
+    if len(body) > MAX_POLICY_BYTES:
+        raise TrustError("bad-policy", f"the policy has more than {MAX_POLICY_BYTES} bytes")
+    try:
+        document = parse_json(body, "the policy")
+    except ValueError as error:
+        raise TrustError("bad-policy", str(error)) from None
+    if not isinstance(document, dict) or document.get("version") != 1:
+        raise _wrong("version", "1; is this agent too old?")
+    signers, demands = document.get("signers"), document.get("demands")
+    if not isinstance(signers, dict) or not 0 < len(signers) <= _MAX_SIGNERS:
+        raise _wrong("signers", f"an object of 1 to {_MAX_SIGNERS} signers")
+    if not isinstance(demands, list) or len(demands) > _MAX_DEMANDS:
+        raise _wrong("demands", f"a list of at most {_MAX_DEMANDS}")
+    known = {name: _signer(name, entry) for name, entry in signers.items()}
+    return Policy(known, tuple(_demand(f"demands[{i}]", entry, known) for i, entry in enumerate(demands)))
+
+
+def _signer(name: str, entry: Any) -> Signer:
+    where = f"signers.{name[:80]}"
+    if not is_name(name) or not isinstance(entry, dict):
+        raise _wrong(where, "a signer under a name")
+    if "publicKey" in entry:
+        return KeySigner(name, _text(where, entry, "publicKey", limit=4096).encode())
+    issuer = _text(where, entry, "issuer")
+    if ("identity" in entry) == ("identityPattern" in entry):
+        raise _wrong(where, "a publicKey, or an issuer with one of identity and identityPattern")
+    if "identity" in entry:
+        return IdentitySigner(name, issuer, identity=_text(where, entry, "identity"))
+    pattern = _text(where, entry, "identityPattern")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _wrong(f"{where}.identityPattern", f"a regular expression ({error})") from None
+    return IdentitySigner(name, issuer, pattern=pattern)
+
+
+def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
+    if not isinstance(entry, dict):
+        raise _wrong(where, "an object")
+    attestation = entry.get("attestation")
+    if attestation not in ATTESTATIONS:
+        raise _wrong(f"{where}.attestation", f"one of {', '.join(ATTESTATIONS)}")
+    names = entry.get("signers")
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(n, str) and n in signers for n in names)
+    ):
+        raise _wrong(f"{where}.signers", "a list of names under signers")
+    classes = entry.get("classes")
+    if classes is not None and (not isinstance(classes, list) or not all(map(is_name, classes))):
+        raise _wrong(f"{where}.classes", "a list of hardware classes")
+    return Demand(str(attestation), tuple(names), None if classes is None else tuple(classes))
+
+
+def _text(where: str, entry: Mapping[str, Any], key: str, *, limit: int = _MAX_TEXT) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value or len(value) > limit:
+        raise _wrong(f"{where}.{key}", f"a text of at most {limit} characters")
+    return value
+
+
+def _wrong(where: str, expected: str) -> TrustError:
+    return TrustError("bad-policy", f"the policy's {where} is not {expected}")
