@@ -67,13 +67,15 @@ def _init(options: argparse.Namespace) -> int:
         "state": str(Path(options.state).absolute()),
         "trust": {"root": str(options.root.absolute()), "keys": [str(key.absolute()) for key in options.key]},
     }
-    for key, path in (
-        ("usernameFile", options.username_file),
-        ("passwordFile", options.password_file),
-        ("caFile", options.ca_file),
+    for key, value in (
+        ("mirrors", options.mirror),
+        ("username", options.username),
+        ("password", options.password),
+        ("credentialHelper", options.credential_helper),
+        ("caFile", str(options.ca_file.absolute()) if options.ca_file else None),
     ):
-        if path:
-            document["source"][key] = str(path.absolute())
+        if value:
+            document["source"][key] = value
     if options.interval_s is not None:
         document["poll"] = {"intervalS": options.interval_s}
     if options.reserve_bytes is not None:
@@ -87,7 +89,13 @@ def _init(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.
-    document["source"]["url"] = config.origin.url
+    first, *others = config.origin.mirrors
+    document["source"]["url"] = first.url
+    if others:
+        document["source"]["mirrors"] = [mirror.url for mirror in others]
+    for key, secret in (("username", first.username), ("password", first.password)):
+        if secret:
+            document["source"][key] = str(secret)
     Disk().make_dir(options.out.absolute().parent)
     Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
     print(f"wrote {options.out}; next: edgewright-agent once --config {options.out}")
@@ -96,7 +104,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
-    from edgewright_agent.metered import Metered
+    from edgewright_agent.metered import Traffic
     from edgewright_agent.poll import failed
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
@@ -105,13 +113,14 @@ def _once(options: argparse.Namespace) -> int:
     with _at_work(config) as (ledger, store):
         try:
             config.fingerprint()
-            opened = config.origin.open()
+            traffic = Traffic()
+            opened = config.origin.open(polls=ledger.record.counters.get("polls", 0), traffic=traffic)
         except ConfigError as error:
             ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
-        with contextlib.closing(Metered(opened)) as source:
+        with contextlib.closing(opened) as source:
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
-            report = replace(report, traffic=source.traffic())
+            report = replace(report, traffic=traffic.document())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 
@@ -269,8 +278,19 @@ def _parser() -> argparse.ArgumentParser:
         "--key", required=True, action="append", type=Path, metavar="FILE", help="signer's public key"
     )
     init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
-    init.add_argument("--username-file", type=Path, metavar="FILE", help="registry user name")
-    init.add_argument("--password-file", type=Path, metavar="FILE", help="registry password or token")
+    init.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="repeatable; asked in this order when the source fails; no log-in (edit FILE for one of its own)",
+    )
+    forms = "env:NAME, file:PATH or credential:NAME (systemd)"
+    init.add_argument("--username", metavar="REF", help=f"where the registry's user name is: {forms}")
+    init.add_argument("--password", metavar="REF", help="where its password or access token is, likewise")
+    init.add_argument(
+        "--credential-helper", metavar="NAME", help="ask the program docker-credential-NAME instead"
+    )
     init.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
     )

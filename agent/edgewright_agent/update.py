@@ -28,6 +28,7 @@ from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
+from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.assignment import Assigned, assigned
 
@@ -98,7 +99,8 @@ class Update:
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
-        seen = Seen(manifest.etag, fingerprint) if manifest.etag else None
+        etag = next_etag(self.source, manifest)
+        seen = Seen(etag, fingerprint) if etag else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
@@ -106,7 +108,7 @@ class Update:
         """Refresh the metadata and make the new floor durable before anything acts on it."""
         record = self.ledger.record
         now = trusted_now(record, self.now())
-        desired = self.trust.refresh(self.source, floor=record.floor, now=now)
+        desired = freshest(self.source, lambda place: self.trust.refresh(place, floor=record.floor, now=now))
         self.ledger.commit(
             replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
         )
@@ -171,11 +173,18 @@ class Update:
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact = self._manifest(desired, target, digest)
-        self.trust.verify(self.source, target.repository, digest, model=target.model)
+        self._verify(target)
         self._obtain(artifact, target)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _verify(self, target: Assigned) -> None:
+        """Accept the artifact's signatures as one of the mirrors shows them."""
+        in_turn(
+            self.source,
+            lambda place: self.trust.verify(place, target.repository, target.digest, model=target.model),
+        )
 
     def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
         """Hash the active artifact as the disk has it; fetch it again when it is not what was signed."""
@@ -183,7 +192,7 @@ class Update:
             self.store.verify(target.digest)
         except StorageError as error:
             artifact = self._manifest(desired, target, target.digest)
-            self.trust.verify(self.source, target.repository, target.digest, model=target.model)
+            self._verify(target)
             self._obtain(artifact, target)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current

@@ -87,6 +87,7 @@ def open_source(
     *,
     username: str | None = None,
     password: str | None = None,
+    credential_helper: str | None = None,
     ca_file: str | None = None,
     timeout_s: float = 20.0,
 ) -> Source:
@@ -97,6 +98,8 @@ def open_source(
             `bundle:FILE` (an uncompressed tar of such a DIR).
         username: For registries that ask for one (basic or token authentication).
         password: The password or access token that belongs to it.
+        credential_helper: Instead of both: the program `docker-credential-…` to ask once a registry wants a
+            log-in.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         timeout_s: Longest silence of a registry, in seconds.
 
@@ -116,7 +119,14 @@ def open_source(
     if scheme in ("http", "https"):
         from edgewright_agent.transport.registry import RegistrySource
 
-        return RegistrySource(url, username=username, password=password, ca_file=ca_file, timeout_s=timeout_s)
+        return RegistrySource(
+            url,
+            username=username,
+            password=password,
+            credential_helper=credential_helper,
+            ca_file=ca_file,
+            timeout_s=timeout_s,
+        )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"
     )

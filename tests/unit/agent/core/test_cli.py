@@ -101,7 +101,10 @@ def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.Capture
         (("--source", "ftp://registry.example"), "is none of https://HOST"),
         (("--source", "https://bob:s3cret@registry.example"), "must not carry a password"),
         (("--source", "https://registry.example", "--ca-file", "/nowhere.pem"), "bad-ca-file"),
-        (("--source", "https://registry.example", "--password-file", "/nowhere"), "credential: cannot read"),
+        (
+            ("--source", "https://r.example", "--username", "env:HOME", "--password", "file:/nowhere"),
+            "source.password: file:/nowhere cannot be read",
+        ),
         (("--key", str(tmp_path / "root.json")), "not a PEM public key"),
     ):
         assert init(tmp_path, *more) == 1
@@ -164,17 +167,19 @@ def test_a_broken_configuration_is_exit_code_1(tmp_path: Path, capsys: pytest.Ca
 def test_a_credential_or_anchor_that_is_gone_is_in_the_status(
     bench: Bench, lost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {"usernameFile": "user", "passwordFile": "password"}
+    files = {"username": "file:user", "password": "file:password"}
     bench.document["source"] = {"url": "http://127.0.0.1:9/acme", **files}
-    for name in files.values():
-        (bench.folder / name).write_text("pi-7")
+    for name in files:
+        (bench.folder / files[name].removeprefix("file:")).write_text("pi-7")
+        (bench.folder / files[name].removeprefix("file:")).chmod(0o600)
     write_config(bench)
     (bench.folder / lost).unlink()
     assert agent(bench, "once") == 1
     capsys.readouterr()
     assert agent(bench, "status", "--json") == 0
     status = json.loads(capsys.readouterr().out)
-    assert (status["state"], status["poll"]["code"]) == ("failing", "bad-config")
+    code = "bad-secret" if lost == "password" else "bad-config"
+    assert (status["state"], status["poll"]["code"]) == ("failing", code)
     assert lost in status["poll"]["message"]
 
 

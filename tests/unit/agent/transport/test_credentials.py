@@ -181,7 +181,9 @@ def test_without_a_password_an_anonymous_token_may_come_from_anywhere(liar: Liar
     [
         ("https://registry.example", "https://registry.example/token", True),
         ("https://registry.example", "https://auth.example/token", True),
-        ("http://registry.local:5000", "http://registry.local:5001/token", True),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", True),
+        ("http://127.0.0.1:5000", "http://localhost:5001/token", False),
+        ("http://registry.local:5000", "http://registry.local:5001/token", False),
         ("http://registry.local:5000", "https://auth.example/token", False),
         ("http://registry.local:5000", "http://auth.local/token", False),
     ],
