@@ -175,7 +175,7 @@ def test_what_is_said_about_one_mirror_holds_for_it_alone() -> None:
 
 
 def test_other_mirrors_make_what_was_seen_worthless(tmp_path: Path) -> None:
-    for name in ("root.json", "signing.pub"):
+    for name in ("root.json", "a.pub", "b.pub"):
         (tmp_path / name).write_text(name)
     made = [
         parse({**MINIMAL, "source": {"url": "https://r", "mirrors": mirrors}}, base=tmp_path).fingerprint()

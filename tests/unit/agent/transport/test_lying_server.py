@@ -412,3 +412,55 @@ def test_a_connection_the_server_has_closed_is_opened_again(liar: Liar) -> None:
     assert made.manifest("model", "1") is not None
     assert made.manifest("model", "1") is not None
     assert liar.connections == 2
+
+
+# --- lists of referrers in pages -----------------------------------------------------------------------------
+
+LIST_AT = f"/v2/acme/model/referrers/{DIGEST}"
+
+
+def entries(first: int, count: int) -> list[dict[str, object]]:
+    digests = [digest_of(str(number).encode()) for number in range(first, first + count)]
+    return [{"mediaType": OCI_MANIFEST, "digest": digest, "size": 1} for digest in digests]
+
+
+def page(listed: list[dict[str, object]], **headers: str) -> bytes:
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+    return answer(200, body, Content_Type=OCI_INDEX, **headers)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f'<{LIST_AT}?n=2&last=x>; rel="next"',
+        "<?n=2&last=x>;rel=next",
+        f'<http://evil.invalid{LIST_AT}?n=2&last=x>; rel="next"',
+        f'<{LIST_AT}?n=9>; rel="prev", <{LIST_AT}?n=2&last=x>; rel="next"',
+    ],
+)
+def test_referrers_on_further_pages_are_found_and_asked_of_the_registry_itself(liar: Liar, link: str) -> None:
+    liar.says(LIST_AT, page(entries(0, 2), Link=link))
+    liar.says(f"{LIST_AT}?n=2&last=x", page(entries(2, 2)))
+    assert source(liar).referrers("model", DIGEST) == entries(0, 4)
+
+
+def test_pages_without_an_end_are_given_up(liar: Liar) -> None:
+    liar.says(LIST_AT, page(entries(0, 1), Link=f'<{LIST_AT}?again>; rel="next"'))
+    liar.says(f"{LIST_AT}?again", page(entries(1, 1), Link=f'<{LIST_AT}?again>; rel="next"'))
+    assert len(source(liar).referrers("model", DIGEST)) == 8
+    assert len(liar.requests) == 8
+
+
+def test_a_flood_of_referrers_over_pages_is_cut(liar: Liar) -> None:
+    liar.says(LIST_AT, page(entries(0, 30), Link=f'<{LIST_AT}?2>; rel="next"'))
+    liar.says(f"{LIST_AT}?2", page(entries(30, 500), Link=f'<{LIST_AT}?3>; rel="next"'))
+    assert source(liar).referrers("model", DIGEST) == entries(0, MAX_REFERRERS)
+    assert len(liar.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "link", ["", "<>", '<x>; rel="prev"', '<no-parameters>; rel="next"', "<" * 3000, "é"]
+)
+def test_a_link_that_leads_nowhere_ends_the_list(liar: Liar, link: str) -> None:
+    liar.says(LIST_AT, page(entries(0, 2), Link=link))
+    assert source(liar).referrers("model", DIGEST) == entries(0, 2)
