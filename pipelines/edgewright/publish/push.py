@@ -17,7 +17,7 @@ from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import CONFIG, MANIFEST
-from edgewright.publish.referrer import attach
+from edgewright.publish.referrer import attach, require_listed
 from edgewright.publish.registry import Registry, open_registry
 from edgewright.publish.sign import GATE_BUNDLE, SIGN_BUNDLE
 from edgewright.publish.statement import read_statement, subject_digest
@@ -57,6 +57,7 @@ def run(job: Job) -> Result:
     subject = oci.manifest_descriptor(manifest)
     referrers = [attach(registry, subject=subject, bundle=bundle) for bundle in bundles]
 
+    require_listed(registry, subject=subject, bundles=bundles)
     published = {
         "repository": job.model,
         "digest": digest,

@@ -374,7 +374,7 @@ def test_a_literal_secret_is_refused_and_never_echoed(repository: Repository) ->
         load_fleet(repository.root)
     assert len(caught.value.problems) == 5
     assert "hunter2" not in str(caught.value)
-    assert "env:NAME or file:PATH" in str(caught.value)
+    assert "env:NAME, file:PATH or credential:NAME" in str(caught.value)
 
 
 def test_a_link_out_of_the_repository_is_no_checkpoint(repository: Repository, tmp_path: Path) -> None:
