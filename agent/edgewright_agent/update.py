@@ -93,7 +93,7 @@ class Update:
             manifest = ask(self.source, etag)
             if manifest is None:
                 return self._finish(nothing_new(self.now()), outcomes)
-            desired = self._accept()
+            desired = freshest(self.source, self._accept)
             outcomes = self._update_all(desired, outcomes, reread=force)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
@@ -104,11 +104,11 @@ class Update:
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
-    def _accept(self) -> Desired:
-        """Refresh the metadata and make the new floor durable before anything acts on it."""
+    def _accept(self, place: Source) -> Desired:
+        """Refresh the metadata from one mirror and make the new floor durable before anything acts on it."""
         record = self.ledger.record
         now = trusted_now(record, self.now())
-        desired = freshest(self.source, lambda place: self.trust.refresh(place, floor=record.floor, now=now))
+        desired = self.trust.refresh(place, floor=record.floor, now=now)
         self.ledger.commit(
             replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
         )

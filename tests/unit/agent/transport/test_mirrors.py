@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.config import parse
+from edgewright_agent.clock import to_text, utc_now
+from edgewright_agent.config import load, parse
 from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, canonical_json, digest_of
+from edgewright_agent.daemon import Daemon
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
 from edgewright_agent.files import Disk
-from edgewright_agent.record import Ledger
+from edgewright_agent.metered import Traffic
+from edgewright_agent.record import Ledger, Record, Seen
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import BusyError, Manifest, Source, open_source
@@ -26,12 +29,12 @@ from edgewright_agent.transport.pace import Pace
 from edgewright_agent.transport.registry import RegistrySource
 from edgewright_agent.trust.tuf import Desired, refresh
 from edgewright_agent.update import Update
-from real import closed_port
+from real import Registry, closed_port
 from unit.agent.core.workbench import MODEL, Bench, Made, Shelf, Signed, make_artifact
 from unit.agent.transport import shelf as layouts
 from unit.agent.transport.liar import Liar, answer
 from unit.agent.transport.test_lying_server import Ticking, endless
-from unit.agent.trust.tuf_fleet import NOW, TufFleet, assignment
+from unit.agent.trust.tuf_fleet import DIGEST, NOW, TufFleet, assignment
 
 NEAR, FAR = "https://near.example", "https://far.example"
 
@@ -440,17 +443,12 @@ def test_the_password_of_one_mirror_is_never_sent_to_another(
         for liar in (near, far, third):
             liar.says(TIMESTAMP_AT, asks)
         document = {
-            "version": 1,
-            "device": {"id": "pi-7", "class": "raspberry-pi-4"},
-            "source": {
-                "url": near.url,
-                "username": "env:NEAR_USER",
-                "password": "env:NEAR_PASSWORD",
-                "mirrors": [far.url, {"url": third.url}, f"oci:{made.shelf.root}"],
-            },
-            "trust": {"root": "root.json", "keys": ["signing.pub"]},
+            "url": near.url,
+            "username": "env:NEAR_USER",
+            "password": "env:NEAR_PASSWORD",
+            "mirrors": [far.url, {"url": third.url}, f"oci:{made.shelf.root}"],
         }
-        source = parse(document, base=tmp_path).origin.open()
+        source = parse(configuration(document), base=tmp_path).origin.open()
         assert source.manifest(TUF_REPOSITORY, "timestamp.json") is not None
         source.close()
         assert any("Authorization" in headers for _, headers in near.requests)
@@ -460,12 +458,72 @@ def test_the_password_of_one_mirror_is_never_sent_to_another(
 
 
 def test_a_password_that_cannot_be_read_is_told_before_anything_is_asked(tmp_path: Path, liar: Liar) -> None:
-    document = {
+    document = {"url": liar.url, "username": "env:HOME", "password": "file:lost"}
+    with pytest.raises(ConfigError, match=r"source\.password: file:.*lost cannot be read"):
+        parse(configuration(document), base=tmp_path).origin.open()
+    assert liar.requests == []
+
+
+# --- real registries, the configuration, the daemon ---------------------------------------------------------------
+
+
+def configuration(source: dict[str, object]) -> dict[str, object]:
+    return {
         "version": 1,
         "device": {"id": "pi-7", "class": "raspberry-pi-4"},
-        "source": {"url": liar.url, "username": "env:HOME", "password": "file:lost"},
+        "source": source,
         "trust": {"root": "root.json", "keys": ["signing.pub"]},
     }
-    with pytest.raises(ConfigError, match=r"source\.password: file:.*lost cannot be read"):
-        parse(document, base=tmp_path).origin.open()
-    assert liar.requests == []
+
+
+def test_a_real_registry_behind_liars_serves_a_device(
+    made: TufFleet, device: Device, registry: Registry, liar: Liar, tmp_path: Path
+) -> None:
+    made.shelf.push(f"{registry.url}/acme")
+    mirrors = [f"oci:{tmp_path / 'lost'}", f"{registry.url}/acme"]
+    source = parse(configuration({"url": liar.url, "mirrors": mirrors}), base=tmp_path).origin.open()
+    assert device.follow(source).assignment == assignment()
+    assert liar.requests
+    source.close()
+
+
+def test_every_eighth_poll_is_thorough_by_the_count_in_the_record(tmp_path: Path) -> None:
+    origin = parse(configuration({"url": "oci:a", "mirrors": ["oci:b"]}), base=tmp_path).origin
+    opened = [origin.open(polls=polls) for polls in range(17)]
+    assert [getattr(source, "thorough", None) for source in opened].count(True) == 3
+    assert [polls for polls, source in enumerate(opened) if getattr(source, "thorough", None)] == [0, 8, 16]
+
+
+def test_a_single_source_is_opened_as_it_is(tmp_path: Path) -> None:
+    opened = parse(configuration({"url": f"oci:{tmp_path}"}), base=tmp_path).origin.open()
+    assert not isinstance(opened, Mirrors)
+
+
+def test_all_mirrors_together_are_counted(made: TufFleet, liar: Liar, tmp_path: Path) -> None:
+    traffic = Traffic()
+    source = {"url": liar.url, "mirrors": [f"oci:{made.shelf.root}"]}
+    opened = parse(configuration(source), base=tmp_path).origin.open(traffic=traffic)
+    found = opened.manifest(TUF_REPOSITORY, "timestamp.json")
+    assert found is not None
+    assert traffic.document() == {"requests": 2, "bytes_received": len(found.body)}
+
+
+def test_an_idle_daemon_asks_the_next_mirror_in_the_same_poll(tmp_path: Path) -> None:
+    with closed_port() as port, Liar() as near:
+        bench = Bench(tmp_path)
+        bench.document["source"] = {"url": f"http://127.0.0.1:{port}", "mirrors": [near.url]}
+        near.says(TIMESTAMP_AT, answer(304), keep=True)
+        seen = json.dumps([DIGEST, {near.url: [DIGEST, '"known"']}])
+        record = Record(
+            seen=Seen(seen, bench.config.fingerprint()),
+            expires={"timestamp": to_text(utc_now() + timedelta(days=7))},
+            counters={"polls": 1},
+        )
+        bench.ledger.commit(record)
+        (tmp_path / "agent.json").write_text(json.dumps(bench.document))
+        daemon = Daemon(tmp_path / "agent.json", command=("/bin/false",))
+        assert daemon._poll(load(tmp_path / "agent.json")) == 0
+        assert [headers.get("If-None-Match") for _, headers in near.requests] == ['"known"']
+        poll = bench.ledger.record.poll
+        assert poll is not None
+        assert poll.code == "not-modified"
