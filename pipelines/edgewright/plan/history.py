@@ -185,6 +185,8 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
             candidates.insert(0, (model, ("overrides", index, "optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one
         candidates = [(hardware, keys), (hardware, ("cpu", *keys)), *candidates]
+    if path[0] == "encryption":  # the class's recipients, and whether the model wants them used
+        candidates = [(hardware, keys), (model, ("encrypt",)), (hardware, keys[:1])]
     for file, location in candidates:
         line = workspace.line(file, location) if location else None
         if line is not None:
