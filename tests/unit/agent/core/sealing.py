@@ -51,9 +51,7 @@ def write_private(path: Path, key: Any, *, mode: int = 0o600, passphrase: bytes 
     if passphrase:
         lock = serialization.BestAvailableEncryption(passphrase)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    )
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
     path.chmod(mode)
     return path
 

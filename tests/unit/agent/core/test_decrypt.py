@@ -288,7 +288,11 @@ def test_any_changed_byte_of_the_annotations_is_refused_or_changes_nothing(
     try:
         found = unwrap(
             Layer(
-                layer.file, layer.digest, layer.size, layer.content, type(layer.sealed)(**changed, packed=False)
+                layer.file,
+                layer.digest,
+                layer.size,
+                layer.content,
+                type(layer.sealed)(**changed, packed=False),
             ),
             [EC],
         )
@@ -383,9 +387,7 @@ def test_a_disk_that_fills_up_while_decrypting_keeps_no_plaintext(tmp_path: Path
     layer, blob = seal(bytes(9 * 2**20), [EC])
     shelf = Shelf(blobs={layer.digest: blob})
     with pytest.raises(StorageError, match="reserve"):
-        fetch(
-            shelf, "m", layer, tmp_path, Disk(Shrinking()), reserve_bytes=11, key=unwrap(layer, [EC])
-        )
+        fetch(shelf, "m", layer, tmp_path, Disk(Shrinking()), reserve_bytes=11, key=unwrap(layer, [EC]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -480,7 +482,10 @@ def bad_key(path: Path) -> str:
 
 
 def test_key_files_of_both_kinds_are_read(tmp_path: Path) -> None:
-    paths = [write_private(tmp_path / "ec.key", EC), write_private(tmp_path / "rsa.key", rsa_key(), mode=0o400)]
+    paths = [
+        write_private(tmp_path / "ec.key", EC),
+        write_private(tmp_path / "rsa.key", rsa_key(), mode=0o400),
+    ]
     layer, _ = seal(DATA, [rsa_key()])
     unwrap(layer, load_keys(paths))
 
