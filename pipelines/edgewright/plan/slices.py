@@ -155,6 +155,12 @@ def packaged(workspace: Workspace, step: StepId) -> Slice:
     }
 
 
+def recipient_files(workspace: Workspace) -> list[str]:
+    """Return the files of every class's recipients, relative to the repository."""
+    sections = [hardware.encryption for hardware in workspace.hardware.values()]
+    return sorted({name for section in sections if section is not None for name in section.recipients})
+
+
 def _recipient(workspace: Workspace, name: str) -> dict[str, str]:
     try:
         return {"name": name, "sha256": read_recipient(workspace.root / name).sha256}
