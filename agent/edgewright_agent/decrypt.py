@@ -17,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,9 @@ def _load_key(path: Path) -> PrivateKey:
 
     try:
         with path.open("rb") as file:
-            state = path.stat()
+            state = os.fstat(
+                file.fileno()
+            )  # of the file that is read, whatever its name means a moment later
             data = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise _bad_key(path, f"cannot be read: {error.strerror}") from error
