@@ -134,6 +134,14 @@ def oras(tmp_path: Path) -> Tool:
 
 
 @pytest.fixture
+def skopeo(tmp_path: Path) -> Tool:
+    """Real skopeo: `skopeo("--insecure-policy", "copy", …)`; it can reach this machine only."""
+    home = tmp_path / "skopeo"
+    home.mkdir()
+    return Tool(require("skopeo"), home)
+
+
+@pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A copy of this repository's own fleet, for tests that edit it."""
     copy = tmp_path / "workspace"

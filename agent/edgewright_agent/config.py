@@ -28,6 +28,7 @@ DEFAULT_RESERVE_BYTES = 64 * 1024 * 1024
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
+MAX_DECRYPTION_KEYS = 8
 _MAX = 2.0**63
 
 
@@ -107,6 +108,13 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Decryption:
+    """What opens encrypted models: private keys of this device or its class (PEM), read when one is installed."""
+
+    keys: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. `reserve_bytes` of disk are never used."""
 
@@ -117,6 +125,7 @@ class Config:
     poll: Polling
     reserve_bytes: int
     budget: Budget
+    decryption: Decryption
 
     @property
     def metadata(self) -> Path:
@@ -163,6 +172,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         top.problem("version", "must be 1")
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
+    decryption = top.section("decryption", optional=True)
     url = source.text("url")
     if url.startswith("http") and "@" in url.partition("://")[2].partition("/")[0]:
         # Refused before it is shown: `status` and the log print the URL.
@@ -186,8 +196,13 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             budget.optional("latencyMs"),
             int(peak) if (peak := budget.optional("peakMemoryBytes")) is not None else None,
         ),
+        decryption=Decryption(
+            tuple(base / key for key in decryption.texts("keys")) if "decryption" in top else ()
+        ),
     )
-    for section in (top, device, source, trust, poll, budget):
+    if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
+        decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")
+    for section in (top, device, source, trust, poll, budget, decryption):
         section.finish()
     if problems:
         raise ConfigError("bad-config", f"{name}: " + "; ".join(problems))
@@ -202,6 +217,9 @@ class _Section:
         self._values: dict[str, Any] = value if isinstance(value, dict) else {}
         if not isinstance(value, dict):
             problems.append(f"{where or 'the document'} must be an object")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def problem(self, key: str, text: str) -> None:
         self._problems.append(f"{self._where}{key} {text}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewright_agent.artifact import Layer
 from edgewright_agent.errors import StorageError, TransportError, TrustError
@@ -17,6 +18,9 @@ from edgewright_agent.files import Appender, Disk, faults
 from edgewright_agent.store import READ_BYTES, check_file, part_of, unpacked_of
 from edgewright_agent.transport import Source
 from edgewright_agent.unpack import unpack
+
+if TYPE_CHECKING:
+    from edgewright_agent.decrypt import ContentKey
 
 SYNC_BYTES = 8 * 1024 * 1024  # how much a power cut may cost; also bounds dirty memory
 RESUMABLE = ("network", "truncated", "too-slow")
@@ -26,14 +30,31 @@ MAX_RECONNECTS = (
 
 
 def fetch(
-    source: Source, repository: str, layer: Layer, staging: Path, disk: Disk, *, reserve_bytes: int
+    source: Source,
+    repository: str,
+    layer: Layer,
+    staging: Path,
+    disk: Disk,
+    *,
+    reserve_bytes: int,
+    key: ContentKey | None = None,
 ) -> None:
     """Make `staging/<layer.file>` hold exactly the layer's file, synced.
+
+    Args:
+        source: Where the blob is.
+        repository: In which of its repositories.
+        layer: What the manifest says of it.
+        staging: Where it goes; of an encrypted layer it is the first and only place that holds plaintext.
+        disk: Where that is.
+        reserve_bytes: What must stay free.
+        key: What opens an encrypted layer.
 
     Raises:
         TransportError: unreachable, or `digest-mismatch` when the source gives other bytes; the part of an
             unreachable source stays for the next try.
-        TrustError: `bad-manifest`: a compressed layer does not hold the file that was signed.
+        TrustError: `bad-manifest`, `digest-mismatch`: a compressed or encrypted layer does not hold the file that was
+            signed.
         StorageError: `no-space` (the part is removed: a full disk harms others) and other faults.
     """
     final, part = staging / layer.file, part_of(staging, layer)
@@ -52,7 +73,7 @@ def fetch(
                 disk.remove(part)
                 raise TransportError("digest-mismatch", f"{repository}: {layer.file} is not what was signed")
         if layer.content is not None:
-            unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes)
+            unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes, key=key)
     except (StorageError, TrustError) as error:
         if isinstance(error, TrustError) or error.code == "no-space":
             disk.remove(part)

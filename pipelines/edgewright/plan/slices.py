@@ -24,8 +24,10 @@ from edgewright.spec.limits import (
     effective_metric,
     effective_optimization,
     limit_sources,
+    recipients_of,
 )
 from edgewright.spec.load import Workspace
+from edgewright.spec.recipient import read_recipient
 
 Slice = Mapping[str, Any]
 
@@ -134,8 +136,9 @@ def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def packaged(workspace: Workspace, step: StepId) -> Slice:
     """Return what people know the artifact by."""
-    model = workspace.models[step.model]
+    model, hardware = _both(workspace, step)
     compression = workspace.fleet.registry.compression
+    recipients = recipients_of(hardware, model)
     return {
         "modelVersion": model.model_version,
         "description": model.description,
@@ -143,7 +146,26 @@ def packaged(workspace: Workspace, step: StepId) -> Slice:
         "hardwareClass": step.hardware_class,
         # Another zlib may write other bytes for the same file.
         **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
+        # The keys themselves, by digest: a key that was replaced under its name is another recipient.
+        **(
+            {"encryption": {"recipients": [_recipient(workspace, name) for name in recipients]}}
+            if recipients
+            else {}
+        ),
     }
+
+
+def recipient_files(workspace: Workspace) -> list[str]:
+    """Return the files of every class's recipients, relative to the repository."""
+    sections = [hardware.encryption for hardware in workspace.hardware.values()]
+    return sorted({name for section in sections if section is not None for name in section.recipients})
+
+
+def _recipient(workspace: Workspace, name: str) -> dict[str, str]:
+    try:
+        return {"name": name, "sha256": read_recipient(workspace.root / name).sha256}
+    except ValueError as error:
+        raise TrustError(f"recipient {name} {error}", hint="edgewright validate") from error
 
 
 def gated(workspace: Workspace, step: StepId) -> Slice:
