@@ -59,8 +59,8 @@ def verify_bundles(
 ) -> list[Verified | TrustError]:
     """Return, for each bundle in order, what it holds or why it is refused; never raises for what is in one.
 
-    A bundle is valid when its certificate leads to an authority of the trusted root at a verified time, holds a
-    certificate log's timestamp (SCT), the transparency log's only entry is about this signature, with an inclusion proof
+    A bundle is valid when its certificate leads to an authority of the trusted root at a verified time and holds a
+    certificate log's timestamp (SCT), its only transparency log entry is about this signature, with an inclusion proof
     and a signed checkpoint, and the DSSE signature is the certificate's (Sigstore client specification, Verification).
 
     Args:
@@ -110,7 +110,9 @@ def _ask(
     bundles: Sequence[bytes], trusted_root: bytes, command: Sequence[str], timeout_s: float
 ) -> tuple[str, list[Verified | TrustError]]:
     """Run the child once; return why it ended before the last bundle, and what it said until then."""
-    request = json.dumps({"trustedRoot": _text(trusted_root), "bundles": [_text(bundle) for bundle in bundles]})
+    request = json.dumps(
+        {"trustedRoot": _text(trusted_root), "bundles": [_text(bundle) for bundle in bundles]}
+    )
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter, no shell
             list(command),
