@@ -248,13 +248,23 @@ def test_a_bundle_that_ends_the_child_hides_no_other(root: bytes, bundle: Bundle
     assert "ended with -9" in reason(answers[0])
 
 
-def test_a_bundle_that_takes_all_the_time_hides_none_before_it(root: bytes) -> None:
-    answers_once = """echo '{"payloadType":"t","payload":"","issuer":"i","identity":"n"}'; exec sleep 600"""
-    answers = verify_bundles(
-        [b"{}", b"{}", b"{}"], trusted_root=root, command=["/bin/sh", "-c", answers_once], timeout_s=1.0
-    )
+ONE_ANSWER_AND_SILENCE = """
+echo '{"payloadType":"t","payload":"","issuer":"i","identity":"n"}'; exec sleep 600
+"""
+
+
+def test_a_bundle_that_takes_for_ever_hides_no_other(root: bytes) -> None:
+    command = ["/bin/sh", "-c", ONE_ANSWER_AND_SILENCE]
+    answers = verify_bundles([b"{}"] * 3, trusted_root=root, command=command, stall_s=1.5)
+    assert answers[0] == answers[2] == Verified("t", b"", "i", "n")
+    assert "took too long" in reason(answers[1])
+
+
+def test_there_is_one_time_limit_for_all(root: bytes) -> None:
+    command = ["/bin/sh", "-c", ONE_ANSWER_AND_SILENCE]
+    answers = verify_bundles([b"{}"] * 3, trusted_root=root, command=command, timeout_s=1.5)
     assert answers[0] == Verified("t", b"", "i", "n")
-    assert "not checked within 1 s" in reason(answers[1])
+    assert "took too long" in reason(answers[1])
     assert "no time left" in reason(answers[2])
 
 
