@@ -179,6 +179,16 @@ def test_what_is_no_bundle_is_refused(root: bytes) -> None:
         assert "the bundle is" in reason(answer) or "not a Sigstore bundle" in reason(answer)
 
 
+def test_what_a_stranger_writes_into_a_reason_can_be_printed_and_stored(root: bytes, bundle: Bundle) -> None:
+    entries = [
+        edited(bundle, lambda b, said=said: material(b)["tlogEntries"][0]["kindVersion"].update(version=said))
+        for said in ("\x1b[2J", "\ud800", "a\nb")
+    ]
+    for answer in verify_bundles(entries, trusted_root=root):
+        assert reason(answer).isprintable()
+        assert "the process" not in reason(answer)
+
+
 def test_an_oversized_bundle_reaches_no_parser(root: bytes) -> None:
     (answer,) = verify_bundles(
         [b" " * (MAX_BUNDLE_BYTES + 1)], trusted_root=root, command=["/nowhere/never-started"]
