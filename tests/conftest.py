@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from authority import Authority, TokenServer
+from private_sigstore.instance import PrivateSigstore
 from real import NOTHING_MAY_BE_SKIPPED, ROOT, Registry, Tool, require
 
 USERNAME = "publisher"
@@ -93,6 +94,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.create(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(scope="session")
+def private_sigstore() -> Iterator[PrivateSigstore]:
+    """A Sigstore instance on this machine: certificates, logs, times and identities for tests."""
+    with PrivateSigstore() as instance:
+        yield instance
+
+
 @pytest.fixture
 def tls_registry(tmp_path: Path, authority: Authority) -> Iterator[Registry]:
     """An empty HTTPS registry whose certificate only `ca_file` vouches for."""
@@ -131,6 +139,14 @@ def oras(tmp_path: Path) -> Tool:
     home = tmp_path / "oras"
     home.mkdir()
     return Tool(require("oras"), home)
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> Tool:
+    """Real skopeo: `skopeo("--insecure-policy", "copy", …)`; it can reach this machine only."""
+    home = tmp_path / "skopeo"
+    home.mkdir()
+    return Tool(require("skopeo"), home)
 
 
 @pytest.fixture

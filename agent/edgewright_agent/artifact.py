@@ -22,6 +22,21 @@ _SAFE_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """How an encrypted layer is opened, as its annotations say it; `decrypt` reads them.
+
+    Attributes:
+        keys: Its content key for each recipient: JWEs in base64, separated by commas.
+        options: Cipher and HMAC, JSON in base64.
+        packed: Whether what was encrypted is a compressed archive of the file.
+    """
+
+    keys: str
+    options: str
+    packed: bool = False
+
+
+@dataclass(frozen=True)
 class Layer:
     """One file of an artifact.
 
@@ -29,13 +44,20 @@ class Layer:
         file: Its name on the device.
         digest: Of the blob that is fetched.
         size: Of the blob, in bytes.
-        content: Digest and size of the file, where the blob is a compressed archive of it.
+        content: Digest and size of the file, where the blob is a compressed archive or a ciphertext of it.
+        sealed: How the blob is opened, where it is a ciphertext.
     """
 
     file: str
     digest: str
     size: int
     content: tuple[str, int] | None = None
+    sealed: Sealed | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the blob, decrypted where it is a ciphertext, is a compressed archive of the file."""
+        return self.sealed.packed if self.sealed else self.content is not None
 
     @property
     def file_digest(self) -> str:
@@ -63,6 +85,11 @@ class Artifact:
     def size(self) -> int:
         """Bytes of all layers, as they are fetched."""
         return sum(layer.size for layer in self.layers)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether any of it is encrypted, so that others on the device must not read it either."""
+        return any(layer.sealed for layer in self.layers)
 
 
 def parse(body: bytes) -> Artifact:
@@ -125,9 +152,11 @@ def _layer(value: Any) -> Layer:
     if not isinstance(value, dict):
         raise _bad("has a layer that is no object")
     notes = _annotations(value)
-    packed = _is_packed(value)
-    # The title is what other tools call the blob; the archive of a file is not the file.
-    file = notes.get(contract.ANNOTATION_FILEPATH if packed else contract.ANNOTATION_TITLE)
+    media_type = str(value.get("mediaType", ""))
+    sealed = media_type.endswith(contract.ENCRYPTED)
+    packed = _is_packed(media_type.removesuffix(contract.ENCRYPTED))
+    # The title is what other tools call the blob; the archive of a file is not the file, nor is its ciphertext.
+    file = notes.get(contract.ANNOTATION_FILEPATH if packed or sealed else contract.ANNOTATION_TITLE)
     if not isinstance(file, str) or not _SAFE_FILE.fullmatch(file):
         raise _bad(f"has a layer with the file name {file!r}")
     if file.lower() == MANIFEST_FILE or file.lower().endswith(".part"):
@@ -137,12 +166,21 @@ def _layer(value: Any) -> Layer:
         raise _bad(f"gives {file} the digest {digest!r}")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_LAYER_BYTES:
         raise _bad(f"gives {file} the size {size!r}")
-    return Layer(file, str(digest), size, _content(file, notes) if packed else None)
+    content = _content(file, notes) if packed or sealed else None
+    if sealed and content and not packed and content[1] != size:
+        raise _bad(f"gives {file} another size than its ciphertext")
+    return Layer(file, str(digest), size, content, _sealed(file, notes, packed) if sealed else None)
 
 
-def _is_packed(value: dict[str, Any]) -> bool:
+def _sealed(file: str, notes: dict[str, str], packed: bool) -> Sealed:
+    keys, options = notes.get(contract.ANNOTATION_ENC_JWE), notes.get(contract.ANNOTATION_ENC_PUBOPTS)
+    if not keys or not options:
+        raise _bad(f"has no {'options' if keys else 'key'} for the encrypted {file} that this agent knows")
+    return Sealed(keys, options, packed)
+
+
+def _is_packed(media_type: str) -> bool:
     """Whether a layer is an archive of its file (ModelPack media types end in `.raw`, `.tar`, `.tar+gzip`, …)."""
-    media_type = str(value.get("mediaType", ""))
     if media_type.endswith(contract.TAR_GZIP):
         return True
     if media_type.endswith((".tar", "+zstd", "+gzip")):

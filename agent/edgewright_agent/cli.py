@@ -80,11 +80,17 @@ def _init(options: argparse.Namespace) -> int:
         document["poll"] = {"intervalS": options.interval_s}
     if options.reserve_bytes is not None:
         document["reserveBytes"] = options.reserve_bytes
+    if options.decryption_key:
+        document["decryption"] = {"keys": [str(key.absolute()) for key in options.decryption_key]}
     config = parse(document, base=Path.cwd(), name="the options")
     # What can be known without network: the trust anchors, the credentials and the form of the URL.
     config.fingerprint()
     for pem in config.trust.key_bytes():
         load_key(pem)
+    if config.decryption.keys:
+        from edgewright_agent.decrypt import load_keys
+
+        load_keys(config.decryption.keys)
     config.origin.open().close()
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
@@ -297,6 +303,14 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--interval-s", type=float, metavar="SECONDS", help="time between polls (default: 900)")
     init.add_argument(
         "--reserve-bytes", type=int, metavar="BYTES", help="disk space never used (default: 64 MiB)"
+    )
+    init.add_argument(
+        "--decryption-key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="private key that opens encrypted models; repeatable",
     )
     init.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
     init.add_argument("--force", action="store_true", help="replace an existing file")

@@ -34,6 +34,7 @@ DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
 _MAX_MIRRORS = 8
 _HELPER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_DECRYPTION_KEYS = 8
 _MAX = 2.0**63
 
 
@@ -144,6 +145,13 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Decryption:
+    """What opens encrypted models: private keys of this device or its class (PEM), read when one is installed."""
+
+    keys: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. `reserve_bytes` of disk are never used."""
 
@@ -154,6 +162,7 @@ class Config:
     poll: Polling
     reserve_bytes: int
     budget: Budget
+    decryption: Decryption
 
     @property
     def metadata(self) -> Path:
@@ -200,6 +209,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         top.problem("version", "must be 1")
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
+    decryption = top.section("decryption", optional=True)
     further = source.mirrors("mirrors")
     mirrors = [_mirror(section, base) for section in (source, *further)]
     if len({mirror.url for mirror in mirrors}) != len(mirrors):
@@ -220,8 +230,13 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             budget.optional("latencyMs"),
             int(peak) if (peak := budget.optional("peakMemoryBytes")) is not None else None,
         ),
+        decryption=Decryption(
+            tuple(base / key for key in decryption.texts("keys")) if "decryption" in top else ()
+        ),
     )
-    for section in (top, device, source, *further, trust, poll, budget):
+    if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
+        decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")
+    for section in (top, device, source, *further, trust, poll, budget, decryption):
         section.finish()
     if problems:
         raise ConfigError("bad-config", f"{name}: " + "; ".join(problems))
@@ -253,6 +268,9 @@ class _Section:
         self._values: dict[str, Any] = value if isinstance(value, dict) else {}
         if not isinstance(value, dict):
             problems.append(f"{where or 'the document'} must be an object")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
 
     def problem(self, key: str, text: str) -> None:
         self._problems.append(f"{self._where}{key} {text}")

@@ -37,7 +37,7 @@ ANNOTATION_VERSION = "dev.edgewright.model-version"
 ANNOTATION_FILEPATH = "org.cncf.model.filepath"
 ANNOTATION_TITLE = "org.opencontainers.image.title"  # without it `oras pull` skips the layer
 ANNOTATION_FILE_DIGEST = (
-    "dev.edgewright.file-digest"  # of the file in a compressed layer; and its size in bytes
+    "dev.edgewright.file-digest"  # of the file in a compressed or encrypted layer; and its size in bytes
 )
 ANNOTATION_FILE_SIZE = "dev.edgewright.file-size"
 ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
@@ -87,6 +87,7 @@ ISSUED_FIELD = (
 
 # --- encrypted layers (containers/ocicrypt, OCI image encryption) -----------------------------------------------
 ENCRYPTED = "+encrypted"  # suffix of the media type
+ENCRYPTION_CIPHER = "AES_256_CTR_HMAC_SHA256"
 ANNOTATION_ENC_JWE = "org.opencontainers.image.enc.keys.jwe"
 ANNOTATION_ENC_PUBOPTS = "org.opencontainers.image.enc.pubopts"
 
@@ -107,6 +108,7 @@ MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_REPORT_BYTES = 256 * 1024
 MAX_REFERRERS = 32
 MAX_LAYERS = 64
+MAX_RECIPIENTS = 64  # of an encrypted layer: a manifest with two such layers stays within its own limit
 MAX_KIT_DOCUMENT_BYTES = 1024 * 1024
 MAX_KIT_NETS = 2000
 MAX_KIT_NET_BYTES = 64 * 1024 * 1024
@@ -166,7 +168,7 @@ def file_of_layer(layer: dict[str, Any]) -> tuple[str, str, int]:
     """
     notes = layer.get("annotations", {})
     # By the media type, as a device decides it: the annotations of a layer that is not unpacked say nothing.
-    if not str(layer.get("mediaType", "")).endswith(TAR_GZIP):
+    if not str(layer.get("mediaType", "")).endswith((TAR_GZIP, ENCRYPTED)):
         return notes.get(ANNOTATION_TITLE, ""), layer["digest"], int(layer["size"])
     return notes[ANNOTATION_FILEPATH], notes[ANNOTATION_FILE_DIGEST], int(notes[ANNOTATION_FILE_SIZE])
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewright_agent.artifact import Layer
 from edgewright_agent.errors import StorageError, TransportError, TrustError
@@ -20,6 +21,9 @@ from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import in_turn
 from edgewright_agent.unpack import unpack
 
+if TYPE_CHECKING:
+    from edgewright_agent.decrypt import ContentKey
+
 SYNC_BYTES = 8 * 1024 * 1024  # how much a power cut may cost; also bounds dirty memory
 RESUMABLE = ("network", "truncated", "too-slow")
 MAX_RECONNECTS = (
@@ -28,14 +32,31 @@ MAX_RECONNECTS = (
 
 
 def fetch(
-    source: Source, repository: str, layer: Layer, staging: Path, disk: Disk, *, reserve_bytes: int
+    source: Source,
+    repository: str,
+    layer: Layer,
+    staging: Path,
+    disk: Disk,
+    *,
+    reserve_bytes: int,
+    key: ContentKey | None = None,
 ) -> None:
     """Make `staging/<layer.file>` hold exactly the layer's file, synced.
+
+    Args:
+        source: Where the blob is.
+        repository: In which of its repositories.
+        layer: What the manifest says of it.
+        staging: Where it goes; of an encrypted layer it is the first and only place that holds plaintext.
+        disk: Where that is.
+        reserve_bytes: What must stay free.
+        key: What opens an encrypted layer.
 
     Raises:
         TransportError: unreachable, or `digest-mismatch` when the source gives other bytes; the part of an
             unreachable source stays for the next try.
-        TrustError: `bad-manifest`: a compressed layer does not hold the file that was signed.
+        TrustError: `bad-manifest`, `digest-mismatch`: a compressed or encrypted layer does not hold the file that was
+            signed.
         StorageError: `no-space` (the part is removed: a full disk harms others) and other faults.
     """
     final, part = staging / layer.file, part_of(staging, layer)
@@ -59,7 +80,7 @@ def fetch(
     try:
         in_turn(source, whole)
         if layer.content is not None:
-            unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes)
+            unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes, key=key)
     except (StorageError, TrustError) as error:
         if isinstance(error, TrustError) or error.code == "no-space":
             disk.remove(part)

@@ -63,6 +63,9 @@ class Calls:
         finally:
             os.close(fd)
 
+    def chmod(self, path: Path, mode: int) -> None:
+        path.chmod(mode)
+
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
 
@@ -196,6 +199,11 @@ class Disk:
         with faults(link, "link"):
             self.calls.symlink(fresh, target)
         self.rename(fresh, link)
+
+    def set_mode(self, path: Path, mode: int) -> None:
+        """Say who may use a file or directory; durable with its next sync."""
+        with faults(path, "change the mode of"):
+            self.calls.chmod(path, mode)
 
     def remove(self, path: Path) -> None:
         """Remove a file or link if it is there; durable with its directory's next sync."""

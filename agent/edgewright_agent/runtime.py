@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -261,7 +262,8 @@ def load(folder: Path) -> Engine:
             f"the model needs onnxruntime {settings.versions}, this is {engine.__version__}",
         )
     options = settings.session_options(engine)
-    providers = settings.providers_of(engine, caches_of(folder))
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    providers = settings.providers_of(engine, caches_of(folder), mode=mode)
     if not providers:
         raise EngineError(
             "runtime-missing", f"none of {', '.join(settings.providers)} is in this build of onnxruntime"

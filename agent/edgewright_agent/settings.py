@@ -93,18 +93,21 @@ class Settings:
             options.add_session_config_entry(key, value)
         return options
 
-    def providers_of(self, engine: Any, caches: Path | None) -> list[str | tuple[str, dict[str, str]]]:
+    def providers_of(
+        self, engine: Any, caches: Path | None, *, mode: int = 0o755
+    ) -> list[str | tuple[str, dict[str, str]]]:
         """Return the providers that this build of the engine has, in order, each with its options.
 
         Args:
             engine: The module onnxruntime.
             caches: Where providers may keep what they build; None, or not writable: they build it every time.
+            mode: Who may look there: what is built from a model tells as much as the model.
         """
         available = engine.get_available_providers()
         found: list[str | tuple[str, dict[str, str]]] = []
         for name in self.providers:
             if name in available:
-                options = _with_caches(name, self.options.get(name, {}), caches)
+                options = _with_caches(name, self.options.get(name, {}), caches, mode)
                 found.append((name, options) if options else name)
         return found
 
@@ -172,21 +175,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _with_caches(provider: str, options: Mapping[str, str], caches: Path | None) -> dict[str, str]:
+def _with_caches(provider: str, options: Mapping[str, str], caches: Path | None, mode: int) -> dict[str, str]:
     """Return a provider's options with the places of its caches, or without the caches where there is no place."""
     told = {name: value for name, value in options.items() if not _PLACES.search(name)}
     for switch, where in _CACHES.get(provider, {}).items():
         if told.get(switch) in ("True", "true", "1"):
-            if caches is not None and _writable(caches):
+            if caches is not None and _writable(caches, mode):
                 told[where] = str(caches)
             else:
                 del told[switch]
     return told
 
 
-def _writable(folder: Path) -> bool:
+def _writable(folder: Path, mode: int) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode, parents=True, exist_ok=True)
     except OSError:
         return False
     return os.access(folder, os.W_OK)

@@ -30,6 +30,9 @@ STORE = "store"
 ENGINES = (
     "engines"  # <digest>/: what execution providers have built for an artifact; lost at any time, built again
 )
+# Of what was encrypted on its way: nobody else while it is incomplete, then the agent's group; never others.
+PRIVATE_DIR, SHARED_DIR = 0o700, 0o750
+PRIVATE_FILE, SHARED_FILE = 0o600, 0o640
 _STAGING = ".staging"
 
 
@@ -87,9 +90,14 @@ class Store:
         return artifact
 
     def stage(self, artifact: Artifact) -> Path:
-        """Return a durable staging directory; parts of an earlier try are still in it."""
+        """Return a durable staging directory; parts of an earlier try are still in it.
+
+        That of an encrypted artifact is closed to all others before anything is in it.
+        """
         staging = self.staging(artifact.digest)
         self.disk.make_dir(staging)
+        if artifact.sealed:
+            self.disk.set_mode(staging, PRIVATE_DIR)
         return staging
 
     def install(self, artifact: Artifact) -> None:
@@ -103,6 +111,8 @@ class Store:
             if entry.name not in {layer.file for layer in artifact.layers}:
                 self.disk.remove_tree(entry)
         self.disk.write_file(staging / MANIFEST_FILE, artifact.body)
+        if artifact.sealed:
+            self.disk.set_mode(staging, SHARED_DIR)
         self.disk.sync_dir(staging)
         self.discard(artifact.digest)
         try:
@@ -137,7 +147,7 @@ class Store:
             if _size(staging / layer.file) == layer.file_size:
                 continue
             need += layer.size - min(layer.size, _size(part_of(staging, layer)))
-            if layer.content:  # for a while the archive and its file are both there
+            if layer.content:  # for a while the archive or ciphertext and its file are both there
                 # What an interrupted unpacking left is written over: it is space this needs and already has.
                 need += layer.file_size - min(layer.file_size, _size(unpacked_of(staging, layer)))
         free = self.disk.free(_existing(self.root))
@@ -180,7 +190,7 @@ def part_of(staging: Path, layer: Layer) -> Path:
 
 
 def unpacked_of(staging: Path, layer: Layer) -> Path:
-    """Return the name of the file that is being unpacked from a layer's finished download."""
+    """Return the name of the file that is being unpacked or decrypted from a layer's finished download."""
     return staging / f"{layer.file}.unpacked.part"
 
 

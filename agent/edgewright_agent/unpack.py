@@ -1,9 +1,10 @@
-"""A compressed layer becomes the file it carries: streamed, bounded by what was signed, hashed on the way.
+"""A compressed or encrypted layer becomes the file it carries: streamed, bounded by what was signed, hashed on the way.
 
 >>> unpack(part, whole, layer, disk, reserve_bytes=64 << 20)   # doctest: +SKIP
 
-Such a layer is a gzip stream of a tar archive with one file in it (ModelPack `….tar+gzip`). Name, size and digest of
-the file stand in the signed manifest, so nothing the archive says of itself is believed: it is refused when it differs.
+A compressed layer is a gzip stream of a tar archive with one file in it (ModelPack `….tar+gzip`). Name, size and digest
+of the file stand in the signed manifest, so nothing the archive says of itself is believed: it is refused when it
+differs. An encrypted one goes from its ciphertext straight into the store: no other file ever holds its plaintext.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgewright_agent.artifact import Layer
 from edgewright_agent.errors import StorageError, TrustError
 from edgewright_agent.files import Appender, Disk, faults
+from edgewright_agent.store import PRIVATE_FILE, SHARED_FILE
+
+if TYPE_CHECKING:
+    from edgewright_agent.decrypt import ContentKey
 
 READ_BYTES = 64 * 1024
 SYNC_BYTES = 8 * 1024 * 1024
@@ -25,23 +31,37 @@ _GZIP = 16 + zlib.MAX_WBITS
 _REGULAR = (b"0", b"\0")
 
 
-def unpack(part: Path, whole: Path, layer: Layer, disk: Disk, *, reserve_bytes: int) -> None:
+def unpack(
+    part: Path,
+    whole: Path,
+    layer: Layer,
+    disk: Disk,
+    *,
+    reserve_bytes: int,
+    key: ContentKey | None = None,
+) -> None:
     """Write the file that a downloaded layer carries, synced.
 
     Args:
         part: The layer's blob, hashed already.
-        whole: Where the file goes.
+        whole: Where the file goes; of an encrypted layer nobody else can read it before it is whole.
         layer: What the manifest says of it.
         disk: Where both are.
         reserve_bytes: What must stay free.
+        key: What opens an encrypted layer.
 
     Raises:
-        TrustError: `bad-manifest`: the archive is not what the signed manifest says it is; nothing is left of it.
+        TrustError: `bad-manifest`, `digest-mismatch`: the blob is not what the signed manifest says it is; nothing is
+            left of it.
         StorageError: as for every write; a file begun is removed when the disk is full.
     """
     try:
         with disk.appending(whole, keep=0) as file:
-            _write(_inflated(part, layer), file, layer, disk, reserve_bytes)
+            if layer.sealed:
+                disk.set_mode(whole, PRIVATE_FILE)
+            _write(_content(part, layer, key), file, layer, disk, reserve_bytes)
+            if layer.sealed:
+                disk.set_mode(whole, SHARED_FILE)  # its directory still keeps everybody out
             file.sync()
     except (TrustError, StorageError) as error:
         if isinstance(error, TrustError) or error.code == "no-space":
@@ -49,21 +69,13 @@ def unpack(part: Path, whole: Path, layer: Layer, disk: Disk, *, reserve_bytes: 
         raise
 
 
-def _write(chunks: Iterator[bytes], file: Appender, layer: Layer, disk: Disk, reserve_bytes: int) -> None:
-    header, digest, synced, padding = b"", hashlib.sha256(), 0, 0
-    for given in chunks:
-        chunk = given
-        if len(header) < BLOCK_BYTES:
-            header, chunk = (header + chunk)[:BLOCK_BYTES], (header + chunk)[BLOCK_BYTES:]
-            if len(header) < BLOCK_BYTES:
-                continue
-            _check_header(header, layer)
-        content, rest = chunk[: layer.file_size - file.size], chunk[layer.file_size - file.size :]
-        file.write(content)
-        digest.update(content)
-        padding += len(rest)
-        if padding > MAX_PADDING_BYTES or rest.strip(b"\0"):
-            raise _bad(layer, "holds more than the one file")
+def _write(content: Iterator[bytes], file: Appender, layer: Layer, disk: Disk, reserve_bytes: int) -> None:
+    digest, synced = hashlib.sha256(), 0
+    for chunk in content:
+        if file.size + len(chunk) > layer.file_size:
+            raise _bad(layer, f"holds more than {layer.file_size} bytes")
+        file.write(chunk)
+        digest.update(chunk)
         if file.size - synced >= SYNC_BYTES:
             file.sync()
             synced = file.size
@@ -74,23 +86,61 @@ def _write(chunks: Iterator[bytes], file: Appender, layer: Layer, disk: Disk, re
     if file.size != layer.file_size:
         raise _bad(layer, f"ends after {file.size} of {layer.file_size} bytes")
     if f"sha256:{digest.hexdigest()}" != layer.file_digest:
+        if layer.sealed:
+            raise TrustError("digest-mismatch", f"{layer.file} does not decrypt to what was signed")
         raise _bad(layer, "holds other bytes than were signed")
 
 
-def _inflated(part: Path, layer: Layer) -> Iterator[bytes]:
-    """Yield the archive in pieces of bounded size, however well they were compressed."""
-    stream = zlib.decompressobj(_GZIP)
+def _content(part: Path, layer: Layer, key: ContentKey | None) -> Iterator[bytes]:
+    """Yield the file's bytes: what authenticates them may come after the last."""
+    blob = _read(part)
+    if layer.sealed:
+        from edgewright_agent.decrypt import decrypted
+
+        if key is None:
+            raise ValueError(f"no key for {layer.file}")
+        blob = decrypted(part, layer, key)
+    yield from _entry(_inflated(blob, layer), layer) if layer.packed else blob
+
+
+def _entry(chunks: Iterator[bytes], layer: Layer) -> Iterator[bytes]:
+    """Yield the one file of an archive, and insist that it is the only one."""
+    header, given, padding = b"", 0, 0
+    for read in chunks:
+        chunk = read
+        if len(header) < BLOCK_BYTES:
+            header, chunk = (header + chunk)[:BLOCK_BYTES], (header + chunk)[BLOCK_BYTES:]
+            if len(header) < BLOCK_BYTES:
+                continue
+            _check_header(header, layer)
+        content, rest = chunk[: layer.file_size - given], chunk[layer.file_size - given :]
+        given += len(content)
+        yield content
+        padding += len(rest)
+        if padding > MAX_PADDING_BYTES or rest.strip(b"\0"):
+            raise _bad(layer, "holds more than the one file")
+
+
+def _read(part: Path) -> Iterator[bytes]:
     with faults(part, "read"), part.open("rb") as file:
         while data := file.read(READ_BYTES):
-            while data:
-                if stream.eof:
-                    raise _bad(layer, "goes on after its end")
-                try:
-                    chunk = stream.decompress(data, READ_BYTES)
-                except zlib.error as error:
-                    raise _bad(layer, f"is no gzip stream: {error}") from error
-                yield chunk
-                data = stream.unconsumed_tail or stream.unused_data
+            yield data
+
+
+def _inflated(blob: Iterator[bytes], layer: Layer) -> Iterator[bytes]:
+    """Yield the archive in pieces of bounded size, however well they were compressed."""
+    stream = zlib.decompressobj(_GZIP)
+    for piece in blob:
+        data = piece
+        while data:
+            if stream.eof:
+                raise _bad(layer, "goes on after its end")
+            try:
+                chunk = stream.decompress(data, READ_BYTES)
+            except zlib.error as error:
+                raise _bad(layer, f"is no gzip stream: {error}") from error
+            yield chunk
+            data = stream.unconsumed_tail or stream.unused_data
     if not stream.eof:
         raise _bad(layer, "has no end")
 
@@ -107,4 +157,4 @@ def _check_header(header: bytes, layer: Layer) -> None:
 
 
 def _bad(layer: Layer, what: str) -> TrustError:
-    return TrustError("bad-manifest", f"the archive of {layer.file} {what}")
+    return TrustError("bad-manifest", f"the {'archive' if layer.packed else 'layer'} of {layer.file} {what}")

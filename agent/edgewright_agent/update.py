@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright_agent import health
 from edgewright_agent.artifact import Artifact, check_purpose, parse
@@ -31,6 +31,9 @@ from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.assignment import Assigned, assigned
+
+if TYPE_CHECKING:
+    from edgewright_agent.decrypt import ContentKey
 
 
 class Desired(Protocol):
@@ -222,6 +225,7 @@ class Update:
         try:
             self.store.verify(artifact.digest)
         except StorageError:
+            keys = self._content_keys(artifact)  # before a byte is fetched that nobody here could use
             reserve_bytes = self._reserve_bytes(target)
             self._make_room(artifact, reserve_bytes)
             staging = self.store.stage(artifact)
@@ -233,8 +237,18 @@ class Update:
                     staging,
                     self.store.disk,
                     reserve_bytes=reserve_bytes,
+                    key=keys.get(layer.file),
                 )
             self.store.install(artifact)
+
+    def _content_keys(self, artifact: Artifact) -> dict[str, ContentKey]:
+        """Return file → what opens its layer, for those that are encrypted."""
+        if not artifact.sealed:
+            return {}
+        from edgewright_agent.decrypt import load_keys, unwrap
+
+        keys = load_keys(self.config.decryption.keys)
+        return {layer.file: unwrap(layer, keys) for layer in artifact.layers if layer.sealed}
 
     def _reserve_bytes(self, target: Assigned) -> int:
         """Return what must stay free: the device's own reserve or its class's, whichever is larger."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from authority import TokenServer
+from edgewright_agent.contract import digest_of
 from real import ROOT, Registry, Tool
 
 
@@ -104,6 +105,15 @@ def test_cosign_signs_and_verifies_with_the_network_cut_off(
     flags = ["--allow-http-registry", "--insecure-ignore-tlog=true", "--key", "cosign.pub"]
     verified = cosign("verify", *flags, reference)
     assert verified.returncode == 0, verified.stderr
+
+
+def test_skopeo_reads_the_registry_without_any_file_in_etc(
+    registry: Registry, oras: Tool, skopeo: Tool
+) -> None:
+    digest = _push(oras, registry, "--plain-http")
+    shown = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/demo:1")
+    assert shown.returncode == 0, shown.stderr
+    assert digest_of(shown.stdout.encode()) == digest
 
 
 def test_cosign_refuses_what_nobody_signed(registry: Registry, oras: Tool, cosign: Tool) -> None:

@@ -75,9 +75,15 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
     click.echo(_text(workspace, plan, as_json_, made))
     if not as_json_:
         from edgewright.bench.target.place import documents
+        from edgewright.plan.slices import recipient_files
 
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        reads = [workspace.fleet.signing.public_key, *map(str, documents())]
+        verified_with = workspace.fleet.signing.verified_with
+        reads = [
+            *([verified_with] if verified_with else []),
+            *recipient_files(workspace),
+            *map(str, documents()),
+        ]
         settled.keep(root, began, reads, _results(cache, plan))
     return exit_code
 

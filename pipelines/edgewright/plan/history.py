@@ -185,6 +185,10 @@ def _place(workspace: Workspace, action: Action, path: tuple[str, ...]) -> str:
             candidates.insert(0, (model, ("overrides", index, "optimization", *keys)))
     if step.stage in _READ_THE_SHEET:  # both files have a description, for one
         candidates = [(hardware, keys), (hardware, ("cpu", *keys)), *candidates]
+    if path == ("encryption",):  # switched on or off: by the model, or by the class
+        candidates = [(model, ("encrypt",)), (hardware, ("encryption", "default")), (hardware, keys)]
+    elif path[0] == "encryption":
+        candidates = [(hardware, keys[:3]), (hardware, keys[:2])]
     for file, location in candidates:
         line = workspace.line(file, location) if location else None
         if line is not None:

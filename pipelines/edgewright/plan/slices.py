@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
+from edgewright.spec.fleet import KEYLESS_FIELDS
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.limits import (
     effective_conditions,
@@ -24,8 +25,10 @@ from edgewright.spec.limits import (
     effective_metric,
     effective_optimization,
     limit_sources,
+    recipients_of,
 )
 from edgewright.spec.load import Workspace
+from edgewright.spec.recipient import read_recipient
 
 Slice = Mapping[str, Any]
 
@@ -134,8 +137,9 @@ def _without(document: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 def packaged(workspace: Workspace, step: StepId) -> Slice:
     """Return what people know the artifact by."""
-    model = workspace.models[step.model]
+    model, hardware = _both(workspace, step)
     compression = workspace.fleet.registry.compression
+    recipients = recipients_of(hardware, model)
     return {
         "modelVersion": model.model_version,
         "description": model.description,
@@ -143,7 +147,26 @@ def packaged(workspace: Workspace, step: StepId) -> Slice:
         "hardwareClass": step.hardware_class,
         # Another zlib may write other bytes for the same file.
         **({} if compression == "none" else {"compression": compression, "zlib": zlib.ZLIB_RUNTIME_VERSION}),
+        # The keys themselves, by digest: a key that was replaced under its name is another recipient.
+        **(
+            {"encryption": {"recipients": [_recipient(workspace, name) for name in recipients]}}
+            if recipients
+            else {}
+        ),
     }
+
+
+def recipient_files(workspace: Workspace) -> list[str]:
+    """Return the files of every class's recipients, relative to the repository."""
+    sections = [hardware.encryption for hardware in workspace.hardware.values()]
+    return sorted({name for section in sections if section is not None for name in section.recipients})
+
+
+def _recipient(workspace: Workspace, name: str) -> dict[str, str]:
+    try:
+        return {"name": name, "sha256": read_recipient(workspace.root / name).sha256}
+    except ValueError as error:
+        raise TrustError(f"recipient {name} {error}", hint="edgewright validate") from error
 
 
 def gated(workspace: Workspace, step: StepId) -> Slice:
@@ -163,16 +186,26 @@ def gated(workspace: Workspace, step: StepId) -> Slice:
 
 
 def _signing(workspace: Workspace) -> Slice:
+    """Return how this fleet signs, and the digest of what devices will verify it with; never a key or a token."""
     signing = workspace.fleet.signing
-    public = workspace.root / signing.public_key
+    if signing.mode == "key":
+        hint = "make the keys once with `edgewright keys init`"
+        digest = _digest(workspace, signing.public_key, "no signing key", hint)
+        return {"signing": dump(signing), "publicKeySha256": digest}
+    fields = {"mode", *KEYLESS_FIELDS}
+    said = signing.model_dump(mode="json", by_alias=True, include=fields, exclude_none=True)
+    if signing.verified_with is None:
+        return {"signing": said}  # the public instance's keys change by its own rules; a plan asks no network
+    hint = "the operator of the Sigstore instance gives out this file"
+    digest = _digest(workspace, signing.verified_with, "no signing.trustConfig", hint)
+    return {"signing": said, "trustConfigSha256": digest}
+
+
+def _digest(workspace: Workspace, name: str, missing: str, hint: str) -> str:
     try:
-        digest = hashlib.sha256(public.read_bytes()).hexdigest()
+        return hashlib.sha256((workspace.root / name).read_bytes()).hexdigest()
     except OSError as error:
-        raise TrustError(
-            f"no signing key: cannot read {signing.public_key} ({error.strerror})",
-            hint="make the keys once with `edgewright keys init`",
-        ) from error
-    return {"signing": dump(signing), "publicKeySha256": digest}
+        raise TrustError(f"{missing}: cannot read {name} ({error.strerror})", hint=hint) from error
 
 
 def signed(workspace: Workspace, _step: StepId) -> Slice:

@@ -16,7 +16,9 @@ from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
 from edgewright.publish.durable import write_file
+from edgewright.publish.encrypt import encrypt_layer
 from edgewright.publish.layer import make_layer
+from edgewright.spec.recipient import Recipient, read_recipient
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
@@ -58,9 +60,10 @@ def run(job: Job) -> Result:
     """Write manifest.json, config.json and the layer files of one lane.
 
     Raises:
-        BuildError: an earlier stage left a file out.
+        BuildError: an earlier stage left a file out, or a recipient's key is another one than was planned with.
         EnvironmentFault: the files cannot be written.
     """
+    recipients = _recipients(job)
     layers = []
     for stage, name, media_type in LAYERS:
         source = job.inputs.get(f"{stage}/{name}")
@@ -69,7 +72,10 @@ def run(job: Job) -> Result:
                 continue
             raise BuildError(f"{job.model} on {job.hardware_class}: {stage} left no {name} to package")
         compression = job.spec.get("compression", "none")
-        layers.append(make_layer(media_type, source, job.out, name, compression=compression))
+        layer = make_layer(media_type, source, job.out, name, compression=compression)
+        if recipients and media_type == LAYER_WEIGHT:
+            layer = encrypt_layer(layer, recipients)
+        layers.append(layer)
     config = model_config(
         name=job.model,
         version=job.spec["modelVersion"],
@@ -89,7 +95,12 @@ def run(job: Job) -> Result:
         },
     )
     if len(body) > MAX_MANIFEST_BYTES:
-        raise BuildError(f"{job.model}: a manifest of {len(body)} bytes is more than devices read")
+        raise BuildError(
+            f"{job.model}: a manifest of {len(body)} bytes is more than devices read",
+            hint="name fewer recipients: a key of the class in place of one for each device"
+            if recipients
+            else None,
+        )
     write_file(job.out / CONFIG, config)
     write_file(job.out / MANIFEST, body)
     return Result(facts=_facts(body, [layer.descriptor for layer in layers]))
@@ -108,6 +119,23 @@ def model_config(
         config["quantization"] = precision
     modelfs = {"type": "layers", "diffIds": diff_ids}
     return canonical_json({"descriptor": descriptor, "config": config, "modelfs": modelfs})
+
+
+def _recipients(job: Job) -> list[Recipient]:
+    """Read the public keys that the weights are encrypted for; none: they are not encrypted."""
+    found = []
+    for planned in job.spec.get("encryption", {}).get("recipients", ()):
+        path = planned["name"]
+        try:
+            recipient = read_recipient(job.root / path)
+        except ValueError as error:
+            raise BuildError(f"recipient {path} {error}", hint="edgewright validate") from error
+        if recipient.sha256 != planned["sha256"]:
+            raise BuildError(
+                f"recipient {path} has changed since the plan was made", hint="run the same command again"
+            )
+        found.append(recipient)
+    return found
 
 
 def _precision(runtime: Path) -> str:

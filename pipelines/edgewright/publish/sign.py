@@ -19,8 +19,8 @@ from edgewright.errors import GateError
 from edgewright.plan.job import Job, Result
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import MANIFEST
-from edgewright.publish.statement import sign_statement, statement
-from edgewright.trust.signing_key import fingerprint, load_signing_key
+from edgewright.publish.statement import statement
+from edgewright.trust.signer import open_signer
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
@@ -40,25 +40,26 @@ def run(job: Job) -> Result:
 
     Raises:
         GateError: no report, a failing one, or one about something else.
-        TrustError: the key is missing, locked, of another kind, or not the one devices pin.
+        TrustError: the key is missing, locked, of another kind, or not the one devices pin; keyless: nobody to sign as,
+            or not the identity that devices pin.
+        NetworkError: keyless: a service of the Sigstore instance cannot be reached.
     """
     manifest = _read(job, f"packaged/{MANIFEST}", "artifact")
     path = job.inputs.get(f"gated/{REPORT}")
     report = json.loads(_read(job, f"gated/{REPORT}", "gate report"))
     require_pass(report, manifest, job, path)
-    key = load_signing_key(job.spec["signing"], job.root)
+    signer = open_signer(job.spec["signing"], job.root)
     digest = digest_of(manifest)
     for name, predicate_type, predicate in (
         (SIGN_BUNDLE, PREDICATE_SIGN, {}),
         (GATE_BUNDLE, PREDICATE_GATE_REPORT, report),
     ):
-        write_file(
-            job.out / name, sign_statement(statement(job.model, digest, predicate_type, predicate), key)
-        )
+        payload = statement(job.model, digest, predicate_type, predicate)
+        write_file(job.out / name, signer.sign(payload))
     return Result(
         facts={
             "digest": digest,
-            "key_fingerprint": fingerprint(key.public_der),
+            **signer.facts(),
             "statements": [PREDICATE_SIGN, PREDICATE_GATE_REPORT],
         }
     )

@@ -38,6 +38,39 @@ Helper = Annotated[
     ),
 ]
 
+IssuerUrl = Annotated[
+    str,
+    Text(
+        "the address of an OpenID Connect issuer",
+        r"https?://[^\s@]+",
+        ("https://token.actions.githubusercontent.com",),
+        max_length=1024,
+    ),
+]
+"""An OpenID Connect issuer, as certificates name it."""
+
+Identity = Annotated[
+    str,
+    Text(
+        "an e-mail address or a URI, without spaces",
+        r"[^\s]+",
+        ("https://github.com/acme/fleet/.github/workflows/release.yml@refs/heads/main", "ada@acme.example"),
+        max_length=1024,
+    ),
+]
+"""Who signs: the subject alternative name of a Sigstore certificate."""
+
+IdentityPattern = Annotated[
+    str,
+    Text(
+        "a regular expression",
+        r"\S(.*\S)?",
+        (r"https://github\.com/acme/fleet/\.github/workflows/release\.yml@refs/tags/v.*",),
+        max_length=1024,
+    ),
+]
+"""A regular expression over identities; it must match the whole."""
+
 Label = Annotated[
     str,
     Text(
@@ -70,17 +103,44 @@ class Registry(Spec):
     """Certificate authority of a private registry (PEM)."""
 
 
-class Signing(Spec):
-    """Who signs artifacts and gate reports."""
+KEY_FIELDS = ("private_key", "public_key", "passphrase")
+"""Fields of `Signing` in mode `key`."""
+KEYLESS_FIELDS = ("trust_config", "identity_token", "issuer", "identity", "identity_pattern")
+"""Those in mode `keyless`."""
+PUBLIC_GOOD = "public-good"
+"""What `trustConfig` calls sigstore.dev."""
 
-    mode: Literal["key"] = "key"
-    """`key`: a self-managed ECDSA P-256 key, verifiable offline."""
+
+class Signing(Spec):
+    """Who signs artifacts and gate reports: a key of yours, or whoever a Sigstore instance knows (keyless)."""
+
+    mode: Literal["key", "keyless"] = "key"
+    """`key`: a self-managed ECDSA P-256 key. `keyless`: a certificate of ten minutes for the identity that signs, from
+    any Sigstore instance; devices pin issuer and identity. Both are verified offline."""
     private_key: SecretRef = "file:.edgewright/keys/signing.key"
-    """PEM private key."""
+    """Mode `key`: PEM private key."""
     public_key: FilePath = ".edgewright/keys/signing.pub"
-    """PEM public key that devices pin."""
+    """Mode `key`: PEM public key that devices pin."""
     passphrase: SecretRef | None = None
-    """Passphrase of the private key."""
+    """Mode `key`: passphrase of the private key."""
+    trust_config: FilePath | None = None
+    """Mode `keyless`: the Sigstore instance, a ClientTrustConfig (JSON file) or `public-good` for sigstore.dev. The
+    trusted root in it reaches devices as a signed document."""
+    identity_token: SecretRef | None = None
+    """Mode `keyless`: OpenID Connect token of who signs; absent: that of the CI job, or a browser on a terminal."""
+    issuer: IssuerUrl | None = None
+    """Mode `keyless`: OpenID Connect issuer that vouches for the identity; compared exactly."""
+    identity: Identity | None = None
+    """Mode `keyless`: who signs, as certificates name it: an e-mail address, or the URI of a workflow at a ref."""
+    identity_pattern: IdentityPattern | None = None
+    """Mode `keyless`, instead of `identity`: a regular expression that must match the whole of it."""
+
+    @property
+    def verified_with(self) -> str | None:
+        """The file that tells what devices verify signatures with; None for the public instance, which has no file."""
+        if self.mode == "key":
+            return self.public_key
+        return None if self.trust_config == PUBLIC_GOOD else self.trust_config
 
 
 class Expiry(Spec):

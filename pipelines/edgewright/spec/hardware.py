@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from edgewright.spec.base import Document, Line, Prose, Spec, Text
+from edgewright.spec.base import Document, FilePath, Line, Prose, Spec, Text
 from edgewright.spec.budget import Limits
 from edgewright.spec.emulation import Emulation
 from edgewright.spec.provider import Cuda, OpenVino, TensorRt
@@ -23,6 +23,7 @@ from edgewright.spec.quantity import (
     Watts,
 )
 from edgewright.spec.thermal import Thermal
+from edgewright_agent.contract import MAX_RECIPIENTS
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 Arch = Literal["amd64", "arm64", "armv7", "riscv64"]
@@ -210,6 +211,15 @@ class RollbackPolicy(Spec):
     """Longest a golden inference may take."""
 
 
+class Encryption(Spec):
+    """Who can open the weights of models for this class."""
+
+    recipients: tuple[FilePath, ...] = Field(min_length=1, max_length=MAX_RECIPIENTS)
+    """Public keys (PEM, EC P-256 or RSA of 2048 bits and more), relative to fleet.yaml: of the class or of devices."""
+    default: bool = False
+    """Whether weights are encrypted where a model does not say `encrypt`."""
+
+
 class Sheet(Spec):
     """The part of a hardware class that decides what a model costs on it, and nothing else.
 
@@ -274,3 +284,5 @@ class HardwareClass(Document):
     """Updates."""
     rollback_policy: RollbackPolicy = Field(default_factory=RollbackPolicy)
     """Rollback."""
+    encryption: Encryption | None = None
+    """Recipients of encrypted weights; absent: weights for this class cannot be encrypted."""

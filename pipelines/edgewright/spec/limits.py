@@ -128,6 +128,15 @@ def effective_optimization(model: Model, class_name: str) -> Optimization:
     return _updated(model.optimization, override.optimization if override else None)
 
 
+def recipients_of(hardware: HardwareClass, model: Model) -> tuple[str, ...]:
+    """Return the files of the public keys that a lane's weights are encrypted for; none: they are not encrypted."""
+    encryption = hardware.encryption
+    if encryption is None:
+        return ()
+    wanted = encryption.default if model.encrypt is None else model.encrypt
+    return encryption.recipients if wanted else ()
+
+
 def limit_sources(model: Model, model_name: str, class_name: str) -> dict[str, str]:
     """Return gate check → the YAML that decides its limit (or would, were there one), as `file#dotted.path`.
 

@@ -303,6 +303,8 @@ class Model(Document):
     """Golden inference."""
     workload: Workload | None = None
     """What the application asks for; absent: queueing is not simulated."""
+    encrypt: bool | None = None
+    """Whether the weights are encrypted for each class's `encryption.recipients`; absent: as the class says."""
     classes: tuple[Name, ...] | None = None
     """Hardware classes to build for; absent: all."""
     overrides: tuple[Override, ...] = ()

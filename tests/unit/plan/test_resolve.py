@@ -12,10 +12,11 @@ from edgewright.plan.history import History, explain
 from edgewright.plan.lane import Lane, StepId, lanes
 from edgewright.plan.published import blocked_lanes, published_lanes
 from edgewright.plan.resolve import before, resolve
-from edgewright.plan.slices import dump
+from edgewright.plan.slices import dump, recipient_files
 from edgewright.plan.stage import LANE_STAGES
 from edgewright.spec.limits import limit_sources
 from edgewright.spec.load import load_fleet
+from unit.agent.core.sealing import make_key, write_public
 
 from .filled import fill, replace
 
@@ -105,6 +106,38 @@ def test_the_cause_names_the_yaml_line_and_both_values(fleet: Path) -> None:
     cause = plan.step(StepId("searched", "digit-reader", PI)).cause
     assert cause.startswith(f"hardware/{PI}.yaml:{number} runtime.threads: ")
     assert cause.endswith(" → 1")
+
+
+def test_a_replaced_recipient_packages_again_and_is_named_as_the_cause(fleet: Path) -> None:
+    file = fleet / "hardware" / f"{PI}.yaml"
+    write_public(fleet / "keys/pi.pub", make_key())
+    write_public(fleet / "keys/spare.pub", make_key())
+    file.write_text(
+        file.read_text() + "encryption:\n  recipients:\n    - keys/pi.pub\n    - keys/spare.pub\n"
+    )
+    lane = StepId("packaged", "digit-reader", PI)
+
+    def cause_of_next_run() -> str:
+        history = History(fleet)
+        step = resolve(load_fleet(fleet), cache, history=history).step(lane)
+        fill(load_fleet(fleet), cache, fleet / "scratch")
+        history.remember(resolve(load_fleet(fleet), cache).records)
+        return step.cause
+
+    cache = filled(fleet)
+    cause_of_next_run()
+    assert recipient_files(load_fleet(fleet)) == ["keys/pi.pub", "keys/spare.pub"]
+    edit(file, "  recipients:", "  default: true\n  recipients:")
+    number, _ = line_with(file, "default: true")
+    assert cause_of_next_run().startswith(f"hardware/{PI}.yaml:{number} encryption: absent → ")
+    write_public(fleet / "keys/spare.pub", make_key())
+    number, _ = line_with(file, "keys/spare.pub")
+    cause = cause_of_next_run()
+    assert cause.startswith(f"hardware/{PI}.yaml:{number} encryption.recipients.keys/spare.pub.sha256: ")
+    write_public(fleet / "keys/pi.pub", make_key())
+    model = fleet / "models/digit-reader/model.yaml"
+    model.write_text(model.read_text() + "encrypt: false\n")
+    assert cause_of_next_run() == "", "that is the artifact of before, which is at hand"
 
 
 def test_the_cause_in_a_list_of_named_items_names_the_item_and_its_line(fleet: Path) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright.plan.job import Job, Result
 from edgewright.publish import package, push, sign, version
+from edgewright.spec.recipient import read_recipient
 from edgewright_agent.contract import digest_of
 
 MODEL = "digit-reader"
@@ -42,6 +43,7 @@ class LaneFiles:
     Attributes:
         root: The fleet's repository.
         registry: The `registry` section of fleet.yaml.
+        recipients: Files of the public keys that the weights are encrypted for, below `root`.
         inputs: What later stages are given.
     """
 
@@ -52,6 +54,7 @@ class LaneFiles:
     model_version: str = "1.0.0"
     weights: bytes = b"onnx" * 1000
     compression: str = "none"
+    recipients: tuple[str, ...] = ()
     inputs: dict[str, Path] = field(default_factory=dict)
     signing: dict[str, Any] = field(
         default_factory=lambda: {"privateKey": "file:keys/signing.key", "publicKey": "keys/signing.pub"}
@@ -90,13 +93,16 @@ class LaneFiles:
 
     def package(self) -> Result:
         """Run `packaged`, and make a passing gate report about the result."""
-        spec = {
+        spec: dict[str, Any] = {
             "modelVersion": self.model_version,
             "description": "Reads digits",
             "license": "Apache-2.0",
             "hardwareClass": self.hardware_class,
             "compression": self.compression,
         }
+        if self.recipients:
+            found = [(name, read_recipient(self.root / name).sha256) for name in self.recipients]
+            spec["encryption"] = {"recipients": [{"name": name, "sha256": sha256} for name, sha256 in found]}
         result = self.run("packaged", package.run, spec)
         self.gate()
         return result

@@ -123,6 +123,14 @@ def test_the_agent_says_where_an_engine_is_kept(tmp_path: Path) -> None:
     assert caches.is_dir()
 
 
+def test_what_is_built_from_a_model_is_for_those_who_may_read_the_model(tmp_path: Path) -> None:
+    settings = tensorrt(trt_engine_cache_enable="True")
+    for name, mode in (("open", 0o755), ("closed", 0o750)):
+        settings.providers_of(WithTensorRt, tmp_path / "engines" / name, mode=mode)
+        assert (tmp_path / "engines" / name).stat().st_mode & 0o777 == mode
+    assert (tmp_path / "engines").stat().st_mode & 0o777 == 0o755
+
+
 def test_where_nothing_may_be_written_the_engine_is_built_every_time(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file is in the way")
     settings = tensorrt(trt_engine_cache_enable="True", trt_fp16_enable="True")

@@ -269,6 +269,10 @@ class DyingCalls(Calls):
         self._step()
         super().sync_dir(path)
 
+    def chmod(self, path: Path, mode: int) -> None:
+        self._step()
+        super().chmod(path, mode)
+
     def rename(self, old: Path, new: Path) -> None:
         self._step()
         super().rename(old, new)
