@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import itertools
 import json
@@ -16,6 +17,8 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from authority import Authority
 from edgewright.errors import EdgewrightError, EnvironmentFault, NetworkError, SpecError
@@ -125,6 +128,28 @@ def test_json_nested_without_end_is_an_error_and_no_crash(liar: Liar) -> None:
     liar.says(AT, answer(401, WWW_Authenticate=f'Bearer realm="{liar.url}/token"'))
     liar.says("/token?scope=repository%3Aacme%2Fmodel%3Apull", answer(200, deep))
     refuses(liar, "gave no token")
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_bytes_for_an_answer_end_in_a_documented_error(liar: Liar, data: st.DataObject) -> None:
+    good = answer(200, MANIFEST, Content_Type=OCI_MANIFEST, Docker_Content_Digest=DIGEST)
+    start = data.draw(st.integers(0, len(good)))
+    end = data.draw(st.integers(start, min(len(good), start + 30)))
+    noise = data.draw(st.binary(max_size=20) | st.sampled_from([b"Transfer-Encoding: chunked\r\n", b"-1"]))
+    liar.says(AT, good[:start] + noise + good[end:])
+    with contextlib.suppress(EdgewrightError):
+        client(liar, attempts=1).get_manifest("1")
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(challenge=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60))
+def test_any_challenge_ends_in_a_documented_error_and_gives_nothing_away(liar: Liar, challenge: str) -> None:
+    liar.says(AT, answer(401, WWW_Authenticate=f"Bearer {challenge}"))
+    before = len(liar.requests)
+    with contextlib.suppress(EdgewrightError):
+        client(liar, credentials=LOGIN, attempts=1).get_manifest("1")
+    assert all("Authorization" not in headers for _, headers in liar.requests[before:])
 
 
 # --- lists in pages ----------------------------------------------------------------------------------------------

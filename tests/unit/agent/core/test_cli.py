@@ -93,6 +93,29 @@ def test_init_writes_a_configuration_that_works_from_anywhere(
     assert status["state"] == "new"
 
 
+def test_init_writes_mirrors_and_references_that_work_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provision(tmp_path)
+    (tmp_path / "password").write_text("s3cret\n")
+    (tmp_path / "password").chmod(0o600)
+    monkeypatch.setenv("REGISTRY_USER", "pi-7")
+    monkeypatch.chdir(tmp_path)
+    login = ("--username", "env:REGISTRY_USER", "--password", "file:password")
+    mirrors = ("--mirror", "oci:usb", "--mirror", "https://far.example/acme")
+    assert init(tmp_path, "--source", "https://r.example/acme", *login, *mirrors) == 0
+    written = (tmp_path / "etc" / "agent.json").read_text()
+    assert "s3cret" not in written
+    assert json.loads(written)["source"] == {
+        "url": "https://r.example/acme",
+        "mirrors": [f"oci:{tmp_path}/usb", "https://far.example/acme"],
+        "username": "env:REGISTRY_USER",
+        "password": f"file:{tmp_path}/password",
+    }
+    (tmp_path / "password").chmod(0o644)
+    assert init(tmp_path, "--force", "--source", "https://r.example/acme", *login) == 1
+
+
 def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 1
     assert "trust.root: cannot read" in capsys.readouterr().err
