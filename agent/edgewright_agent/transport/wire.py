@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
@@ -27,6 +28,7 @@ from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
 _OVERHEAD_BYTES = 256 * 1024
+_MAX_ADDRESSES = 4
 _USER_AGENT = f"edgewright-agent/{__version__}"
 
 
@@ -194,6 +196,7 @@ class Wire:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             if connection.sock is None:
+                cast(Any, connection)._create_connection = _reach  # http.client's own would try all addresses
                 connection.connect()
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
@@ -216,6 +219,27 @@ class Wire:
             except OSError as error:
                 raise ConfigError("bad-ca-file", f"cannot use CA file {self._ca_file}: {error}") from error
         return self._tls
+
+
+def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
+    """Connect to one of a host's first addresses, in `timeout_s` seconds for all of them together.
+
+    Whoever owns a name could give it hundreds that never answer.
+    """
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    for index, (family, kind, protocol, _, place) in enumerate(found):
+        connecting = socket.socket(family, kind, protocol)
+        try:
+            connecting.settimeout(timeout_s / len(found))
+            connecting.connect(place)
+        except OSError:
+            connecting.close()
+            if index + 1 == len(found):
+                raise
+        else:
+            connecting.settimeout(timeout_s)
+            return connecting
+    raise OSError("the name has no address")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import socket
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -464,3 +465,27 @@ def test_a_flood_of_referrers_over_pages_is_cut(liar: Liar) -> None:
 def test_a_link_that_leads_nowhere_ends_the_list(liar: Liar, link: str) -> None:
     liar.says(LIST_AT, page(entries(0, 2), Link=link))
     assert source(liar).referrers("model", DIGEST) == entries(0, 2)
+
+
+# --- names with many addresses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dead", "reached"), [(0, True), (3, True), (4, False), (500, False)])
+def test_of_many_addresses_a_few_are_tried(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch, dead: int, reached: bool
+) -> None:
+    liar.says(AT, answer(200, MANIFEST, Content_Type=OCI_MANIFEST))
+    host, port = liar.host.split(":")
+    with closed_port() as closed:
+
+        def addresses(*_asked: object, **_more: object) -> list[tuple[object, ...]]:
+            places = [(host, closed)] * dead + [(host, int(port))]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+
+        made = RegistrySource("http://registry.example/acme", timeout_s=5)
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        if reached:
+            assert made.manifest("model", "1") is not None
+        else:
+            refuses("network", lambda: made.manifest("model", "1"))
+            assert liar.connections == 0
