@@ -27,6 +27,7 @@ from edgewright_agent.transport import Manifest, Source
 
 THOROUGH_EVERY = 8  # polls: two hours at the default interval of a quarter
 _TIMESTAMP = "timestamp.json"
+_POLL_BYTES = 16 * 1024  # of a manifest with a single layer
 _WHOLE_BYTES = 1024 * 1024  # content up to this size is checked before any of it is handed on
 # From the least to the most telling when several mirrors failed; what is not listed says more than all of these.
 _TELLING = (
@@ -181,7 +182,10 @@ class Mirrors:
             before = mirror.answer
             try:
                 found = mirror.manifest(
-                    repository, reference, limit=limit, etag=before.etag if before else None
+                    repository,
+                    reference,
+                    limit=min(limit, _POLL_BYTES),  # what drips may not keep the others waiting
+                    etag=before.etag if before else None,
                 )
             except TransportError as error:
                 errors.append((mirror.url, error))

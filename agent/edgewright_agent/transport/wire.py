@@ -201,7 +201,13 @@ class Wire:
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
-            metered.meter = Meter(self._pace, 2 * ceiling + _OVERHEAD_BYTES, parts.netloc)
+            metered.meter = Meter(
+                self._pace,
+                2 * ceiling + _OVERHEAD_BYTES,
+                parts.netloc,
+                # What the body may take at the least rate: headers have no share, or they would be a hiding place.
+                patience_s=self._pace.window_s + ceiling / self._pace.min_rate_bytes_s,
+            )
             sent = {"User-Agent": _USER_AGENT, **headers}
             if form is not None:
                 sent["Content-Type"] = "application/x-www-form-urlencoded"

@@ -467,6 +467,14 @@ def test_a_link_that_leads_nowhere_ends_the_list(liar: Liar, link: str) -> None:
     assert source(liar).referrers("model", DIGEST) == entries(0, 2)
 
 
+def test_headers_at_a_fair_pace_are_no_way_to_waste_time(liar: Liar) -> None:
+    # A KiB at every look, and every look costs a second: fast enough, but for nothing.
+    liar.says(AT, lambda _headers: endless(b"HTTP/1.1 200 X\r\n", piece=b"X-Y: " + b"y" * 1500 + b"\r\n"))
+    small = RegistrySource(f"{liar.url}/acme", pace=Pace(window_s=4, min_rate_bytes_s=1024, clock=Ticking()))
+    told = refuses("too-slow", lambda: small.manifest("model", "1", limit=2048))
+    assert "longer than the answer is worth" in told
+
+
 # --- names with many addresses ---------------------------------------------------------------------------------
 
 
