@@ -31,7 +31,8 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
 from edgewright_agent.transport import Source, open_source
-from edgewright_agent.trust.sigstore import Statement, load_key, verify_artifact, verify_bundle
+from edgewright_agent.trust.policy import Demands, demands_of
+from edgewright_agent.trust.sigstore import Statement, key_signer, load_key, verify_artifact, verify_bundle
 from real import Registry, Tool
 from unit.agent.transport.shelf import Shelf, descriptor
 
@@ -321,6 +322,12 @@ def test_a_key_on_another_curve_is_a_configuration_error() -> None:
 # --- one artifact and what refers to it --------------------------------------------------------------------
 
 
+def pinned(*pems: bytes) -> Demands:
+    """What a device without a policy demands: signature and gate report, by one of its pinned keys."""
+    pins = [key_signer(f"key-{number}", data) for number, data in enumerate(pems)]
+    return demands_of(None, pins=pins, hardware_class=CLASS)
+
+
 @dataclass
 class Published:
     """An artifact and its referrers in an OCI layout."""
@@ -354,7 +361,7 @@ class Published:
             source or self.source(),
             MODEL,
             self.digest,
-            [load_key(pem(self.key))],
+            pinned(pem(self.key)),
             model=MODEL,
             hardware_class=CLASS,
         )
@@ -544,7 +551,7 @@ def test_what_real_cosign_signs_is_accepted(
     with pytest.raises(TrustError) as caught:
         published.verify(open_source(registry.url))
     assert caught.value.code == "unsigned"
-    trusted = [load_key(cosign_key.with_suffix(".pub").read_bytes()), load_key(pem(published.key))]
+    trusted = pinned(cosign_key.with_suffix(".pub").read_bytes(), pem(published.key))
     found = verify_artifact(
         open_source(registry.url), MODEL, published.digest, trusted, model=MODEL, hardware_class=CLASS
     )
