@@ -175,9 +175,34 @@ def _signing(workspace: Workspace) -> Slice:
     return {"signing": dump(signing), "publicKeySha256": digest}
 
 
-def signed(workspace: Workspace, _step: StepId) -> Slice:
-    """Return how this fleet signs."""
-    return _signing(workspace)
+def signed(workspace: Workspace, step: StepId) -> Slice:
+    """Return how this fleet signs, and what provenance and bill of materials say of the model in its own words.
+
+    Neither the commit nor digests of files: they are said of the moment of signing, and change nothing that is built.
+    """
+    model, hardware = _both(workspace, step)
+    return {
+        **_signing(workspace),
+        "model": {
+            "modelVersion": model.model_version,
+            "description": model.description,
+            "license": model.license,
+            **({"task": model.task} if model.task else {}),
+            "datasets": [dump(dataset) for dataset in model.datasets],
+            "data": dump(model.data),
+            "network": dump(model.network),
+            "checkpoint": dump(model.checkpoint),
+            "train": dump(model.train),
+            "variants": [dump(variant) for variant in model.optimization.variants],
+            "signature": dump(model.signature),
+            "labels": list(model.labels),
+        },
+        "hardware": {
+            "arch": hardware.cpu.arch,
+            "engine": hardware.runtime.engine,
+            "versions": str(hardware.runtime.versions),
+        },
+    }
 
 
 def published(workspace: Workspace, _step: StepId) -> Slice:
