@@ -125,9 +125,7 @@ def _ca(
     return _linked(_key_usage(builder, ca=True), issuer)
 
 
-def _linked(
-    builder: x509.CertificateBuilder, issuer: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
+def _linked(builder: x509.CertificateBuilder, issuer: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
     return builder.add_extension(identifier, False)
 

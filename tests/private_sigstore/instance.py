@@ -128,7 +128,10 @@ class PrivateSigstore:
         certificate = der(self.fulcio.issue(claims, key.public_key(), self.faults))
         pae = dsse_pae(payload_type, payload)
         signature = sign(key, pae)
-        verifier = {"x509Certificate": {"rawBytes": b64(certificate)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+        verifier = {
+            "x509Certificate": {"rawBytes": b64(certificate)},
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256",
+        }
         asked = {
             "digest": b64(hashlib.sha256(pae).digest()),
             "signature": {"content": b64(signature), "verifier": verifier},

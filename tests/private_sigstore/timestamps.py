@@ -25,9 +25,7 @@ class TimestampAuthority:
         shift: How far from the truth its clock is.
     """
 
-    authority: Authority = field(
-        default_factory=lambda: Authority.root("tsa-root").issue_timestamper("tsa")
-    )
+    authority: Authority = field(default_factory=lambda: Authority.root("tsa-root").issue_timestamper("tsa"))
     shift: dt.timedelta = dt.timedelta(0)
     _serials: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -46,7 +44,9 @@ class TimestampAuthority:
         if asked["nonce"].native is not None:
             about["nonce"] = asked["nonce"].native
         token = self._signed(tsp.TSTInfo(about), now, with_certificate=bool(asked["cert_req"].native))
-        response: bytes = tsp.TimeStampResp({"status": {"status": "granted"}, "time_stamp_token": token}).dump()
+        response: bytes = tsp.TimeStampResp(
+            {"status": {"status": "granted"}, "time_stamp_token": token}
+        ).dump()
         return response
 
     def _signed(self, info: tsp.TSTInfo, now: dt.datetime, *, with_certificate: bool) -> cms.ContentInfo:

@@ -110,7 +110,9 @@ def _ask(
     bundles: Sequence[bytes], trusted_root: bytes, command: Sequence[str], timeout_s: float
 ) -> tuple[str, list[Verified | TrustError]]:
     """Run the child once; return why it ended before the last bundle, and what it said until then."""
-    request = json.dumps({"trustedRoot": _text(trusted_root), "bundles": [_text(bundle) for bundle in bundles]})
+    request = json.dumps(
+        {"trustedRoot": _text(trusted_root), "bundles": [_text(bundle) for bundle in bundles]}
+    )
     try:
         done = subprocess.run(  # noqa: S603  our own interpreter, no shell
             list(command),

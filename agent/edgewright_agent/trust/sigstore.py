@@ -13,7 +13,6 @@ leave a demand open.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -96,14 +95,12 @@ def verify_certified(
     """Return the statement of every bundle that has a certificate, or why it is refused, in the same order.
 
     Whose identity counts is not decided here.
-
-    Raises:
-        TrustError: certificates cannot be checked on this machine, or the trusted root is none.
     """
     # Imported when there is one to check: a device in key mode need not carry what this takes.
-    keyless = importlib.import_module("edgewright_agent.trust.keyless")
+    from edgewright_agent.trust.keyless import verify_bundles
+
     results: list[Statement | TrustError] = []
-    for verified in keyless.verify_bundles(bundles, trusted_root=trusted_root):
+    for verified in verify_bundles(bundles, trusted_root=trusted_root):
         if isinstance(verified, TrustError):
             results.append(verified)
             continue
@@ -142,16 +139,13 @@ def _add_certified(
     elif trusted_root is None:
         why = "it was signed with a certificate, and the fleet publishes no trusted root to check it by"
     else:
-        try:
-            results = verify_certified(bundles, trusted_root=trusted_root, subject_digest=findings.digest)
-        except TrustError as error:
-            findings.obstacle = error
-            return
-        for result in results:
-            if isinstance(result, TrustError):
-                findings.refuse(result)
-            else:
+        for result in verify_certified(bundles, trusted_root=trusted_root, subject_digest=findings.digest):
+            if not isinstance(result, TrustError):
                 findings.add(result)
+            elif result.code == "bad-signature":
+                findings.refuse(result)
+            else:  # nothing about this bundle, but that none can be checked here
+                findings.obstacle = result
         return
     for _ in bundles:
         findings.refuse(TrustError("bad-signature", f"a signature bundle is refused: {why}"))
