@@ -29,8 +29,8 @@ VERBS = {
     "train": "Train a model and say what it is worth.",
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",
-    "verify": "Check a published artifact as a device would.",
     "variants": "Make a model's variants and say what they are worth.",
+    "verify": "Check a published artifact as a device would.",
 }
 
 

@@ -16,7 +16,7 @@ from edgewright_agent.trust.policy import KeySigner, Signer
 
 _TYPES = {"gate-report": PREDICATE_GATE_REPORT, "provenance": "slsaprovenance1", "bom": "cyclonedx"}
 """Attestation → what `cosign verify-attestation --type` calls it."""
-_RESULTS = {"ok": "ok", "extra": "valid, not asked for", "not-allowed": "refused: this signer may not"}
+_RESULTS = {"ok": "ok", "extra": "valid, not demanded", "not-allowed": "refused: this signer may not"}
 
 
 def render(report: Audit, reference: Reference, terms: Terms) -> str:

@@ -18,7 +18,9 @@ def said(attestation: str, predicate: Mapping[str, Any]) -> str:
     """Return what a statement says; its shape is not trusted, and nothing in it can steer a terminal."""
     words = {"gate-report": _gate, "provenance": _provenance, "bom": _bom}.get(attestation)
     try:
-        text = words(predicate) if words else "this manifest is ours" if attestation == "signature" else ""
+        text = (
+            words(predicate) if words else "vouches for this manifest" if attestation == "signature" else ""
+        )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         text = "it is not in the form this command knows"
     return printable(text)
