@@ -124,10 +124,14 @@ def renew(workspace: Workspace, role: str, *, now: datetime | None = None) -> Ce
             )
         staged = publication.staged
         if role in staged.metadata:
-            raise TrustError(f"{role} is staged already", hint="edgewright trust status says what it waits for")
+            raise TrustError(
+                f"{role} is staged already", hint="edgewright trust status says what it waits for"
+            )
         following = _next(publication, role, copy.deepcopy(current.metadata[role].signed))
         metadata = {**staged.metadata, role: following}
-        return _stage(publication, _signed(publication, Staged(metadata, {**current.files, **staged.files}), [role]))
+        return _stage(
+            publication, _signed(publication, Staged(metadata, {**current.files, **staged.files}), [role])
+        )
 
 
 @dataclass(frozen=True)
@@ -172,14 +176,18 @@ def sign(
         staging = StagedFolder(folder) if folder is not None else publication.staging
         staged = staging.read(publication.current)
         if not staged.metadata:
-            raise TrustError(f"nothing waits for signatures in {staging.folder}", hint="edgewright trust status")
+            raise TrustError(
+                f"nothing waits for signatures in {staging.folder}", hint="edgewright trust status"
+            )
         reviews = [*_reviews(publication, staged)]
         asked = [review for review in reviews if review.signers]
         added: dict[str, tuple[str, ...]] = {}
         if not asked:
             ring = publication.authority.ring
             waiting = {
-                ring.name_of(key) for one in staged.signing(publication.current) for key in one.waiting.values()
+                ring.name_of(key)
+                for one in staged.signing(publication.current)
+                for key in one.waiting.values()
             }
             if waiting:
                 raise TrustError(
@@ -189,7 +197,9 @@ def sign(
         elif confirm(asked):
             for one in staged.signing(publication.current):
                 if not one.complete:
-                    names = add_signatures(publication.authority.ring, one.role, staged.metadata[one.role], one)
+                    names = add_signatures(
+                        publication.authority.ring, one.role, staged.metadata[one.role], one
+                    )
                     added[one.role] = tuple(names)
             staging.write(staged)
         signing = tuple(staged.signing(publication.current))
@@ -214,8 +224,6 @@ def exported_root(workspace: Workspace, version: int | None = None) -> tuple[int
             if one.role == "root" and one.complete and version in (None, 1):
                 return 1, publication.staged.metadata["root"].to_bytes()
         raise TrustError("there is no root with all its signatures yet", hint="edgewright trust status")
-
-
 
 
 @dataclass
@@ -270,9 +278,7 @@ class _Change:
             # Rollouts and artifacts that wait were signed by keys that may not count any more: `release` redoes them.
             metadata = {role: one for role, one in metadata.items() if role in ("root", "targets")}
             metadata["targets"] = _next(self.publication, "targets", self.targets)
-        changed = [
-            role for role, new in (("root", self.root), ("targets", self.targets)) if new is not None
-        ]
+        changed = [role for role, new in (("root", self.root), ("targets", self.targets)) if new is not None]
         files = {**current.files, **before.files}
         return _signed(self.publication, Staged(metadata, files), changed)
 
@@ -290,7 +296,8 @@ class _Change:
             where = setting(role, trust)
             if add or remove or threshold is not None:
                 raise TrustError(
-                    f"fleet.yaml says who signs {role}", hint=f"change {where} there, and leave the options out"
+                    f"fleet.yaml says who signs {role}",
+                    hint=f"change {where} there, and leave the options out",
                 )
             keys = [ring.public(name) for name in said.names]
             if ({key.keyid for key in keys}, said.threshold) == (set(old.ids), old.threshold):
@@ -363,7 +370,11 @@ def _reviews(publication: Publication, staged: Staged) -> Iterator[Review]:
 
     ring = publication.authority.ring
     for one in staged.signing(publication.current):
-        here = [] if one.complete else [key for need in one.needs for key in need.unsigned.values() if ring.has(key)]
+        here = (
+            []
+            if one.complete
+            else [key for need in one.needs for key in need.unsigned.values() if ring.has(key)]
+        )
         names = tuple(dict.fromkeys(ring.name_of(key) for key in here))
         former = publication.current.metadata.get(one.role) if publication.current else None
         said = changes(one.role, former, staged.metadata[one.role], staged, publication.current, ring)

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
+from edgewright.plan import slices
 from edgewright.plan.job import Job
+from edgewright.plan.lane import StepId
 from edgewright.publish.provenance import builder_id, dir_hash, provenance
 from edgewright.publish.statement import read_statement
 from edgewright.publish.worktree import Worktree, look, public_address
+from edgewright.spec.load import load_fleet
 from edgewright_agent.contract import BUILD_TYPE, BUILDER_LOCAL, PREDICATE_PROVENANCE, digest_of
-from unit.publish.lane import CLASS, MODEL, LaneFiles
+from unit.publish.lane import CLASS, MODEL, LaneFiles, write_key
+from unit.spec.conftest import Repository
 
 ACTIONS = {
     "GITHUB_ACTIONS": "true",
@@ -174,8 +178,18 @@ def test_equal_builds_give_equal_bytes_and_nothing_of_this_machine(lane: LaneFil
     assert first["runDetails"]["builder"]["id"] == BUILDER_LOCAL
 
 
-def test_the_commit_is_in_no_action_key(lane: LaneFiles) -> None:
-    assert "commit" not in json.dumps(lane.signing_spec)
+def test_a_new_commit_changes_no_action_key(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "repository")
+    write_key(repository.root / ".edgewright/keys")
+
+    def seen() -> Any:
+        return slices.signed(load_fleet(repository.root), StepId("signed", "reader", "board"))
+
+    before = seen()
+    git(repository.root, "init", "-q")
+    git(repository.root, "add", ".")
+    git(repository.root, "commit", "-qm", "A fleet")
+    assert (seen(), look(repository.root).state) == (before, "clean")
 
 
 def test_in_github_actions_the_workflow_is_the_builder() -> None:
