@@ -11,8 +11,11 @@ comes back are facts, not a verdict: the caller decides whether an identity is o
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +33,7 @@ TIMEOUT_S = 180.0
 
 _COMMAND = (sys.executable, "-B", "-m", "edgewright_agent.trust.keyless_child")
 _MAX_REASON = 300
+_MAX_NAMES_BYTES = 8192  # issuer, identity and field names of one answer
 _MISSING = "signatures by identity need sigstore: install edgewright-agent[keyless]"
 
 
@@ -59,8 +63,8 @@ def verify_bundles(
 ) -> list[Verified | TrustError]:
     """Return, for each bundle in order, what it holds or why it is refused; never raises for what is in one.
 
-    A bundle is valid when its certificate leads to an authority of the trusted root at a verified time, holds a
-    certificate log's timestamp (SCT), the transparency log's only entry is about this signature, with an inclusion proof
+    A bundle is valid when its certificate leads to an authority of the trusted root at a verified time and holds a
+    certificate log's timestamp (SCT), its only transparency log entry is about this signature, with an inclusion proof
     and a signed checkpoint, and the DSSE signature is the certificate's (Sigstore client specification, Verification).
 
     Args:
@@ -113,21 +117,60 @@ def _ask(
     request = json.dumps(
         {"trustedRoot": _text(trusted_root), "bundles": [_text(bundle) for bundle in bundles]}
     )
+    limit = sum(len(bundle) + _MAX_NAMES_BYTES for bundle in bundles)  # it can repeat what it got, not more
+    with _unnamed_file(request.encode()) as given:
+        try:
+            child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
+                list(command),
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(os.environ),
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory or no process left at the moment
+            return f"the process that checks it cannot be started: {error}", []
     try:
-        done = subprocess.run(  # noqa: S603  our own interpreter, no shell
-            list(command),
-            input=request.encode(),
-            env=_environment(os.environ),
-            cwd="/",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=max(timeout_s, 0.0),
-            check=False,
-        )
-        output, ended = done.stdout, f"the process that checked it ended with {done.returncode}"
-    except subprocess.TimeoutExpired as error:
-        output, ended = error.stdout or b"", f"it was not checked within {timeout_s:.0f} s"
-    return ended, list(_answers(output, len(bundles)))
+        ended, output = _listen(child, limit, max(timeout_s, 0.0))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    return ended or f"the process that checked it ended with {child.returncode}", list(
+        _answers(output, len(bundles))
+    )
+
+
+@contextlib.contextmanager
+def _unnamed_file(content: bytes) -> Iterator[int]:
+    """Give a file that lies in memory only: a pipe would have to be fed while the answers are read."""
+    with os.fdopen(os.memfd_create("bundles"), "wb") as file:
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
+
+
+def _listen(child: subprocess.Popen[bytes], limit: int, timeout_s: float) -> tuple[str, bytes]:
+    """Return what the child writes, and why nobody listens any more when it did not end by itself."""
+    assert child.stdout  # noqa: S101  it is a pipe
+    deadline = time.monotonic() + timeout_s
+    output = b""
+    with child.stdout, selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while len(output) <= limit:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if time.monotonic() >= deadline:
+                return f"it was not checked within {timeout_s:.0f} s", output
+            if ready:
+                data = os.read(child.stdout.fileno(), 65536)
+                if not data:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.wait(1.0)  # it has closed its output, so it is ending
+                    return "", output
+                output += data
+    return "the process that checked it wrote too much", output
 
 
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:

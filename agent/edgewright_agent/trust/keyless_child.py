@@ -75,6 +75,7 @@ def _confine() -> None:
         (resource.RLIMIT_CPU, CPU_LIMIT_S),
         (resource.RLIMIT_AS, MEMORY_LIMIT_BYTES),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
     ):
         with contextlib.suppress(ValueError, OSError):  # already lower
             resource.setrlimit(limit, (most, most))

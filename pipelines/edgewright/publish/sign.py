@@ -20,8 +20,8 @@ from edgewright.plan.job import Job, Result
 from edgewright.publish.attestations import attestations
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import MANIFEST
-from edgewright.publish.statement import sign_statement, statement
-from edgewright.trust.signing_key import fingerprint, load_signing_key
+from edgewright.publish.statement import statement
+from edgewright.trust.signer import open_signer
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
@@ -38,19 +38,20 @@ def run(job: Job) -> Result:
 
     Raises:
         GateError: no report, a failing one, or one about something else.
-        TrustError: the key is missing, locked, of another kind, or not the one devices pin; or a statement is longer
-            than devices read.
+        TrustError: the key is missing, locked, of another kind, or not the one devices pin; keyless: nobody to sign as,
+            or not the identity that devices pin; or a statement is longer than devices read.
+        NetworkError: keyless: a service of the Sigstore instance cannot be reached.
     """
     manifest = _read(job, f"packaged/{MANIFEST}", "artifact")
     path = job.inputs.get(f"gated/{REPORT}")
     report = _read(job, f"gated/{REPORT}", "gate report")
     require_pass(json.loads(report), manifest, job, path)
-    key = load_signing_key(job.spec["signing"], job.root)
+    signer = open_signer(job.spec["signing"], job.root)
     digest = digest_of(manifest)
     said = attestations(job, manifest, report)
     # All are signed before one is written: half of them would be published as little as none.
     bundles = {
-        each.file: sign_statement(statement(job.model, digest, each.predicate_type, each.predicate), key)
+        each.file: signer.sign(statement(job.model, digest, each.predicate_type, each.predicate))
         for each in said
     }
     for name, bundle in bundles.items():
@@ -64,7 +65,7 @@ def run(job: Job) -> Result:
     return Result(
         facts={
             "digest": digest,
-            "key_fingerprint": fingerprint(key.public_der),
+            **signer.facts(),
             "statements": [each.predicate_type for each in said],
             "commit": parameters.get("commit"),
             "worktree": parameters["worktree"],

@@ -37,6 +37,39 @@ RegistryUrl = Annotated[
     ),
 ]
 
+IssuerUrl = Annotated[
+    str,
+    Text(
+        "the address of an OpenID Connect issuer",
+        r"https?://[^\s@]+",
+        ("https://token.actions.githubusercontent.com",),
+        max_length=1024,
+    ),
+]
+"""An OpenID Connect issuer, as certificates name it."""
+
+Identity = Annotated[
+    str,
+    Text(
+        "an e-mail address or a URI, without spaces",
+        r"[^\s]+",
+        ("https://github.com/acme/fleet/.github/workflows/release.yml@refs/heads/main", "ada@acme.example"),
+        max_length=1024,
+    ),
+]
+"""Who signs: the subject alternative name of a Sigstore certificate."""
+
+IdentityPattern = Annotated[
+    str,
+    Text(
+        "a regular expression",
+        r"\S(.*\S)?",
+        (r"https://github\.com/acme/fleet/\.github/workflows/release\.yml@refs/tags/v.*",),
+        max_length=1024,
+    ),
+]
+"""A regular expression over identities; it must match the whole."""
+
 Label = Annotated[
     str,
     Text(
@@ -68,16 +101,36 @@ class Registry(Spec):
 
 
 class Signing(Spec):
-    """Who signs artifacts and gate reports."""
+    """Who signs artifacts and gate reports: a key of yours, or whoever a Sigstore instance knows (keyless)."""
 
-    mode: Literal["key"] = "key"
-    """`key`: a self-managed ECDSA P-256 key, verifiable offline."""
+    mode: Literal["key", "keyless"] = "key"
+    """`key`: a self-managed ECDSA P-256 key. `keyless`: a certificate of ten minutes for the identity that signs, from
+    any Sigstore instance; devices pin issuer and identity. Both are verified offline."""
     private_key: SecretRef = "file:.edgewright/keys/signing.key"
-    """PEM private key."""
+    """Mode `key`: PEM private key."""
     public_key: FilePath = ".edgewright/keys/signing.pub"
-    """PEM public key that devices pin."""
+    """Mode `key`: PEM public key that devices pin."""
     passphrase: SecretRef | None = None
-    """Passphrase of the private key."""
+    """Mode `key`: passphrase of the private key."""
+    trust_config: FilePath | None = None
+    """Mode `keyless`: the Sigstore instance, a ClientTrustConfig (JSON file) or `public-good` for sigstore.dev. The
+    trusted root in it reaches devices as a signed document."""
+    identity_token: SecretRef | None = None
+    """Mode `keyless`: OpenID Connect token of who signs; absent: that of the CI job, or a browser on a terminal."""
+    issuer: IssuerUrl | None = None
+    """Mode `keyless`: OpenID Connect issuer that vouches for the identity; compared exactly."""
+    identity: Identity | None = None
+    """Mode `keyless`: who signs, as certificates name it: an e-mail address, or the URI of a workflow at a ref."""
+    identity_pattern: IdentityPattern | None = None
+    """Mode `keyless`, instead of `identity`: a regular expression that must match the whole of it."""
+
+
+KEY_FIELDS = ("private_key", "public_key", "passphrase")
+"""Fields of `Signing` in mode `key`."""
+KEYLESS_FIELDS = ("trust_config", "identity_token", "issuer", "identity", "identity_pattern")
+"""Those in mode `keyless`."""
+PUBLIC_GOOD = "public-good"
+"""What `trustConfig` calls sigstore.dev."""
 
 
 class Expiry(Spec):
@@ -135,19 +188,6 @@ class Group(Spec):
     """Models."""
 
 
-IssuerUrl = Annotated[
-    str,
-    Text(
-        "the https:// address of an OIDC issuer",
-        r"https?://[^\s/@]+(/\S*)?",
-        ("https://token.actions.githubusercontent.com",),
-        max_length=1024,
-    ),
-]
-
-Subject = Annotated[str, Text("who a certificate names", r"\S(.*\S)?", max_length=1024)]
-
-
 class PolicySigner(Spec):
     """Somebody whose signature counts: a public key, or an identity in short-lived certificates."""
 
@@ -157,9 +197,9 @@ class PolicySigner(Spec):
     """PEM public key (ECDSA P-256)."""
     issuer: IssuerUrl | None = None
     """OIDC issuer that vouches for the identity, compared exactly."""
-    identity: Subject | None = None
+    identity: Identity | None = None
     """Subject of the certificate, compared exactly: a workflow's address or an e-mail address."""
-    identity_pattern: Subject | None = None
+    identity_pattern: IdentityPattern | None = None
     """Regular expression that must match the whole subject; instead of `identity`."""
 
     @model_validator(mode="after")
@@ -188,7 +228,7 @@ class PolicyDemand(Spec):
     """Who may have signed it; absent: every signer."""
     classes: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Hardware classes that demand it; absent: every class."""
-    builder: Subject | None = None
+    builder: Identity | None = None
     """With `provenance`: the one builder that may have made the artifact, as its provenance names it (`builder.id`)."""
 
     @model_validator(mode="after")

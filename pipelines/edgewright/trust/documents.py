@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edgewright.errors import TrustError
+from edgewright.trust.instance import load_trust_config, trusted_root_document
 from edgewright.trust.signing_key import load_public_key
-from edgewright_agent.contract import MAX_POLICY_BYTES, POLICY_TARGET, canonical_json
+from edgewright_agent.contract import MAX_POLICY_BYTES, POLICY_TARGET, TRUSTED_ROOT_TARGET, canonical_json
 
 if TYPE_CHECKING:
     from edgewright.spec.fleet import PolicyDemand, PolicySigner
@@ -25,9 +26,15 @@ def trust_documents(workspace: Workspace) -> dict[str, bytes]:
     """Return target path → bytes of every document that `targets` signs.
 
     Raises:
-        TrustError: a public key that the policy names cannot be read.
+        TrustError: a public key that the policy names, or the trust configuration, cannot be read.
+        NetworkError: that of sigstore.dev cannot be fetched.
     """
-    return {POLICY_TARGET: policy_document(workspace)}
+    documents = {POLICY_TARGET: policy_document(workspace)}
+    signing = workspace.fleet.signing
+    if signing.mode == "keyless":
+        text = load_trust_config(str(signing.trust_config), workspace.root)
+        documents[TRUSTED_ROOT_TARGET] = trusted_root_document(text)
+    return documents
 
 
 def policy_document(workspace: Workspace) -> bytes:
@@ -65,15 +72,12 @@ def own_signer(workspace: Workspace) -> dict[str, str]:
     signing = workspace.fleet.signing
     if signing.mode == "key":
         return {"publicKey": _pem(workspace.root / signing.public_key)}
-    said = {
-        key: getattr(signing, attribute, None)
-        for key, attribute in (
-            ("issuer", "issuer"),
-            ("identity", "identity"),
-            ("identityPattern", "identity_pattern"),
-        )
+    who = {
+        "issuer": signing.issuer,
+        "identity": signing.identity,
+        "identityPattern": signing.identity_pattern,
     }
-    return {key: str(value) for key, value in said.items() if value is not None}
+    return {key: value for key, value in who.items() if value is not None}
 
 
 def _signer(signer: PolicySigner, root: Path) -> dict[str, str]:

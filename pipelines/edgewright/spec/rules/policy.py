@@ -99,16 +99,19 @@ def is_own_signer(signer: PolicySigner, signing: Signing) -> bool:
     """Whether a signer of the policy is what the fleet itself signs with."""
     if signing.mode == "key":
         return signer.public_key is not None and signer.public_key == signing.public_key
-    issuer, identity = getattr(signing, "issuer", None), getattr(signing, "identity", None)
-    pattern = getattr(signing, "identity_pattern", None)
-    if signer.issuer is None or signer.issuer != issuer:
+    if signer.issuer is None or signer.issuer != signing.issuer:
         return False
-    if signer.identity_pattern is not None and identity is not None:
+    if signer.identity_pattern is not None and signing.identity is not None:
         try:
-            return re.fullmatch(signer.identity_pattern, identity) is not None
+            return re.fullmatch(signer.identity_pattern, signing.identity) is not None
         except (re.error, OverflowError, RecursionError):
             return True  # told by another rule
-    return (signer.identity, signer.identity_pattern) == (identity, pattern)
+    if signer.identity is not None and signing.identity_pattern is not None:
+        try:
+            return re.fullmatch(signing.identity_pattern, signer.identity) is not None
+        except (re.error, OverflowError, RecursionError):
+            return True
+    return (signer.identity, signer.identity_pattern) == (signing.identity, signing.identity_pattern)
 
 
 def _same_file(signer: PolicySigner, signing: Signing, context: Context) -> bool:
