@@ -19,9 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from edgewright_agent.contract import (
+    BOM_CLASS,
+    BOM_MODEL,
+    BUILD_TYPE,
     INTOTO_PAYLOAD,
     INTOTO_STATEMENT,
+    PREDICATE_BOM,
     PREDICATE_GATE_REPORT,
+    PREDICATE_PROVENANCE,
     PREDICATE_SIGN,
     SIGSTORE_BUNDLE,
     dsse_pae,
@@ -35,6 +40,7 @@ from unit.agent.transport.shelf import Shelf
 
 MODEL, CLASS = "digit-reader", "raspberry-pi-4"
 PROVENANCE = "https://slsa.dev/provenance/v1"
+BUILDER = "https://github.com/acme/fleet/.github/workflows/release.yml@refs/heads/main"
 
 
 def pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
@@ -64,6 +70,19 @@ def report(digest: str, **more: Any) -> dict[str, Any]:
         "checks": [{"name": "latency-p95", "verdict": "pass"}],
         **more,
     }
+
+
+def provenance(builder: str, hardware_class: str = CLASS, model: str = MODEL) -> dict[str, Any]:
+    parameters = {"model": model, "hardwareClass": hardware_class}
+    return {
+        "buildDefinition": {"buildType": BUILD_TYPE, "externalParameters": parameters},
+        "runDetails": {"builder": {"id": builder}},
+    }
+
+
+def bom(hardware_class: str = CLASS, model: str = MODEL) -> dict[str, Any]:
+    properties = [{"name": BOM_MODEL, "value": model}, {"name": BOM_CLASS, "value": hardware_class}]
+    return {"bomFormat": "CycloneDX", "metadata": {"component": {"properties": properties}}}
 
 
 def sign(
@@ -106,8 +125,8 @@ class Published:
     def attach(self, document: dict[str, Any], *, key: ec.EllipticCurvePrivateKey | None = None) -> None:
         self.attach_bytes(json.dumps(sign(key or self.key, document)).encode())
 
-    def attach_bytes(self, bundle: bytes) -> None:
-        self.referrers.append(self.shelf.refer(MODEL, self.digest, bundle))
+    def attach_bytes(self, bundle: bytes, **more: Any) -> None:
+        self.referrers.append(self.shelf.refer(MODEL, self.digest, bundle, **more))
 
     def signature(self) -> None:
         self.attach(statement(self.digest))
@@ -115,22 +134,37 @@ class Published:
     def gate_report(self, **more: Any) -> None:
         self.attach(statement(self.digest, PREDICATE_GATE_REPORT, report(self.digest, **more)))
 
-    def source(self) -> Source:
-        self.shelf.list_referrers(MODEL, self.digest, self.referrers)
+    def provenance(self, builder: str = BUILDER, *, hardware_class: str = CLASS, model: str = MODEL) -> None:
+        self.attach(statement(self.digest, PREDICATE_PROVENANCE, provenance(builder, hardware_class, model)))
+
+    def bom(self, hardware_class: str = CLASS, model: str = MODEL) -> None:
+        self.attach(statement(self.digest, PREDICATE_BOM, bom(hardware_class, model)))
+
+    def everything(self) -> None:
+        self.signature()
+        self.gate_report()
+        self.provenance()
+        self.bom()
+
+    def source(self, *, annotated: bool = False) -> Source:
+        self.shelf.list_referrers(MODEL, self.digest, self.referrers, annotated=annotated)
         return open_source(f"oci:{self.shelf.root}")
 
-    def verify(self, source: Source | None = None) -> Any:
+    def verify(
+        self, source: Source | None = None, demands: Demands | None = None, trusted_root: bytes | None = None
+    ) -> Any:
         return verify_artifact(
             source or self.source(),
             MODEL,
             self.digest,
-            pinned(pem(self.key)),
+            demands or pinned(pem(self.key)),
             model=MODEL,
             hardware_class=CLASS,
+            trusted_root=trusted_root,
         )
 
-    def refuses(self, code: str) -> str:
+    def refuses(self, code: str, demands: Demands | None = None, trusted_root: bytes | None = None) -> str:
         with pytest.raises(TrustError) as caught:
-            self.verify()
+            self.verify(demands=demands, trusted_root=trusted_root)
         assert caught.value.code == code, caught.value
         return str(caught.value)
