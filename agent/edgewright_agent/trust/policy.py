@@ -82,7 +82,8 @@ class IdentitySigner:
 
     def accepts(self, issuer: str, identity: str) -> bool:
         """Whether a certificate of this issuer and subject alternative name is this signer's."""
-        if issuer != self.issuer:
+        # Bounded, because whoever asks for a certificate chooses the name that a pattern has to work on.
+        if issuer != self.issuer or len(identity) > _MAX_TEXT:
             return False
         if self.identity is not None:
             return identity == self.identity

@@ -19,6 +19,8 @@ _DEADLINE_S = 60
 _READ = ("fleet.yaml", "hardware", "models", "baselines")
 """What of a repository decides an artifact; a changed README does not make it another one."""
 _MAX_CHANGED = 20
+_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+"""Looking must not take locks that somebody else's git waits for, nor ask anybody for anything."""
 _SCP_LIKE = re.compile(r"(?:[^@/\s]+@)?([A-Za-z0-9.-]+):(?!//)(\S+)")
 
 
@@ -99,13 +101,18 @@ def _git(root: Path, *arguments: str) -> str | None:
     """Return what a git command prints, or None when it fails or there is no git."""
     try:
         ran = subprocess.run(
-            ["git", "-c", "core.quotePath=false", "-C", str(root), *arguments],
+            ["git", "-c", "core.quotePath=false", "-c", "core.fsmonitor=false", "-C", str(root), *arguments],
             capture_output=True,
             timeout=_DEADLINE_S,
             check=False,
-            # Looking must not take locks that somebody else's git waits for, nor ask anybody for anything.
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+            env={**_outside_of_hooks(), **_QUIET},
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return ran.stdout.decode("utf-8", "replace") if ran.returncode == 0 else None
+
+
+def _outside_of_hooks() -> dict[str, str]:
+    """Return the environment without what git tells its hooks: it would answer for the repository of the hook."""
+    told = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE")
+    return {name: value for name, value in os.environ.items() if name not in told}

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgewright.errors import SpecError
@@ -139,10 +139,10 @@ def audit(reference: Reference, source: Source, terms: Terms, *, hardware_class:
                 f"{reference.named(found.digest)} is for {lane.hardware_class}, not {hardware_class}"
             )
         return Audit(None, (lane,))
-    lanes = [
-        _lane(source, reference, _manifest(source, reference.repository, str(entry["digest"])), terms)
-        for entry in _entries(document, reference.named(found.digest), hardware_class)
-    ]
+    lanes = []
+    for entry in _entries(document, reference.named(found.digest), hardware_class):
+        manifest = _manifest(source, reference.repository, str(entry["digest"]))
+        lanes.append(_as_listed(entry, _lane(source, reference, manifest, terms)))
     return Audit(_index(source, reference, found, document, terms), tuple(lanes))
 
 
@@ -165,6 +165,14 @@ def _entries(document: dict[str, Any], what: str, wanted: str | None) -> Iterato
         there = printable(", ".join(classes)) or "none"
         raise SpecError(f"{what} has nothing for {wanted or 'any class'}", hint=f"classes there: {there}")
     yield from chosen
+
+
+def _as_listed(entry: dict[str, Any], lane: Audited) -> Audited:
+    """Refuse an artifact that is for another class than the index says."""
+    listed = printable(str((entry.get("annotations") or {}).get(ANNOTATION_CLASS, "")))
+    if listed == lane.hardware_class:
+        return lane
+    return replace(lane, refusal=TrustError("wrong-class", f"the index lists it for {listed or 'no class'}"))
 
 
 def _lane(source: Source, reference: Reference, found: Manifest, terms: Terms) -> Audited:

@@ -138,6 +138,15 @@ def test_without_git_it_works_and_says_so(lane: LaneFiles, monkeypatch: pytest.M
     assert look(lane.root) == Worktree("unversioned")
 
 
+def test_inside_a_hook_of_another_repository_it_still_looks_at_its_own(
+    lane: LaneFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = committed(lane)
+    git(tmp_path, "init", "-q", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert look(lane.root).commit == commit
+
+
 def test_a_fleet_in_a_folder_of_a_repository_says_which(lane: LaneFiles) -> None:
     git(lane.root.parent, "init", "-q")
     git(lane.root.parent, "add", "fleet")

@@ -20,7 +20,15 @@ from edgewright.publish.statement import sign_statement, statement
 from edgewright.trust.signing_key import load_signing_key
 from edgewright.verify.reference import Reference, parse_reference
 from edgewright.verify.statement import said
-from edgewright_agent.contract import ATTESTATIONS, PREDICATE_BOM, PREDICATE_GATE_REPORT, digest_of
+from edgewright_agent.contract import (
+    ATTESTATIONS,
+    OCI_INDEX,
+    PREDICATE_BOM,
+    PREDICATE_GATE_REPORT,
+    canonical_json,
+    digest_of,
+)
+from private_sigstore.instance import IDENTITY, PrivateSigstore
 from unit.publish.lane import CLASS, MODEL, LaneFiles, run_index, write_key
 
 ZEROS = "sha256:" + "0" * 64
@@ -229,6 +237,38 @@ def test_a_signer_who_may_sign_something_else_is_told_apart(verify: Verify, lane
     assert {(row["signer"].partition(":")[0], row["result"]) for row in found if row["attestation"] == "bom"} == {
         ("release", "ok"), ("auditor", "not-allowed"),
     }  # fmt: skip
+
+
+def test_an_index_that_lists_an_artifact_for_another_class_is_refused(
+    verify: Verify, lane: LaneFiles
+) -> None:
+    registry = open_registry(lane.registry, lane.root)(MODEL)
+    body = oci.index([oci.lane_descriptor(lane.manifest, "jetson-vision-standard", "arm64")])
+    registry.put_manifest("9.9.9", body, OCI_INDEX)
+    result = verify("--json", reference=f"oci:registry/{MODEL}:9.9.9")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["classes"][0]["code"]) == (2, "wrong-class")
+    assert report["index"]["code"] == "unsigned"
+
+
+def test_identities_are_checked_by_the_trusted_root_that_is_given(
+    verify: Verify, lane: LaneFiles, private_sigstore: PrivateSigstore
+) -> None:
+    payload = statement(MODEL, lane.digest, ATTESTATIONS["bom"], {"bomFormat": "CycloneDX"})
+    registry = open_registry(lane.registry, lane.root)(MODEL)
+    bundle = canonical_json(private_sigstore.bundle(payload))
+    attach(registry, subject=oci.manifest_descriptor(lane.manifest), bundle=bundle)
+    path = Path(policy(lane, "signature"))
+    document = json.loads(path.read_text())
+    document["signers"]["ci"] = {"issuer": private_sigstore.issuer, "identity": IDENTITY}
+    document["demands"].append({"attestation": "bom", "signers": ["ci"]})
+    path.write_text(json.dumps(document))
+    (lane.root / "trusted-root.json").write_bytes(canonical_json(private_sigstore.trusted_root()))
+    without = verify("--policy", str(path))
+    assert (without.exit_code, "no trusted root" in without.output) == (2, True)
+    result = verify("--policy", str(path), "--trusted-root", "trusted-root.json")
+    assert result.exit_code == 0, result.output
+    assert f"ci: {IDENTITY}" in result.output
 
 
 # --- what cannot be read --------------------------------------------------------------------------------------------
