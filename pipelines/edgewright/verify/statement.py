@@ -38,7 +38,10 @@ def _gate(report: Mapping[str, Any]) -> str:
     failed = [str(check["name"]) for check in checks if check.get("verdict", "pass") != "pass"]
     if failed:
         return f"{count}; failed: {', '.join(failed)}"
-    known = [check for check in checks if isinstance(check.get("headroom"), int | float)]
+    # A budget of nothing is met exactly or missed: it says nothing of how close the others are.
+    known = [
+        check for check in checks if isinstance(check.get("headroom"), int | float) and check.get("limit", 1)
+    ]
     if not known:
         return count
     tightest = min(known, key=lambda check: float(check["headroom"]))
