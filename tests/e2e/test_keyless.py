@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from edgewright.plan.slices import how_signed
 from edgewright.publish.statement import statement
+from edgewright.spec.fleet import Fleet
+from edgewright.spec.workspace import Workspace
 from edgewright.trust.instance import trusted_root_document
 from edgewright.trust.keyless_bundle import KeylessVerifier
 from edgewright_agent.contract import (
@@ -37,13 +40,22 @@ def lane(
     monkeypatch.setenv("TEST_TOKEN", private_sigstore.tokens.token(WORKFLOW))
     lane = LaneFiles(tmp_path / "fleet", {"url": f"{registry.url}/acme"})
     (lane.root / "trust.json").write_text(json.dumps(private_sigstore.client_trust_config()))
-    lane.signing = {
-        "mode": "keyless",
-        "trustConfig": "trust.json",
-        "identityToken": "env:TEST_TOKEN",
-        "issuer": private_sigstore.issuer,
-        "identity": IDENTITY,
-    }
+    fleet = Fleet.model_validate(
+        {
+            "version": 1,
+            "name": "edge",
+            "registry": lane.registry,
+            "signing": {
+                "mode": "keyless",
+                "trustConfig": "trust.json",
+                "identityToken": "env:TEST_TOKEN",
+                "issuer": private_sigstore.issuer,
+                "identity": IDENTITY,
+            },
+        }
+    )
+    workspace = Workspace(root=lane.root, fleet=fleet, hardware={}, models={}, sources={})
+    lane.signing = dict(how_signed(workspace)["signing"])
     return lane
 
 

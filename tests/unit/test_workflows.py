@@ -46,6 +46,17 @@ def test_releases_wait_for_each_other_and_for_the_tests() -> None:
     assert release["jobs"]["release"]["needs"] == "test"
 
 
+def test_only_the_release_can_prove_which_workflow_it_is() -> None:
+    """Keyless signing takes this token; a job that runs a pull request's code must not have one."""
+    able = [
+        (workflow.stem, name)
+        for workflow in WORKFLOWS
+        for name, job in _load(workflow)["jobs"].items()
+        if "id-token" in (job.get("permissions") or {})
+    ]
+    assert able == [("release", "release")]
+
+
 def test_secrets_reach_steps_through_the_environment_only() -> None:
     for workflow in WORKFLOWS:
         for job in _load(workflow)["jobs"].values():

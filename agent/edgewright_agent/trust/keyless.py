@@ -29,7 +29,9 @@ from edgewright_agent.errors import TrustError
 from edgewright_agent.transport.document import parse_json
 
 TIMEOUT_S = 180.0
-"""For all bundles together. Four take 1 CPU-second on x86; a small board is ten times slower and may be busy."""
+"""For all bundles together. Four take 0.3 CPU-seconds on x86; a small board is ten times slower and may be busy."""
+STALL_S = 60.0
+"""Until the next answer. Most of it is for loading sigstore-python; a bundle is checked in hundredths of a second."""
 
 _COMMAND = (sys.executable, "-B", "-m", "edgewright_agent.trust.keyless_child")
 _MAX_REASON = 300
@@ -60,6 +62,7 @@ def verify_bundles(
     trusted_root: bytes,
     command: Sequence[str] = _COMMAND,
     timeout_s: float = TIMEOUT_S,
+    stall_s: float = STALL_S,
 ) -> list[Verified | TrustError]:
     """Return, for each bundle in order, what it holds or why it is refused; never raises for what is in one.
 
@@ -72,6 +75,7 @@ def verify_bundles(
         trusted_root: Sigstore TrustedRoot, JSON, as `targets` signed it.
         command: The child, for tests.
         timeout_s: For all of them together.
+        stall_s: For the next one.
 
     Returns:
         TrustError codes: `bad-signature`; `bad-trusted-root`; `keyless-missing` when sigstore is not installed.
@@ -86,7 +90,7 @@ def verify_bundles(
     deadline = time.monotonic() + timeout_s
     while pending:
         given = [bundles[index] for index in pending]
-        ended, told = _ask(given, trusted_root, command, deadline - time.monotonic())
+        ended, told = _ask(given, trusted_root, command, deadline, stall_s)
         for answer in told:
             answers[pending.pop(0)] = answer
         if pending:
@@ -111,7 +115,7 @@ def _unusable(trusted_root: bytes) -> TrustError | None:
 
 
 def _ask(
-    bundles: Sequence[bytes], trusted_root: bytes, command: Sequence[str], timeout_s: float
+    bundles: Sequence[bytes], trusted_root: bytes, command: Sequence[str], deadline: float, stall_s: float
 ) -> tuple[str, list[Verified | TrustError]]:
     """Run the child once; return why it ended before the last bundle, and what it said until then."""
     request = json.dumps(
@@ -132,7 +136,7 @@ def _ask(
         except OSError as error:  # no memory or no process left at the moment
             return f"the process that checks it cannot be started: {error}", []
     try:
-        ended, output = _listen(child, limit, max(timeout_s, 0.0))
+        ended, output = _listen(child, limit, deadline, stall_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -152,24 +156,22 @@ def _unnamed_file(content: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _listen(child: subprocess.Popen[bytes], limit: int, timeout_s: float) -> tuple[str, bytes]:
-    """Return what the child writes, and why nobody listens any more when it did not end by itself."""
+def _listen(child: subprocess.Popen[bytes], limit: int, deadline: float, stall_s: float) -> tuple[str, bytes]:
+    """Return why nobody listens any more when the child did not end by itself, and what it has written."""
     assert child.stdout  # noqa: S101  it is a pipe
-    deadline = time.monotonic() + timeout_s
     output = b""
     with child.stdout, selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while len(output) <= limit:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
-            if time.monotonic() >= deadline:
-                return f"it was not checked within {timeout_s:.0f} s", output
-            if ready:
-                data = os.read(child.stdout.fileno(), 65536)
-                if not data:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        child.wait(1.0)  # it has closed its output, so it is ending
-                    return "", output
-                output += data
+            patience_s = min(deadline - time.monotonic(), stall_s)
+            if patience_s <= 0 or not selector.select(patience_s):
+                return "checking it took too long", output
+            data = os.read(child.stdout.fileno(), 65536)
+            if not data:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(1.0)  # it has closed its output, so it is ending
+                return "", output
+            output += data
     return "the process that checked it wrote too much", output
 
 

@@ -108,7 +108,7 @@ def _check(verifier: Verifier, raw: bytes) -> dict[str, Any]:
     try:
         return _verify(verifier, raw)
     except _Refused as error:
-        return {"refused": str(error)}
+        return {"refused": _shown(str(error))}
     except Exception as error:  # noqa: BLE001  sigstore-python raises what its libraries raise: ValueError, TypeError, …
         return {"refused": _reason(error)}
 
@@ -192,7 +192,12 @@ def _printable(text: str) -> str:
 def _reason(error: BaseException) -> str:
     """Return what an error of a library says, on one line and without the bytes it compared."""
     said = " ".join(": ".join(map(str, error.args)).split())
-    return re.split(r"[:,' ]*expected ", said.replace("('", ""))[0][:300] or type(error).__name__
+    return _shown(re.split(r"[:,' ]*expected ", said.replace("('", ""))[0]) or type(error).__name__
+
+
+def _shown(text: str) -> str:
+    """Return a text that may quote a stranger, fit for a terminal and for a record."""
+    return "".join(one if one.isprintable() else "?" for one in text[:300])
 
 
 if __name__ == "__main__":

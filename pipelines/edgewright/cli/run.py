@@ -77,9 +77,8 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
         from edgewright.bench.target.place import documents
 
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        signing = workspace.fleet.signing
-        verifies = signing.public_key if signing.mode == "key" else str(signing.trust_config)
-        reads = [verifies, *map(str, documents())]
+        verified_with = workspace.fleet.signing.verified_with
+        reads = [*([verified_with] if verified_with else []), *map(str, documents())]
         settled.keep(root, began, reads, _results(cache, plan))
     return exit_code
 

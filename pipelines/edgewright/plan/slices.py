@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
-from edgewright.spec.fleet import KEYLESS_FIELDS, PUBLIC_GOOD
+from edgewright.spec.fleet import KEYLESS_FIELDS
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.limits import (
     effective_conditions,
@@ -163,36 +163,27 @@ def gated(workspace: Workspace, step: StepId) -> Slice:
     }
 
 
-def _signing(workspace: Workspace) -> Slice:
+def how_signed(workspace: Workspace) -> Slice:
     """Return how this fleet signs, and the digest of what devices will verify it with; never a key or a token."""
     signing = workspace.fleet.signing
-    if signing.mode == "keyless":
-        said = signing.model_dump(
-            mode="json", by_alias=True, include={"mode", *KEYLESS_FIELDS}, exclude_none=True
-        )
-        return {"signing": said, **_instance(workspace, str(signing.trust_config))}
-    public = workspace.root / signing.public_key
-    try:
-        digest = hashlib.sha256(public.read_bytes()).hexdigest()
-    except OSError as error:
-        raise TrustError(
-            f"no signing key: cannot read {signing.public_key} ({error.strerror})",
-            hint="make the keys once with `edgewright keys init`",
-        ) from error
-    return {"signing": dump(signing), "publicKeySha256": digest}
+    if signing.mode == "key":
+        hint = "make the keys once with `edgewright keys init`"
+        digest = _digest(workspace, signing.public_key, "no signing key", hint)
+        return {"signing": dump(signing), "publicKeySha256": digest}
+    fields = {"mode", *KEYLESS_FIELDS}
+    said = signing.model_dump(mode="json", by_alias=True, include=fields, exclude_none=True)
+    if signing.verified_with is None:
+        return {"signing": said}  # the public instance's keys change by its own rules; a plan asks no network
+    hint = "the operator of the Sigstore instance gives out this file"
+    digest = _digest(workspace, signing.verified_with, "no signing.trustConfig", hint)
+    return {"signing": said, "trustConfigSha256": digest}
 
 
-def _instance(workspace: Workspace, trust_config: str) -> Slice:
-    if trust_config == PUBLIC_GOOD:
-        return {}  # its keys change by its own TUF repository; a plan asks no network
+def _digest(workspace: Workspace, name: str, missing: str, hint: str) -> str:
     try:
-        content = (workspace.root / trust_config).read_bytes()
+        return hashlib.sha256((workspace.root / name).read_bytes()).hexdigest()
     except OSError as error:
-        raise TrustError(
-            f"signing.trustConfig {trust_config} cannot be read: {error.strerror}",
-            hint="the operator of the Sigstore instance gives out this file",
-        ) from error
-    return {"trustConfigSha256": hashlib.sha256(content).hexdigest()}
+        raise TrustError(f"{missing}: cannot read {name} ({error.strerror})", hint=hint) from error
 
 
 def signed(workspace: Workspace, step: StepId) -> Slice:
@@ -202,7 +193,7 @@ def signed(workspace: Workspace, step: StepId) -> Slice:
     """
     model, hardware = _both(workspace, step)
     return {
-        **_signing(workspace),
+        **how_signed(workspace),
         "model": {
             "modelVersion": model.model_version,
             "description": model.description,
@@ -237,7 +228,7 @@ def index(workspace: Workspace, step: StepId) -> Slice:
         "modelVersion": model.model_version,
         "registry": dump(workspace.fleet.registry),
         "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
-        **_signing(workspace),
+        **how_signed(workspace),
     }
 
 

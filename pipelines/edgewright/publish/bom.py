@@ -18,6 +18,7 @@ from typing import Any
 
 from edgewright.plan.job import Job
 from edgewright.plan.stage import STAGES, tool_version
+from edgewright.publish.package import CONFIG
 from edgewright.publish.provenance import package_url
 from edgewright_agent.contract import BOM_CLASS, BOM_MODEL, canonical_json, digest_of, file_of_layer
 
@@ -72,6 +73,7 @@ def _model(job: Job, digest: str, report: Mapping[str, Any], data: list[str]) ->
         "edgewright:artifact": digest,
         "edgewright:engine": f"{job.spec['hardware']['engine']} {job.spec['hardware']['versions']}",
         "edgewright:architecture": str(job.spec["hardware"]["arch"]),
+        **_choice(job, report),
         **_training(model),
     }
     return {
@@ -100,6 +102,15 @@ def _parameters(model: Mapping[str, Any], data: list[str]) -> Document:
         "inputs": [{"format": _tensor(tensor)} for tensor in signature["inputs"]],
         "outputs": [{"format": _tensor(tensor)} for tensor in signature["outputs"]],
     }
+
+
+def _choice(job: Job, report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was made of the network for this class: the precision, and the recipe that the search chose."""
+    said: dict[str, str] = {}
+    if (path := job.inputs.get(f"packaged/{CONFIG}")) is not None:
+        said["edgewright:precision"] = str(json.loads(path.read_bytes())["config"]["precision"])
+    chosen = ((report.get("figures") or {}).get("search") or {}).get("chosen")
+    return said | ({"edgewright:recipe": str(chosen)} if chosen else {})
 
 
 def _training(model: Mapping[str, Any]) -> dict[str, str]:

@@ -100,6 +100,14 @@ class Registry(Spec):
     """Certificate authority of a private registry (PEM)."""
 
 
+KEY_FIELDS = ("private_key", "public_key", "passphrase")
+"""Fields of `Signing` in mode `key`."""
+KEYLESS_FIELDS = ("trust_config", "identity_token", "issuer", "identity", "identity_pattern")
+"""Those in mode `keyless`."""
+PUBLIC_GOOD = "public-good"
+"""What `trustConfig` calls sigstore.dev."""
+
+
 class Signing(Spec):
     """Who signs artifacts and gate reports: a key of yours, or whoever a Sigstore instance knows (keyless)."""
 
@@ -124,13 +132,12 @@ class Signing(Spec):
     identity_pattern: IdentityPattern | None = None
     """Mode `keyless`, instead of `identity`: a regular expression that must match the whole of it."""
 
-
-KEY_FIELDS = ("private_key", "public_key", "passphrase")
-"""Fields of `Signing` in mode `key`."""
-KEYLESS_FIELDS = ("trust_config", "identity_token", "issuer", "identity", "identity_pattern")
-"""Those in mode `keyless`."""
-PUBLIC_GOOD = "public-good"
-"""What `trustConfig` calls sigstore.dev."""
+    @property
+    def verified_with(self) -> str | None:
+        """The file that tells what devices verify signatures with; None for the public instance, which has no file."""
+        if self.mode == "key":
+            return self.public_key
+        return None if self.trust_config == PUBLIC_GOOD else self.trust_config
 
 
 class Expiry(Spec):

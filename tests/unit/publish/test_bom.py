@@ -19,6 +19,7 @@ from unit.publish.lane import CLASS, MODEL, LaneFiles
 
 SCORE = {"value": 0.978, "low": 0.96, "high": 0.988}
 FIGURES = {
+    "search": {"chosen": "static-int8"},
     "evaluation": {"metric": "accuracy", **SCORE, "fp32": {**SCORE, "value": 0.98}, "samples": 450},
     "benchmark": {
         "conditions": {
@@ -81,6 +82,12 @@ def test_figures_of_the_gate_report_are_its_quantitative_analysis(lane: LaneFile
     assert [metric["slice"] for metric in metrics[1:]] == [
         "the fp32 network on test data, 450 samples", "field condition dim-light",
     ]  # fmt: skip
+
+
+def test_precision_and_recipe_are_told(lane: LaneFiles) -> None:
+    named = {entry["name"]: entry["value"] for entry in component(signed(lane))["properties"]}
+    assert (named["edgewright:precision"], named["edgewright:recipe"]) == ("int8", "static-int8")
+    assert named["edgewright:checkpoint-sha256"] == "5" * 64
 
 
 def test_data_sets_come_with_source_and_licence(lane: LaneFiles) -> None:

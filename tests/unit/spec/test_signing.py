@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
 from edgewright.plan.slices import signed
 from edgewright.spec.load import load_fleet
@@ -111,6 +112,22 @@ def test_another_trusted_root_signs_anew(repository: Repository) -> None:
     first = signed(load_fleet(repository.root), STEP)
     repository.write("trust.json", '{"other": 1}')
     assert signed(load_fleet(repository.root), STEP) != first
+
+
+def test_a_missing_trust_configuration_says_who_has_it(repository: Repository) -> None:
+    repository.append("fleet.yaml", KEYLESS)
+    with pytest.raises(TrustError, match=r"cannot read trust\.json") as caught:
+        signed(load_fleet(repository.root), STEP)
+    assert "operator" in str(caught.value.hint)
+
+
+def test_what_devices_verify_with_is_one_file_or_none(repository: Repository) -> None:
+    """A run with nothing to do looks at that file before it says so."""
+    assert load_fleet(repository.root).fleet.signing.verified_with == ".edgewright/keys/signing.pub"
+    repository.append("fleet.yaml", KEYLESS)
+    assert load_fleet(repository.root).fleet.signing.verified_with == "trust.json"
+    repository.edit("fleet.yaml", "trust.json", "public-good")
+    assert load_fleet(repository.root).fleet.signing.verified_with is None
 
 
 def test_a_plan_for_the_public_instance_asks_no_network(repository: Repository) -> None:

@@ -83,6 +83,23 @@ def test_a_signing_key_kept_elsewhere_is_mentioned() -> None:
     assert any("env:SIGNING_KEY" in line for line in keys.next_steps(fleet))
 
 
+def test_a_keyless_fleet_is_told_that_the_signing_key_is_of_no_use() -> None:
+    fleet = Fleet.model_validate(
+        {
+            "version": 1,
+            "name": "small",
+            "registry": {"url": "oci:registry"},
+            "signing": {
+                "mode": "keyless",
+                "trustConfig": "public-good",
+                "issuer": "https://x",
+                "identity": "a@b",
+            },
+        }
+    )
+    assert any("signing.key is of no use" in line for line in keys.next_steps(fleet))
+
+
 def test_a_release_reads_as_old_to_new(tmp_path: Path) -> None:
     fleet = SmallFleet(tmp_path)
     fleet.publish_all("1.0.0")
