@@ -79,7 +79,11 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
 
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
         verified_with = workspace.fleet.signing.verified_with
-        reads = [*([verified_with] if verified_with else []), *recipient_files(workspace), *map(str, documents())]
+        reads = [
+            *([verified_with] if verified_with else []),
+            *recipient_files(workspace),
+            *map(str, documents()),
+        ]
         settled.keep(root, began, reads, _results(cache, plan))
     return exit_code
 

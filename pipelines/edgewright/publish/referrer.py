@@ -15,6 +15,7 @@ from edgewright.publish.statement import read_statement
 from edgewright_agent.contract import (
     ANNOTATION_BUNDLE_CONTENT,
     ANNOTATION_BUNDLE_PREDICATE,
+    MAX_LISTED_REFERRERS,
     OCI_EMPTY_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -82,8 +83,9 @@ def list_referrer(registry: Registry, subject_digest: str, body: bytes) -> None:
             entries = listed(registry, subject_digest)
             if any(other.get("digest") == entry["digest"] for other in entries):
                 return
-            # Ours first: devices look at a bounded number of entries.
-            updated = oci.index([entry, *entries])
+            # Ours first: devices look at a bounded number of entries. What none of them reads any more is left out,
+            # or an artifact that is signed again and again would get a list that is longer than they accept.
+            updated = oci.index([entry, *entries][:MAX_LISTED_REFERRERS])
             registry.put_manifest(tag, updated, OCI_INDEX)
             if registry.get_manifest(tag) == updated:
                 return
