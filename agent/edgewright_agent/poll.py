@@ -48,8 +48,8 @@ def ask(source: Source, etag: str | None) -> Manifest | None:
 
 
 def trusted_now(record: Record, now: datetime) -> datetime:
-    """Return the clock's time, but never before a time at which signed metadata was already valid here."""
-    return max(now, from_text(record.clock_floor)) if record.clock_floor else now
+    """Return the clock's time, but never before a time that signed metadata proves to have come."""
+    return record.lowest().time(now) or now
 
 
 def nothing_new(now: datetime) -> Poll:

@@ -10,6 +10,7 @@ crash anywhere is met by `recovery` at the next start.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,35 +20,40 @@ from edgewright_agent import health
 from edgewright_agent.artifact import Artifact, check_purpose, parse
 from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.config import Config, Device
-from edgewright_agent.contract import digest_of, selector_matches
+from edgewright_agent.contract import class_role, digest_of, selector_matches
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
+from edgewright_agent.floor import Floor, rotated
+from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen, Trial
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.trial import Check, Outcome, Trials
+from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
+
+MAX_MODELS = 64  # on one device; the record of so many fits its slot
 
 
 class Desired(Protocol):
     """What `trust.tuf.refresh` returns: the verified assignment and what may be installed."""
 
     @property
-    def versions(self) -> Mapping[str, int]: ...
+    def floor(self) -> Floor: ...
     @property
     def assignment(self) -> Mapping[str, Any]: ...
     @property
     def expires(self) -> Mapping[str, str]: ...
-    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int: ...
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval: ...
+    def highest_sequence(self, model: str) -> int | None: ...
 
 
 class Trust(Protocol):
     """Who decides what may be used; the real one is `trusted.DeviceTrust`."""
 
-    def refresh(self, source: Source, *, floor: Mapping[str, int], now: datetime) -> Desired:
+    def refresh(self, source: Source, *, floor: Floor, now: datetime) -> Desired:
         """Return the verified desired state; raises `TrustError` or `TransportError`."""
 
     def verify(self, source: Source, repository: str, digest: str, *, model: str) -> None:
@@ -78,7 +84,7 @@ class Update:
         `force` asks for the whole update even if nothing has, and reads what is active back from the disk.
 
         Raises:
-            StorageError: the record cannot be written or is damaged (`state-damaged`).
+            StorageError: the record cannot be written or is missing or damaged (`state-missing`, `state-damaged`).
             ConfigError: a trust anchor cannot be read.
         """
         fingerprint = self.config.fingerprint()
@@ -103,14 +109,51 @@ class Update:
         return self._finish(poll, outcomes, seen=seen)
 
     def _accept(self) -> Desired:
-        """Refresh the metadata and make the new floor durable before anything acts on it."""
-        record = self.ledger.record
-        now = trusted_now(record, self.now())
-        desired = self.trust.refresh(self.source, floor=record.floor, now=now)
-        self.ledger.commit(
-            replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
-        )
+        """Refresh the metadata and make what it raises durable before anything acts on it.
+
+        Raises:
+            TrustError: as `Trust.refresh`; `wrong-fleet` when the state is that of another fleet.
+        """
+        record, hardware_class = self.ledger.record, self.config.device.hardware_class
+        # The clock as it is: whether the floor still holds is seen when the newest root is known.
+        desired = self.trust.refresh(self.source, floor=record.lowest(), now=self.now())
+        fleet = desired.assignment["fleet"]
+        if record.fleet not in (None, fleet):
+            raise TrustError(
+                "wrong-fleet",
+                f"this device belongs to the fleet {record.fleet}, the source has the state of {fleet}: correct "
+                f"source.url, or, if the fleet was renamed, run `edgewright-agent reanchor --fleet {fleet}`",
+            )
+        record = replace(record, fleet=fleet, expires=dict(desired.expires))
+        if rotated(
+            record.floor_keys.get(class_role(hardware_class)),
+            desired.floor.keys.get(class_role(hardware_class)),
+        ):
+            record = replace(record, sequences=_released(record.sequences, hardware_class, desired))
+        record = record.with_floor(desired.floor)
+        self.ledger.commit(record.with_sequences(self._sequences(desired, record)))
         return desired
+
+    def _sequences(self, desired: Desired, record: Record) -> dict[str, int]:
+        """Return the sequence of every assigned artifact that may be used here, by lane."""
+        device, found = self.config.device, dict[str, int]()
+        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+        if len({*targets, *_named(desired.assignment, device)}) > MAX_MODELS:
+            raise TrustError("bad-metadata", f"more than {MAX_MODELS} models are assigned to this device")
+        for target in targets.values():
+            with contextlib.suppress(TrustError):  # told when its turn comes
+                found[self._lane(target.model)] = self._approval(desired, target, record).sequence
+        return found
+
+    def _lane(self, model: str) -> str:
+        return f"{self.config.device.hardware_class}/{model}"
+
+    def _approval(self, desired: Desired, target: Assigned, record: Record) -> Approval:
+        """Return what this class's role signed about an artifact that is not older than what was accepted here."""
+        approval = desired.require_artifact(target.model, self.config.device.hardware_class, target.digest)
+        what = f"{target.model} {target.model_version}"
+        approval.require_sequence(record.sequences.get(self._lane(target.model), 0), what=what)
+        return approval
 
     def _update_all(
         self, desired: Desired, recovered: Sequence[Outcome], *, reread: bool
@@ -156,6 +199,13 @@ class Update:
 
     def _update_one(self, desired: Desired, target: Assigned, recovered: Outcome | None) -> Outcome:
         state = self.ledger.record.model(target.model)
+        try:
+            self._approval(desired, target, self.ledger.record)
+        except TrustError:
+            self._withdraw_trial(
+                target.model
+            )  # what was assigned before is not any more, and this will not be tried
+            raise
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
@@ -189,9 +239,11 @@ class Update:
         return current
 
     def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
-        """Fetch the manifest that the `targets` role signed and check that it is meant for this device."""
+        """Fetch the manifest that the class's role signed and check that it is meant for this device."""
         hardware_class = self.config.device.hardware_class
-        length = desired.require_artifact(target.model, hardware_class, digest)
+        approval = self._approval(desired, target, self.ledger.record)
+        approval.require_fit(what=f"{target.model} {target.model_version}")
+        length = approval.length
         found = self.source.manifest(target.repository, digest, limit=length)
         if found is None or len(found.body) != length:
             raise TransportError(
@@ -255,6 +307,19 @@ class Update:
         record = _with_verdicts(record, outcomes, self.now())
         self.ledger.commit(record)
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+
+
+def _released(sequences: Mapping[str, int], hardware_class: str, desired: Desired) -> dict[str, int]:
+    """Return sequence floors after a class's role got other keys: none above what the new keys have signed.
+
+    What a thief of the old key made of them goes; what is withdrawn stays withdrawn, as its sequence is a lower one.
+    """
+    released = dict(sequences)
+    for lane, floor in sequences.items():
+        of_class, _, model = lane.partition("/")
+        highest = desired.highest_sequence(model) if of_class == hardware_class else None
+        released[lane] = floor if highest is None else min(floor, highest)
+    return released
 
 
 def _named(assignment: Mapping[str, Any], device: Device) -> set[str]:

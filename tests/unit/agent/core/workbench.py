@@ -37,11 +37,13 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import TransportError, TrustError
 from edgewright_agent.files import Calls, Disk
+from edgewright_agent.floor import Floor
 from edgewright_agent.health import Evidence
-from edgewright_agent.record import Ledger
+from edgewright_agent.record import Ledger, Record
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Manifest
+from edgewright_agent.trust.approval import Approval
 from edgewright_agent.update import Update
 
 MODEL = "digit-reader"
@@ -175,28 +177,40 @@ class Signed:
     versions: dict[str, int]
     expires: dict[str, str]
     targets: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Model, class, digest → length of the manifest."""
+    sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """The same → sequence; 1 where there is none."""
+    keys: dict[str, str] = field(default_factory=dict)
+    issued: datetime | None = None
+    floor: Floor = field(default_factory=Floor)
     untrusted: dict[str, str] = field(default_factory=dict)
     """Digest → code of the refusal."""
     refusal: TrustError | None = None
     refreshed_at: list[datetime] = field(default_factory=list)
-    floors: list[dict[str, int]] = field(default_factory=list)
+    floors: list[Floor] = field(default_factory=list)
+    """What refreshes were given."""
 
-    def refresh(self, _source: Any, *, floor: Mapping[str, int], now: datetime) -> Signed:
+    def refresh(self, _source: Any, *, floor: Floor, now: datetime) -> Signed:
         self.refreshed_at.append(now)
-        self.floors.append(dict(floor))
+        self.floors.append(floor)
         if self.refusal:
             raise self.refusal
+        self.floor = floor.raised(self.versions, keys=self.keys, clock=self.issued)
         return self
 
     def verify(self, _source: Any, _repository: str, digest: str, *, model: str) -> None:
         if code := self.untrusted.get(digest):
             raise TrustError(code, f"{model}: {code}")
 
-    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int:
-        try:
-            return self.targets[model, hardware_class, digest]
-        except KeyError:
-            raise TrustError("not-a-target", f"{digest} is not signed by targets") from None
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval:
+        lane = (model, hardware_class, digest)
+        if lane not in self.targets:
+            raise TrustError("not-a-target", f"{digest} is not signed by its class's role")
+        return Approval(self.targets[lane], self.sequences.get(lane, 1))
+
+    def highest_sequence(self, model: str) -> int | None:
+        found = (self.sequences.get(lane, 1) for lane in self.targets if lane[:2] == (model, PI))
+        return max(found, default=None)
 
 
 @dataclass
@@ -294,7 +308,7 @@ def kill_this_process() -> None:
 class Bench:
     """One device, its source and its trust."""
 
-    def __init__(self, folder: Path, *, calls: Calls | None = None) -> None:
+    def __init__(self, folder: Path, *, calls: Calls | None = None, anchored: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
         self.now = NOW
@@ -317,6 +331,8 @@ class Bench:
             "reserveBytes": 0,
         }
         self._publish_timestamp()
+        if anchored and not self.state.exists():
+            self.ledger.reanchor(Record())  # as `init` does
 
     @property
     def config(self) -> Config:
@@ -336,6 +352,8 @@ class Bench:
             self.shelf.put(artifact, model)
             self.trust.targets[model, PI, artifact.digest] = len(artifact.body)
         last = made[-1]
+        numbers = [number for (name, *_), number in self.trust.sequences.items() if name == model]
+        self.trust.sequences[model, PI, last.digest] = max(numbers, default=0) + 1
         entry = {
             "repository": model,
             "modelVersion": last.version,
