@@ -239,7 +239,8 @@ class Ledger:
 
     def _write(self, record: Record) -> None:
         self._disk.make_dir(self._folder)
-        self._slots.write(self.generation + 1, _fitting(record))
+        record = _fitting(record)
+        self._slots.write(self.generation + 1, to_bytes(record))
         self.generation += 1
         self.record = record
 
@@ -275,12 +276,11 @@ def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _fitting(record: Record) -> bytes:
-    """Serialize a record so that it fits its slot; words for people go before anything that decides."""
-    payload = to_bytes(record)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        payload = to_bytes(replace(record, models={name: _terse(s) for name, s in record.models.items()}))
-    return payload
+def _fitting(record: Record) -> Record:
+    """Return a record that fits its slot; words for people go before anything that decides."""
+    if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
+        return record
+    return replace(record, models={name: _terse(state) for name, state in record.models.items()})
 
 
 def _terse(state: ModelState) -> ModelState:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner
@@ -23,64 +20,14 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.floor import Floor
-from edgewright_agent.transport import open_source
 from edgewright_agent.trust.approval import Approval, Runtime
-from edgewright_agent.trust.tuf import Desired, refresh
+from edgewright_agent.trust.tuf import Desired
 from real import Registry
-from unit.agent.transport.shelf import Shelf
+from unit.agent.trust.tuf_device import Device, freeze
 from unit.agent.trust.tuf_fleet import DIGEST, NOW, PI, PI_ROLE, SOON, TOP, TufFleet, assignment
 
 ROLES = (*TOP, "rollout", PI_ROLE)
 ARTIFACT = b'{"mediaType":"application/vnd.oci.image.manifest.v1+json"}'
-
-
-@dataclass
-class Device:
-    """What of a device matters here: its cache, its provisioned root, its durable record of versions."""
-
-    cache: Path
-    root: bytes
-    source: str
-    floor: Floor = field(default_factory=Floor)
-
-    def refresh(self, **more: Any) -> Desired:
-        given = {
-            "cache": self.cache,
-            "root": self.root,
-            "floor": self.floor,
-            "now": NOW,
-            "hardware_class": PI,
-        }
-        desired = refresh(open_source(self.source), **{**given, **more})
-        self.floor = desired.floor
-        return desired
-
-    def refuses(self, code: str, **more: Any) -> TrustError:
-        with pytest.raises(TrustError) as caught:
-            self.refresh(**more)
-        assert caught.value.code == code, caught.value
-        return caught.value
-
-    def lose_cache(self) -> None:
-        shutil.rmtree(self.cache)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> TufFleet:
-    made = TufFleet(Shelf(tmp_path / "release"))
-    made.publish()
-    return made
-
-
-@pytest.fixture
-def device(tmp_path: Path, fleet: TufFleet) -> Device:
-    return Device(tmp_path / "state" / "tuf", fleet.root_bytes, f"oci:{fleet.shelf.root}")
-
-
-def freeze(fleet: TufFleet, place: Path) -> str:
-    """Keep today's repository for a replay."""
-    shutil.copytree(fleet.shelf.root, place)
-    return f"oci:{place}"
 
 
 def test_a_refresh_tells_what_to_run_every_version_and_when_it_expires(device: Device) -> None:
