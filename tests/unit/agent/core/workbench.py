@@ -180,6 +180,8 @@ class Signed:
     """Model, class, digest → length of the manifest."""
     sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """The same → sequence; 1 where there is none."""
+    demands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Digest → runtime and agent that it needs."""
     keys: dict[str, str] = field(default_factory=dict)
     issued: datetime | None = None
     floor: Floor = field(default_factory=Floor)
@@ -206,7 +208,7 @@ class Signed:
         lane = (model, hardware_class, digest)
         if lane not in self.targets:
             raise TrustError("not-a-target", f"{digest} is not signed by its class's role")
-        return Approval(self.targets[lane], self.sequences.get(lane, 1))
+        return Approval(self.targets[lane], self.sequences.get(lane, 1), **self.demands.get(digest, {}))
 
     def highest_sequence(self, model: str) -> int | None:
         found = (self.sequences.get(lane, 1) for lane in self.targets if lane[:2] == (model, PI))
