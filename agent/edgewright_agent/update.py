@@ -10,20 +10,20 @@ crash anywhere is met by `recovery` at the next start.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from edgewright_agent import health
+from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.artifact import Artifact, check_purpose, parse
 from edgewright_agent.clock import to_text, utc_now
-from edgewright_agent.config import Config, Device
-from edgewright_agent.contract import class_role, digest_of, selector_matches
+from edgewright_agent.config import Config
+from edgewright_agent.contract import digest_of
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
-from edgewright_agent.floor import Floor, rotated
+from edgewright_agent.floor import Floor
 from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen, Trial
 from edgewright_agent.recovery import recover
@@ -33,8 +33,6 @@ from edgewright_agent.transport import Source
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
-
-MAX_MODELS = 64  # on one device; the record of so many fits its slot
 
 
 class Desired(Protocol):
@@ -112,48 +110,16 @@ class Update:
         """Refresh the metadata and make what it raises durable before anything acts on it.
 
         Raises:
-            TrustError: as `Trust.refresh`; `wrong-fleet` when the state is that of another fleet.
+            TrustError: as `Trust.refresh` and `acceptance.accepted`.
         """
-        record, hardware_class = self.ledger.record, self.config.device.hardware_class
-        # The clock as it is: whether the floor still holds is seen when the newest root is known.
+        record = self.ledger.record
+        # The clock as it is: whether the clock floor still holds is known when the newest root is.
         desired = self.trust.refresh(self.source, floor=record.lowest(), now=self.now())
-        fleet = desired.assignment["fleet"]
-        if record.fleet not in (None, fleet):
-            raise TrustError(
-                "wrong-fleet",
-                f"this device belongs to the fleet {record.fleet}, the source has the state of {fleet}: correct "
-                f"source.url, or, if the fleet was renamed, run `edgewright-agent reanchor --fleet {fleet}`",
-            )
-        record = replace(record, fleet=fleet, expires=dict(desired.expires))
-        if rotated(
-            record.floor_keys.get(class_role(hardware_class)),
-            desired.floor.keys.get(class_role(hardware_class)),
-        ):
-            record = replace(record, sequences=_released(record.sequences, hardware_class, desired))
-        record = record.with_floor(desired.floor)
-        self.ledger.commit(record.with_sequences(self._sequences(desired, record)))
+        self.ledger.commit(accepted(record, desired, self.config.device))
         return desired
 
-    def _sequences(self, desired: Desired, record: Record) -> dict[str, int]:
-        """Return the sequence of every assigned artifact that may be used here, by lane."""
-        device, found = self.config.device, dict[str, int]()
-        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
-        if len({*targets, *_named(desired.assignment, device)}) > MAX_MODELS:
-            raise TrustError("bad-metadata", f"more than {MAX_MODELS} models are assigned to this device")
-        for target in targets.values():
-            with contextlib.suppress(TrustError):  # told when its turn comes
-                found[self._lane(target.model)] = self._approval(desired, target, record).sequence
-        return found
-
-    def _lane(self, model: str) -> str:
-        return f"{self.config.device.hardware_class}/{model}"
-
-    def _approval(self, desired: Desired, target: Assigned, record: Record) -> Approval:
-        """Return what this class's role signed about an artifact that is not older than what was accepted here."""
-        approval = desired.require_artifact(target.model, self.config.device.hardware_class, target.digest)
-        what = f"{target.model} {target.model_version}"
-        approval.require_sequence(record.sequences.get(self._lane(target.model), 0), what=what)
-        return approval
+    def _approval(self, desired: Desired, target: Assigned) -> Approval:
+        return approval_of(desired, target, self.ledger.record, self.config.device)
 
     def _update_all(
         self, desired: Desired, recovered: Sequence[Outcome], *, reread: bool
@@ -171,7 +137,7 @@ class Update:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*targets}):
+        for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if self._withdraw_trial(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
         return tuple(done[model] for model in sorted(done))
@@ -188,7 +154,7 @@ class Update:
         """Return the outcome of a model that has nothing to run here; what is active keeps running."""
         active = self.ledger.record.model(model).active
         code, message = "unassigned", "no group assigns it to this device any more"
-        if model in _named(desired.assignment, self.config.device):
+        if model in named(desired.assignment, self.config.device):
             code = "not-offered"
             message = f"the assigned version is not made for {self.config.device.hardware_class}"
         if active is None:
@@ -200,11 +166,9 @@ class Update:
     def _update_one(self, desired: Desired, target: Assigned, recovered: Outcome | None) -> Outcome:
         state = self.ledger.record.model(target.model)
         try:
-            self._approval(desired, target, self.ledger.record)
+            self._approval(desired, target)
         except TrustError:
-            self._withdraw_trial(
-                target.model
-            )  # what was assigned before is not any more, and this will not be tried
+            self._withdraw_trial(target.model)  # of what was assigned before, and is not any more
             raise
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
@@ -241,7 +205,7 @@ class Update:
     def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
         """Fetch the manifest that the class's role signed and check that it is meant for this device."""
         hardware_class = self.config.device.hardware_class
-        approval = self._approval(desired, target, self.ledger.record)
+        approval = self._approval(desired, target)
         approval.require_fit(what=f"{target.model} {target.model_version}")
         length = approval.length
         found = self.source.manifest(target.repository, digest, limit=length)
@@ -307,26 +271,6 @@ class Update:
         record = _with_verdicts(record, outcomes, self.now())
         self.ledger.commit(record)
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
-
-
-def _released(sequences: Mapping[str, int], hardware_class: str, desired: Desired) -> dict[str, int]:
-    """Return sequence floors after a class's role got other keys: none above what the new keys have signed.
-
-    What a thief of the old key made of them goes; what is withdrawn stays withdrawn, as its sequence is a lower one.
-    """
-    released = dict(sequences)
-    for lane, floor in sequences.items():
-        of_class, _, model = lane.partition("/")
-        highest = desired.highest_sequence(model) if of_class == hardware_class else None
-        released[lane] = floor if highest is None else min(floor, highest)
-    return released
-
-
-def _named(assignment: Mapping[str, Any], device: Device) -> set[str]:
-    """Return the models that any of the device's groups names, whether or not its class has an artifact."""
-    groups = assignment["groups"]
-    mine = [g for g in groups if selector_matches(g["selector"]["matchLabels"], dict(device.labels))]
-    return {model for group in mine for model in group["models"]}
 
 
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.acceptance import MAX_MODELS
 from edgewright_agent.clock import to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls
 from edgewright_agent.runtime import EngineError
 from edgewright_agent.trust.approval import Runtime
-from edgewright_agent.update import MAX_MODELS
 from unit.agent.core.workbench import MODEL, NOW, PI, Bench, Made, make_artifact
 
 ONE, TWO, THREE = (make_artifact(f"{number}.0.0") for number in (1, 2, 3))
