@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from authority import Authority, TokenServer
+from private_sigstore.instance import PrivateSigstore
 from real import NOTHING_MAY_BE_SKIPPED, ROOT, Registry, Tool, require
 
 USERNAME = "publisher"
@@ -91,6 +92,13 @@ def registry_with_token_auth(tmp_path: Path, token_server: TokenServer) -> Itera
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority for this test session."""
     return Authority.create(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def private_sigstore() -> Iterator[PrivateSigstore]:
+    """A Sigstore instance on this machine: certificates, logs, times and identities for tests."""
+    with PrivateSigstore() as instance:
+        yield instance
 
 
 @pytest.fixture

@@ -65,8 +65,16 @@ def _init(options: argparse.Namespace) -> int:
         "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
         "source": {"url": options.source},
         "state": str(Path(options.state).absolute()),
-        "trust": {"root": str(options.root.absolute()), "keys": [str(key.absolute()) for key in options.key]},
+        "trust": {"root": str(options.root.absolute())},
     }
+    if options.key:
+        document["trust"]["keys"] = [str(key.absolute()) for key in options.key]
+    identities = [
+        *({"issuer": issuer, "identity": subject} for issuer, subject in options.identity),
+        *({"issuer": issuer, "identityPattern": pattern} for issuer, pattern in options.identity_pattern),
+    ]
+    if identities:
+        document["trust"]["identities"] = identities
     for key, path in (
         ("usernameFile", options.username_file),
         ("passwordFile", options.password_file),
@@ -319,8 +327,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--root", required=True, type=Path, metavar="FILE", help="first TUF root metadata")
     init.add_argument(
-        "--key", required=True, action="append", type=Path, metavar="FILE", help="signer's public key"
+        "--key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="pin a signer's public key; repeatable (default: whoever the fleet's policy names may sign)",
     )
+    for option, what in (("--identity", "IDENTITY"), ("--identity-pattern", "REGEX")):
+        init.add_argument(
+            option,
+            action="append",
+            default=[],
+            nargs=2,
+            metavar=("ISSUER", what),
+            help="pin a signer's certificate identity; repeatable",
+        )
     init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
     init.add_argument("--username-file", type=Path, metavar="FILE", help="registry user name")
     init.add_argument("--password-file", type=Path, metavar="FILE", help="registry password or token")

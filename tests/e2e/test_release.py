@@ -10,7 +10,8 @@ from edgewright.trust.assignment import PublishedLane
 from edgewright_agent.errors import TrustError
 from edgewright_agent.transport import Source, open_source
 from edgewright_agent.trust.assignment import assigned
-from edgewright_agent.trust.sigstore import load_key, verify_artifact
+from edgewright_agent.trust.policy import demands_of
+from edgewright_agent.trust.sigstore import key_signer, verify_artifact
 from edgewright_agent.trust.tuf import Desired, refresh
 from real import Registry, Tool
 from unit.publish.lane import LaneFiles
@@ -58,8 +59,11 @@ def test_a_device_finds_verifies_and_would_install_the_release(fleet: SmallFleet
     mine = assigned(desired.assignment, hardware_class=PI, labels={})[lane.model]
     assert mine.digest == lane.digest
     assert desired.require_artifact(lane.model, PI, mine.digest).length == len(lane.manifest)
-    keys = [load_key((fleet.root / ".edgewright/keys/signing.pub").read_bytes())]
-    report = verify_artifact(source, mine.repository, mine.digest, keys, model=lane.model, hardware_class=PI)
+    pins = [key_signer("signing", (fleet.root / ".edgewright/keys/signing.pub").read_bytes())]
+    demands = demands_of(None, pins=pins, hardware_class=PI)
+    report = verify_artifact(
+        source, mine.repository, mine.digest, demands, model=lane.model, hardware_class=PI
+    )
     assert report["artifact"] == lane.digest
 
 

@@ -76,6 +76,8 @@ def next_steps(fleet: Fleet) -> list[str]:
     """Return what remains to be done with fresh keys of `fleet`."""
     folder = fleet.trust.keys
     advice = ["keep that folder out of Git and in a backup: a lost root key means visiting every device"]
+    if fleet.signing.mode == "keyless":
+        return [*advice, "signing is keyless: signing.key is of no use, remove it", "next: edgewright run"]
     if fleet.signing.private_key != f"file:{folder}/signing.key":
         advice.append(
             f"fleet.yaml reads the signing key from {fleet.signing.private_key}: put signing.key there"

@@ -77,7 +77,9 @@ def _run(root: Path, as_json_: bool, republish: bool) -> int:
         from edgewright.bench.target.place import documents
 
         settled = Settled(_text(workspace, plan, as_json_), exit_code)
-        reads = [workspace.fleet.signing.public_key, *map(str, documents())]
+        signing = workspace.fleet.signing
+        verifies = signing.public_key if signing.mode == "key" else str(signing.trust_config)
+        reads = [verifies, *map(str, documents())]
         settled.keep(root, began, reads, _results(cache, plan))
     return exit_code
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
+from edgewright.spec.fleet import KEYLESS_FIELDS, PUBLIC_GOOD
 from edgewright.spec.hardware import Sheet
 from edgewright.spec.limits import (
     effective_conditions,
@@ -163,7 +164,13 @@ def gated(workspace: Workspace, step: StepId) -> Slice:
 
 
 def _signing(workspace: Workspace) -> Slice:
+    """Return how this fleet signs, and the digest of what devices will verify it with; never a key or a token."""
     signing = workspace.fleet.signing
+    if signing.mode == "keyless":
+        said = signing.model_dump(
+            mode="json", by_alias=True, include={"mode", *KEYLESS_FIELDS}, exclude_none=True
+        )
+        return {"signing": said, **_instance(workspace, str(signing.trust_config))}
     public = workspace.root / signing.public_key
     try:
         digest = hashlib.sha256(public.read_bytes()).hexdigest()
@@ -175,9 +182,47 @@ def _signing(workspace: Workspace) -> Slice:
     return {"signing": dump(signing), "publicKeySha256": digest}
 
 
-def signed(workspace: Workspace, _step: StepId) -> Slice:
-    """Return how this fleet signs."""
-    return _signing(workspace)
+def _instance(workspace: Workspace, trust_config: str) -> Slice:
+    if trust_config == PUBLIC_GOOD:
+        return {}  # its keys change by its own TUF repository; a plan asks no network
+    try:
+        content = (workspace.root / trust_config).read_bytes()
+    except OSError as error:
+        raise TrustError(
+            f"signing.trustConfig {trust_config} cannot be read: {error.strerror}",
+            hint="the operator of the Sigstore instance gives out this file",
+        ) from error
+    return {"trustConfigSha256": hashlib.sha256(content).hexdigest()}
+
+
+def signed(workspace: Workspace, step: StepId) -> Slice:
+    """Return how this fleet signs, and what provenance and bill of materials say of the model in its own words.
+
+    Neither the commit nor digests of files: they are said of the moment of signing, and change nothing that is built.
+    """
+    model, hardware = _both(workspace, step)
+    return {
+        **_signing(workspace),
+        "model": {
+            "modelVersion": model.model_version,
+            "description": model.description,
+            "license": model.license,
+            **({"task": model.task} if model.task else {}),
+            "datasets": [dump(dataset) for dataset in model.datasets],
+            "data": dump(model.data),
+            "network": dump(model.network),
+            "checkpoint": dump(model.checkpoint),
+            "train": dump(model.train),
+            "variants": [dump(variant) for variant in model.optimization.variants],
+            "signature": dump(model.signature),
+            "labels": list(model.labels),
+        },
+        "hardware": {
+            "arch": hardware.cpu.arch,
+            "engine": hardware.runtime.engine,
+            "versions": str(hardware.runtime.versions),
+        },
+    }
 
 
 def published(workspace: Workspace, _step: StepId) -> Slice:

@@ -14,14 +14,14 @@ import json
 from edgewright.errors import BuildError, GateError
 from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
+from edgewright.publish.attestations import SIGN_BUNDLE
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import MANIFEST
 from edgewright.publish.push import PUBLISHED, put_verified
 from edgewright.publish.referrer import attach
 from edgewright.publish.registry import open_registry
-from edgewright.publish.sign import SIGN_BUNDLE
-from edgewright.publish.statement import sign_statement, statement
-from edgewright.trust.signing_key import load_signing_key
+from edgewright.publish.statement import statement
+from edgewright.trust.signer import open_signer
 from edgewright_agent.contract import (
     ANNOTATION_MODEL,
     ANNOTATION_VERSION,
@@ -43,8 +43,8 @@ def run(job: Job) -> Result:
     Raises:
         GateError: no lane of the model is published.
         BuildError: a published digest is not that of the packaged manifest.
-        TrustError: the signing key is missing or wrong.
-        NetworkError: the registry cannot be reached or refuses.
+        TrustError: the signing key is missing or wrong; keyless: nobody to sign as.
+        NetworkError: the registry cannot be reached or refuses; keyless: or the Sigstore instance.
         EnvironmentFault: a layout cannot be written.
     """
     version = str(job.spec["modelVersion"])
@@ -53,10 +53,10 @@ def run(job: Job) -> Result:
         raise GateError(
             f"no lane of {job.model} passed its gates, so there is no version {version} to publish"
         )
-    key = load_signing_key(job.spec["signing"], job.root)
+    signer = open_signer(job.spec["signing"], job.root)
     body = build_index(job, version, classes)
     digest = digest_of(body)
-    bundle = sign_statement(statement(job.model, digest, PREDICATE_SIGN, {}), key)
+    bundle = signer.sign(statement(job.model, digest, PREDICATE_SIGN, {}))
     tags = [f"{version}-{digest.removeprefix('sha256:')[:12]}", version]
 
     registry = open_registry(job.spec["registry"], job.root)(job.model)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from edgewright.spec.base import Document, FilePath, Name, SemanticVersion, Spec, Text
+from edgewright.spec.base import (
+    Document,
+    FilePath,
+    Name,
+    SemanticVersion,
+    Spec,
+    Text,
+    contradiction,
+)
 from edgewright.spec.quantity import Seconds
 
 SecretRef = Annotated[
@@ -28,6 +36,39 @@ RegistryUrl = Annotated[
         ("https://registry.example/edge", "oci:dist/registry"),
     ),
 ]
+
+IssuerUrl = Annotated[
+    str,
+    Text(
+        "the address of an OpenID Connect issuer",
+        r"https?://[^\s@]+",
+        ("https://token.actions.githubusercontent.com",),
+        max_length=1024,
+    ),
+]
+"""An OpenID Connect issuer, as certificates name it."""
+
+Identity = Annotated[
+    str,
+    Text(
+        "an e-mail address or a URI, without spaces",
+        r"[^\s]+",
+        ("https://github.com/acme/fleet/.github/workflows/release.yml@refs/heads/main", "ada@acme.example"),
+        max_length=1024,
+    ),
+]
+"""Who signs: the subject alternative name of a Sigstore certificate."""
+
+IdentityPattern = Annotated[
+    str,
+    Text(
+        "a regular expression",
+        r"\S(.*\S)?",
+        (r"https://github\.com/acme/fleet/\.github/workflows/release\.yml@refs/tags/v.*",),
+        max_length=1024,
+    ),
+]
+"""A regular expression over identities; it must match the whole."""
 
 Label = Annotated[
     str,
@@ -60,16 +101,36 @@ class Registry(Spec):
 
 
 class Signing(Spec):
-    """Who signs artifacts and gate reports."""
+    """Who signs artifacts and gate reports: a key of yours, or whoever a Sigstore instance knows (keyless)."""
 
-    mode: Literal["key"] = "key"
-    """`key`: a self-managed ECDSA P-256 key, verifiable offline."""
+    mode: Literal["key", "keyless"] = "key"
+    """`key`: a self-managed ECDSA P-256 key. `keyless`: a certificate of ten minutes for the identity that signs, from
+    any Sigstore instance; devices pin issuer and identity. Both are verified offline."""
     private_key: SecretRef = "file:.edgewright/keys/signing.key"
-    """PEM private key."""
+    """Mode `key`: PEM private key."""
     public_key: FilePath = ".edgewright/keys/signing.pub"
-    """PEM public key that devices pin."""
+    """Mode `key`: PEM public key that devices pin."""
     passphrase: SecretRef | None = None
-    """Passphrase of the private key."""
+    """Mode `key`: passphrase of the private key."""
+    trust_config: FilePath | None = None
+    """Mode `keyless`: the Sigstore instance, a ClientTrustConfig (JSON file) or `public-good` for sigstore.dev. The
+    trusted root in it reaches devices as a signed document."""
+    identity_token: SecretRef | None = None
+    """Mode `keyless`: OpenID Connect token of who signs; absent: that of the CI job, or a browser on a terminal."""
+    issuer: IssuerUrl | None = None
+    """Mode `keyless`: OpenID Connect issuer that vouches for the identity; compared exactly."""
+    identity: Identity | None = None
+    """Mode `keyless`: who signs, as certificates name it: an e-mail address, or the URI of a workflow at a ref."""
+    identity_pattern: IdentityPattern | None = None
+    """Mode `keyless`, instead of `identity`: a regular expression that must match the whole of it."""
+
+
+KEY_FIELDS = ("private_key", "public_key", "passphrase")
+"""Fields of `Signing` in mode `key`."""
+KEYLESS_FIELDS = ("trust_config", "identity_token", "issuer", "identity", "identity_pattern")
+"""Those in mode `keyless`."""
+PUBLIC_GOOD = "public-good"
+"""What `trustConfig` calls sigstore.dev."""
 
 
 class Expiry(Spec):
@@ -127,6 +188,70 @@ class Group(Spec):
     """Models."""
 
 
+class PolicySigner(Spec):
+    """Somebody whose signature counts: a public key, or an identity in short-lived certificates."""
+
+    name: Name
+    """What demands call it."""
+    public_key: FilePath | None = None
+    """PEM public key (ECDSA P-256)."""
+    issuer: IssuerUrl | None = None
+    """OIDC issuer that vouches for the identity, compared exactly."""
+    identity: Identity | None = None
+    """Subject of the certificate, compared exactly: a workflow's address or an e-mail address."""
+    identity_pattern: IdentityPattern | None = None
+    """Regular expression that must match the whole subject; instead of `identity`."""
+
+    @model_validator(mode="after")
+    def _is_a_key_or_an_identity(self) -> PolicySigner:
+        """Check that it is exactly one of the two.
+
+        Raises:
+            PydanticCustomError: says what is missing or too much.
+        """
+        subjects = [text for text in (self.identity, self.identity_pattern) if text is not None]
+        if self.public_key is not None and (self.issuer is not None or subjects):
+            raise contradiction("a signer is either 'publicKey' or 'issuer' with an identity, not both")
+        if self.public_key is None and (self.issuer is None or len(subjects) != 1):
+            raise contradiction(
+                "a signer needs 'publicKey', or 'issuer' with one of 'identity' and 'identityPattern'"
+            )
+        return self
+
+
+class PolicyDemand(Spec):
+    """An attestation that artifacts must carry; a signature and a passing gate report are demanded in any case."""
+
+    attestation: Literal["signature", "gate-report", "provenance", "bom"]
+    """What must be attested."""
+    signers: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Who may have signed it; absent: every signer."""
+    classes: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Hardware classes that demand it; absent: every class."""
+    builder: Identity | None = None
+    """With `provenance`: the one builder that may have made the artifact, as its provenance names it (`builder.id`)."""
+
+    @model_validator(mode="after")
+    def _builders_are_named_by_provenance(self) -> PolicyDemand:
+        """Check that a builder is asked of provenance only.
+
+        Raises:
+            PydanticCustomError: another attestation names no builder.
+        """
+        if self.builder is not None and self.attestation != "provenance":
+            raise contradiction("only 'provenance' names a builder")
+        return self
+
+
+class Policy(Spec):
+    """Whom devices believe, and what artifacts must carry; signed by the TUF role `targets`."""
+
+    signers: tuple[PolicySigner, ...] = Field(min_length=1)
+    """Who may sign."""
+    demands: tuple[PolicyDemand, ...] = ()
+    """What must be attested; several demands of one attestation must all be met."""
+
+
 class Fleet(Document):
     """The fleet: `fleet.yaml`."""
 
@@ -138,5 +263,7 @@ class Fleet(Document):
     """Signing of artifacts."""
     trust: Trust = Field(default_factory=Trust)
     """Signed desired state."""
+    policy: Policy | None = None
+    """Who may sign what; absent: the fleet's own signer, a signature and a gate report."""
     groups: tuple[Group, ...] = ()
     """Groups."""

@@ -82,7 +82,7 @@ def rule(kind: type[Document], *needs: str) -> Callable[[F], F]:
 def broken_rules(draft: Draft) -> list[Problem]:
     """Return a problem for every rule that some file breaks."""
     # Imported for their registrations; they import this module.
-    from edgewright.spec.rules import baseline, condition, fleet, hardware, model, variant  # noqa: F401
+    from edgewright.spec.rules import baseline, condition, fleet, hardware, model, policy, variant  # noqa: F401
 
     problems = []
     for loaded in draft.files():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from edgewright.spec.fleet import Expiry, Fleet
+from edgewright.spec.base import camel_case
+from edgewright.spec.fleet import KEY_FIELDS, KEYLESS_FIELDS, Expiry, Fleet
 from edgewright.spec.problem import did_you_mean
 from edgewright.spec.rules import Context, Finding, repeated, rule
 
@@ -31,6 +33,43 @@ def group_models_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
                 yield Finding(("groups", index, "models", place, "model"), message, hint)
         for place, _first, name in repeated(slot.model for slot in group.models):
             yield Finding(("groups", index, "models", place, "model"), f"'{name}' is here twice")
+
+
+@rule(Fleet, "signing")
+def signing_is_of_one_mode(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """What belongs to the other mode would silently do nothing."""
+    foreign = KEYLESS_FIELDS if fleet.signing.mode == "key" else KEY_FIELDS
+    other = "keyless" if fleet.signing.mode == "key" else "key"
+    for field in foreign:
+        if field in fleet.signing.model_fields_set:
+            key = camel_case(field)
+            message = f"{key} belongs to mode {other}; this is mode {fleet.signing.mode}"
+            yield Finding(("signing", key), message, f"write mode: {other}, or remove {key}", value=False)
+
+
+@rule(Fleet, "signing")
+def keyless_says_who_signs(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """An instance alone gives certificates to anybody: devices must know whose to believe."""
+    signing = fleet.signing
+    if signing.mode != "keyless":
+        return
+    example = "write issuer: https://token.actions.githubusercontent.com for GitHub Actions"
+    if signing.trust_config is None:
+        message = "mode keyless needs trustConfig, the Sigstore instance"
+        yield Finding(("signing", "mode"), message, "write trustConfig: trust.json, or public-good")
+    if signing.issuer is None:
+        yield Finding(("signing", "mode"), "mode keyless needs issuer: who vouches for the identity", example)
+    if signing.identity is None and signing.identity_pattern is None:
+        message = "mode keyless needs identity or identityPattern: whose certificates devices believe"
+        yield Finding(("signing", "mode"), message, "write the workflow's URI, or an e-mail address")
+    if signing.identity is not None and signing.identity_pattern is not None:
+        message = "there is an identity already; one of the two decides"
+        yield Finding(("signing", "identityPattern"), message, "remove one", value=False)
+    if signing.identity_pattern is not None:
+        try:
+            re.compile(signing.identity_pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            yield Finding(("signing", "identityPattern"), f"not a regular expression: {error}")
 
 
 @rule(Fleet, "trust")
