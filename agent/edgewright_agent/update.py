@@ -44,6 +44,10 @@ class Desired(Protocol):
     def assignment(self) -> Mapping[str, Any]: ...
     @property
     def expires(self) -> Mapping[str, str]: ...
+    @property
+    def policy(self) -> bytes | None: ...
+    @property
+    def trusted_root(self) -> bytes | None: ...
     def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval: ...
     def highest_sequence(self, model: str) -> int | None: ...
 
@@ -54,7 +58,7 @@ class Trust(Protocol):
     def refresh(self, source: Source, *, floor: Floor, now: datetime) -> Desired:
         """Return the verified desired state; raises `TrustError` or `TransportError`."""
 
-    def verify(self, source: Source, repository: str, digest: str, *, model: str) -> None:
+    def verify(self, source: Source, repository: str, digest: str, *, model: str, desired: Desired) -> None:
         """Accept an artifact's origin and gate verdict; raises `TrustError` or `TransportError`."""
 
 
@@ -185,7 +189,7 @@ class Update:
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact = self._manifest(desired, target, digest)
-        self.trust.verify(self.source, target.repository, digest, model=target.model)
+        self.trust.verify(self.source, target.repository, digest, model=target.model, desired=desired)
         self._obtain(artifact, target)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
@@ -197,7 +201,9 @@ class Update:
             self.store.verify(target.digest)
         except StorageError as error:
             artifact = self._manifest(desired, target, target.digest)
-            self.trust.verify(self.source, target.repository, target.digest, model=target.model)
+            self.trust.verify(
+                self.source, target.repository, target.digest, model=target.model, desired=desired
+            )
             self._obtain(artifact, target)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current

@@ -473,6 +473,17 @@ def test_the_reserve_of_the_class_counts_as_well_as_the_devices_own(running: Ben
     assert running.running() == "1.0.0"
 
 
+def test_signers_are_judged_by_the_policy_that_came_with_this_very_metadata(running: Bench) -> None:
+    running.trust.policy = b'{"version":1}'
+    running.publish(TWO)
+    running.once()
+    assert running.trust.policies[-1] == b'{"version":1}'
+    (running.state / "current" / MODEL / "model.onnx").write_bytes(b"x" * len(TWO.files["model.onnx"]))
+    running.trust.policy = b'{"version":1,"demands":[]}'
+    assert running.codes(force=True) == ["repaired"]
+    assert running.trust.policies[-1] == b'{"version":1,"demands":[]}'
+
+
 # --- sequence, runtime, agent -------------------------------------------------------------
 
 

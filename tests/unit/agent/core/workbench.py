@@ -187,6 +187,10 @@ class Signed:
     floor: Floor = field(default_factory=Floor)
     untrusted: dict[str, str] = field(default_factory=dict)
     """Digest → code of the refusal."""
+    policy: bytes | None = None
+    trusted_root: bytes | None = None
+    policies: list[bytes | None] = field(default_factory=list)
+    """What `verify` was given, in order."""
     refusal: TrustError | None = None
     refreshed_at: list[datetime] = field(default_factory=list)
     floors: list[Floor] = field(default_factory=list)
@@ -200,7 +204,8 @@ class Signed:
         self.floor = floor.raised(self.versions, keys=self.keys, clock=self.issued)
         return self
 
-    def verify(self, _source: Any, _repository: str, digest: str, *, model: str) -> None:
+    def verify(self, _source: Any, _repository: str, digest: str, *, model: str, desired: Signed) -> None:
+        self.policies.append(desired.policy)
         if code := self.untrusted.get(digest):
             raise TrustError(code, f"{model}: {code}")
 
