@@ -1,6 +1,6 @@
 """What verified metadata makes of a record: floors, fleet and sequences, before anything acts on it.
 
->>> record = accepted(ledger.record, desired, config.device)            # doctest: +SKIP
+>>> record = accepted(ledger.record, desired, config.device, uptime())  # doctest: +SKIP
 >>> approval_of(desired, target, record, config.device).sequence        # doctest: +SKIP
 7
 
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgewright_agent.clock import Uptime
 from edgewright_agent.config import Device
 from edgewright_agent.contract import class_role, selector_matches
 from edgewright_agent.errors import TrustError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MAX_MODELS = 64  # on one device; the record of so many fits its slot
 
 
-def accepted(record: Record, desired: Desired, device: Device) -> Record:
+def accepted(record: Record, desired: Desired, device: Device, up: Uptime) -> Record:
     """Return the record of a device that goes by `desired` from now on.
 
     Raises:
@@ -44,7 +45,7 @@ def accepted(record: Record, desired: Desired, device: Device) -> Record:
     role = class_role(device.hardware_class)
     if rotated(record.floor_keys.get(role), desired.floor.keys.get(role)):
         record = replace(record, sequences=_released(record.sequences, desired, device))
-    record = replace(record, fleet=fleet, expires=dict(desired.expires)).with_floor(desired.floor)
+    record = replace(record, fleet=fleet, expires=dict(desired.expires)).with_floor(desired.floor, up)
     return record.with_sequences(_sequences(desired, record, device))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from edgewright_agent import __version__
-from edgewright_agent.clock import utc_now
+from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
@@ -121,7 +121,7 @@ def _first_record(config: Config, options: argparse.Namespace) -> str:
             if ledger.record.quarantined != MISSING or ledger.lived or options.out.exists():
                 # A device that was here before has lost what it knew. Whether that is harmless, a person says.
                 return f", as {ledger.record.quarantined} says: edgewright-agent reanchor"
-            ledger.reanchor(Record().with_floor(floor))
+            ledger.reanchor(Record().with_floor(floor, uptime()))
     except StorageError as error:
         hint = "; where the device's state is not at hand, `init --no-state` prepares it for its own `anchor`"
         raise StorageError(error.code, f"{error}{hint}") from error

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from edgewright_agent.clock import from_text, to_text
+from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
 from edgewright_agent.errors import ConfigError, StorageError
 from edgewright_agent.files import Disk
@@ -144,7 +144,7 @@ def anchor(ledger: Ledger, config: Path) -> bool:
         floor = floor_of({str(name): str(version) for name, version in least.items()})
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError("bad-floor", f"{mark} is not what `init` writes: {error}") from error
-    ledger.reanchor(Record().with_floor(floor))
+    ledger.reanchor(Record().with_floor(floor, uptime()))
     disk.remove(_used(mark))
     disk.sync_dir(mark.parent)
     return True
@@ -180,7 +180,7 @@ def reanchor(
             raise ConfigError("not-damaged", "the record is whole: there is nothing to re-anchor")
         ledger.commit(replace(ledger.record, fleet=fleet, seen=None))
         return {}
-    record, told = Record(fleet=fleet).with_floor(floor or Floor()), {}
+    record, told = Record(fleet=fleet).with_floor(floor or Floor(), uptime()), {}
     for model, digest in store.links().items():
         try:
             artifact = store.verify(digest)

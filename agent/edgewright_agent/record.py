@@ -14,9 +14,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from edgewright_agent.clock import Uptime, elapsed_s, from_text, to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
@@ -139,7 +141,8 @@ class Record:
         poll: Last poll.
         counters: Events since the record began (`polls`, `installs`, `rollbacks`, …).
         boots: Boots seen, and the kernel's id of the last one.
-        clock_floor: Latest time at which accepted metadata was signed; no clock below it is believed.
+        clock_floor: Latest time that accepted metadata proves to have come; no clock below it is believed.
+        clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
 
@@ -152,6 +155,7 @@ class Record:
     boots: int = 0
     boot_id: str = ""
     clock_floor: str | None = None
+    clock_since: Uptime | None = None
     floor_keys: Mapping[str, str] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
     fleet: str | None = None
@@ -165,13 +169,19 @@ class Record:
         """Return this record with one model's state replaced."""
         return replace(self, models={**self.models, name: state})
 
-    def lowest(self) -> Floor:
-        """Return what nothing may fall below."""
-        return Floor(self.floor, self.floor_keys, self.clock_floor)
+    def lowest(self, up: Uptime) -> Floor:
+        """Return what nothing may fall below, for a device that has been up so long."""
+        clock = self.clock_floor
+        if clock is not None and (gone_s := elapsed_s(self.clock_since, up)):
+            clock = to_text(from_text(clock) + timedelta(seconds=gone_s))
+        return Floor(self.floor, self.floor_keys, clock)
 
-    def with_floor(self, floor: Floor) -> Record:
-        """Return this record with another floor."""
-        return replace(self, floor=floor.versions, floor_keys=floor.keys, clock_floor=floor.clock)
+    def with_floor(self, floor: Floor, up: Uptime) -> Record:
+        """Return this record with another floor, as of now."""
+        since = up if floor.clock else None
+        return replace(
+            self, floor=floor.versions, floor_keys=floor.keys, clock_floor=floor.clock, clock_since=since
+        )
 
     def with_sequences(self, accepted: Mapping[str, int]) -> Record:
         """Return this record with sequence floors lifted, by lane; none sinks."""
@@ -266,6 +276,7 @@ def from_bytes(payload: bytes) -> Record:
         )
     document["models"] = {name: _model(value) for name, value in document["models"].items()}
     document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+    document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
     document["poll"] = Poll(**document["poll"]) if "poll" in document else None
     return Record(**document)
 

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.clock import from_text
+from edgewright_agent.clock import from_text, uptime
 from edgewright_agent.config import Config
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, ModelState, Poll, Record, Slot, Tombstone
@@ -180,7 +180,7 @@ def gather(
         boots=record.boots,
         generation=ledger.generation,
         fleet=record.fleet,
-        clock_floor=record.clock_floor,
+        clock_floor=record.lowest(uptime()).clock,
         behind_s=max(0, int((time - now).total_seconds())),
         quarantined=record.quarantined,
         may_anchor=may_anchor,

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from edgewright_agent import health
 from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.artifact import Artifact, check_purpose, parse
-from edgewright_agent.clock import to_text, utc_now
+from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.contract import digest_of
 from edgewright_agent.download import fetch
@@ -75,9 +75,10 @@ class Update:
         *,
         check: Check = health.check,
         now: Callable[[], datetime] = utc_now,
+        uptime: Callable[[], Uptime] = uptime,
     ) -> None:
         self.config, self.ledger, self.store = config, ledger, store
-        self.source, self.trust, self.now = source, trust, now
+        self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.trials = Trials(ledger, store, check, config.budget, now)
 
     def run(self, *, force: bool = False) -> Report:
@@ -116,10 +117,10 @@ class Update:
         Raises:
             TrustError: as `Trust.refresh` and `acceptance.accepted`.
         """
-        record = self.ledger.record
+        record, up = self.ledger.record, self.uptime()
         # The clock as it is: whether the clock floor still holds is known when the newest root is.
-        desired = self.trust.refresh(self.source, floor=record.lowest(), now=self.now())
-        self.ledger.commit(accepted(record, desired, self.config.device))
+        desired = self.trust.refresh(self.source, floor=record.lowest(up), now=self.now())
+        self.ledger.commit(accepted(record, desired, self.config.device, up))
         return desired
 
     def _approval(self, desired: Desired, target: Assigned) -> Approval:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.floor import Floor
@@ -70,6 +71,7 @@ def test_a_record_survives_the_disk_whole(tmp_path: Path) -> None:
         boots=2,
         boot_id="b",
         clock_floor=AT,
+        clock_since=Uptime("b", 9),
         floor_keys={"timestamp": "1:ab"},
         sequences={"raspberry-pi-4/digit-reader": 7},
         fleet="acme",
@@ -171,7 +173,7 @@ def test_a_record_from_before_sequences_and_keys_still_counts(tmp_path: Path) ->
     )
     Slots(tmp_path, Disk()).write(1, old)
     record = Ledger(tmp_path, Disk()).record
-    assert record.lowest() == Floor({"timestamp": 9}, {}, "2030-01-01T00:00:00Z")
+    assert record.lowest(Uptime("b", 9)) == Floor({"timestamp": 9}, {}, "2030-01-01T00:00:00Z")
     assert (record.sequences, record.fleet, record.quarantined) == ({}, None, None)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgewright_agent.acceptance import MAX_MODELS
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls
@@ -681,3 +681,24 @@ def test_expired_metadata_is_stale_and_works_again_when_a_wrong_clock_is_set_rig
     assert running.running() == "1.0.0"
     running.now, running.trust.refusal = NOW, None
     assert running.codes() == ["installed"]
+
+
+@pytest.mark.parametrize(
+    ("up", "passed"),
+    [
+        (Uptime("first boot", 60 + 86_400), timedelta(days=1)),
+        (Uptime("second boot", 3_600), timedelta(hours=1)),
+        (Uptime("first boot", 60), timedelta(0)),
+    ],
+)
+def test_a_device_without_a_clock_counts_on_from_the_signed_time_so_nobody_can_freeze_it(
+    running: Bench, up: Uptime, passed: timedelta
+) -> None:
+    running.now = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    running.trust.issued = NOW
+    running.once(force=True)
+    running.up = up
+    running.once(force=True)
+    assert running.trust.floors[-1].clock == to_text(NOW + passed)
+    running.once(force=True)
+    assert running.trust.floors[-1].clock == to_text(NOW + passed), "what has passed counts once"

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.config import Budget, Config, parse
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
@@ -319,6 +319,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
         self.now = NOW
+        self.up = Uptime("first boot", 60)
         self.shelf = Shelf()
         self.doctor = Doctor()
         self.calls = calls
@@ -399,6 +400,7 @@ class Bench:
             self.trust,
             check=self.doctor,
             now=lambda: self.now,
+            uptime=lambda: self.up,
         )
 
     def codes(self, *, force: bool = False) -> list[str]:
