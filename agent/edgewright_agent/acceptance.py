@@ -45,7 +45,11 @@ def accepted(record: Record, desired: Desired, device: Device, up: Uptime) -> Re
     role = class_role(device.hardware_class)
     if rotated(record.floor_keys.get(role), desired.floor.keys.get(role)):
         record = replace(record, sequences=_released(record.sequences, desired, device))
-    record = replace(record, fleet=fleet, expires=dict(desired.expires)).with_floor(desired.floor, up)
+    # The ETag goes with the metadata it was for: whoever loses the newest copy of the record and is shown that metadata
+    # again must find it too old, not "not modified".
+    record = replace(record, fleet=fleet, expires=dict(desired.expires), seen=None).with_floor(
+        desired.floor, up
+    )
     return record.with_sequences(_sequences(desired, record, device))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent.cli import main
-from edgewright_agent.errors import ConfigError, StorageError
+from edgewright_agent.errors import ConfigError, StorageError, TrustError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.floor import Floor
 from edgewright_agent.manual import anchor, floor_of, leave_mark, reanchor, unanchored
@@ -88,6 +88,17 @@ def test_one_lost_copy_of_the_record_costs_no_floor(running: Bench, slot: str) -
     (running.state / slot).unlink()
     after = running.ledger.record
     assert (after.floor, after.sequences, after.fleet) == (before.floor, before.sequences, before.fleet)
+
+
+def test_the_copy_before_the_newest_does_not_take_old_metadata_for_unchanged(running: Bench) -> None:
+    """An ETag beside a floor that its metadata is below would hold the device there."""
+    old = running.shelf.manifests["tuf", "timestamp.json"]
+    running.publish(make_artifact("3.0.0"))
+    running.once()
+    (running.state / f"state.{running.ledger.generation % 2}").write_bytes(b"torn")
+    running.shelf.manifests["tuf", "timestamp.json"] = old
+    running.trust.refusal = TrustError("metadata-rollback", "an old state is being replayed")
+    assert running.once().poll.code == "metadata-rollback"
 
 
 def test_a_state_directory_that_is_made_anew_with_empty_slots_is_damage(running: Bench) -> None:
