@@ -1,18 +1,18 @@
 """The real answer to "may this be used?": TUF says what and how fresh, Sigstore who and with which verdict.
 
 >>> trust = DeviceTrust(config)                              # doctest: +SKIP
->>> trust.refresh(source, floor={}, now=utc_now()).versions  # doctest: +SKIP
+>>> trust.refresh(source, floor=Floor(), now=utc_now())      # doctest: +SKIP
 
 Both are imported at their first use: a poll that finds nothing new does not pay for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from edgewright_agent.config import Config
+from edgewright_agent.floor import Floor
 from edgewright_agent.transport import Source
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class DeviceTrust:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def refresh(self, source: Source, *, floor: Mapping[str, int], now: datetime) -> Desired:
+    def refresh(self, source: Source, *, floor: Floor, now: datetime) -> Desired:
         """Return the verified desired state.
 
         Raises:
@@ -47,8 +47,14 @@ class DeviceTrust:
         """
         from edgewright_agent.trust import tuf
 
-        root = self._config.trust.root_bytes()
-        return tuf.refresh(source, cache=self._config.metadata, root=root, floor=floor, now=now)
+        return tuf.refresh(
+            source,
+            cache=self._config.metadata,
+            root=self._config.trust.root_bytes(),
+            hardware_class=self._config.device.hardware_class,
+            floor=floor,
+            now=now,
+        )
 
     def verify(
         self,

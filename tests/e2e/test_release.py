@@ -49,7 +49,7 @@ def poll(fleet: SmallFleet, tmp_path: Path) -> tuple[Source, Desired]:
     root = (fleet.metadata / "1.root.json").read_bytes()
     cache = tmp_path / "cache"
     cache.mkdir(exist_ok=True)
-    return source, refresh(source, cache=cache, root=root, floor={}, now=fleet.now)
+    return source, refresh(source, cache=cache, root=root, hardware_class=PI, now=fleet.now)
 
 
 def test_a_device_finds_verifies_and_would_install_the_release(fleet: SmallFleet, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_device_finds_verifies_and_would_install_the_release(fleet: SmallFleet
     source, desired = poll(fleet, tmp_path)
     mine = assigned(desired.assignment, hardware_class=PI, labels={})[lane.model]
     assert mine.digest == lane.digest
-    assert desired.require_artifact(lane.model, PI, mine.digest) == len(lane.manifest)
+    assert desired.require_artifact(lane.model, PI, mine.digest).length == len(lane.manifest)
     pins = [key_signer("signing", (fleet.root / ".edgewright/keys/signing.pub").read_bytes())]
     demands = demands_of(None, pins=pins, hardware_class=PI)
     report = verify_artifact(
