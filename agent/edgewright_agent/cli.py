@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from edgewright_agent import __version__
-from edgewright_agent.clock import utc_now
+from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
-from edgewright_agent.record import Ledger
+from edgewright_agent.record import MISSING, Ledger
 from edgewright_agent.store import Store
 
 EXIT_CODES = """exit codes:
@@ -65,8 +65,16 @@ def _init(options: argparse.Namespace) -> int:
         "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
         "source": {"url": options.source},
         "state": str(Path(options.state).absolute()),
-        "trust": {"root": str(options.root.absolute()), "keys": [str(key.absolute()) for key in options.key]},
+        "trust": {"root": str(options.root.absolute())},
     }
+    if options.key:
+        document["trust"]["keys"] = [str(key.absolute()) for key in options.key]
+    identities = [
+        *({"issuer": issuer, "identity": subject} for issuer, subject in options.identity),
+        *({"issuer": issuer, "identityPattern": pattern} for issuer, pattern in options.identity_pattern),
+    ]
+    if identities:
+        document["trust"]["identities"] = identities
     for key, value in (
         ("mirrors", options.mirror),
         ("username", options.username),
@@ -102,10 +110,36 @@ def _init(options: argparse.Namespace) -> int:
     for key, secret in (("username", first.username), ("password", first.password)):
         if secret:
             document["source"][key] = str(secret)
+    told = _first_record(config, options)  # before the configuration: a second try begins it again
     Disk().make_dir(options.out.absolute().parent)
     Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
-    print(f"wrote {options.out}; next: edgewright-agent once --config {options.out}")
+    print(f"wrote {options.out}; next{told} --config {options.out}")
     return 0
+
+
+def _first_record(config: Config, options: argparse.Namespace) -> str:
+    """Begin the record of a new device, or allow it to be begun on the device; return the next command."""
+    from edgewright_agent.manual import floor_of, leave_mark
+    from edgewright_agent.record import Record
+
+    least = dict(options.at_least)
+    floor = floor_of(least)
+    if options.no_state:
+        Disk().make_dir(options.out.absolute().parent)
+        leave_mark(options.out.absolute(), least)
+        return ", on the device: edgewright-agent anchor"
+    try:
+        with _at_work(config) as (ledger, _store):
+            if not ledger.record.quarantined:
+                return ": edgewright-agent once"
+            if ledger.record.quarantined != MISSING or ledger.lived or options.out.exists():
+                # A device that was here before has lost what it knew. Whether that is harmless, a person says.
+                return f", as {ledger.record.quarantined} says: edgewright-agent reanchor"
+            ledger.reanchor(Record().with_floor(floor, uptime()))
+    except StorageError as error:
+        hint = "; where the device's state is not at hand, `init --no-state` prepares it for its own `anchor`"
+        raise StorageError(error.code, f"{error}{hint}") from error
+    return ": edgewright-agent once"
 
 
 def _once(options: argparse.Namespace) -> int:
@@ -122,7 +156,8 @@ def _once(options: argparse.Namespace) -> int:
             traffic = Traffic()
             opened = config.origin.open(polls=ledger.record.counters.get("polls", 0), traffic=traffic)
         except ConfigError as error:
-            ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
+            if not ledger.record.quarantined:
+                ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
@@ -142,11 +177,15 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import unanchored
     from edgewright_agent.status import gather
 
     config = load(options.config)
     disk = Disk()
-    status = gather(config, Ledger(config.state, disk), Store(config.state, disk), utc_now())
+    may_anchor = unanchored(options.config.absolute()).exists()
+    status = gather(
+        config, Ledger(config.state, disk), Store(config.state, disk), utc_now(), may_anchor=may_anchor
+    )
     print(json.dumps(status.document(), indent=2) if options.json else status.text())
     return 0
 
@@ -169,13 +208,25 @@ def _retry(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reanchor(options: argparse.Namespace) -> int:
-    from edgewright_agent.manual import reanchor
+def _anchor(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import anchor
 
+    with _at_work(load(options.config)) as (ledger, _store):
+        begun = anchor(ledger, options.config.absolute())
+    print("the record has begun; next: edgewright-agent once" if begun else "the record is there")
+    return 0
+
+
+def _reanchor(options: argparse.Namespace) -> int:
+    from edgewright_agent.manual import floor_of, reanchor
+
+    floor = floor_of(dict(options.at_least)) if options.at_least else None
     with _at_work(load(options.config)) as (ledger, store):
-        for model, told in reanchor(ledger, store, now=utc_now()).items():
+        whole = not ledger.record.quarantined
+        for model, told in reanchor(ledger, store, now=utc_now(), floor=floor, fleet=options.fleet).items():
             print(f"{model}  {told}")
-    print("a new record has begun; next: edgewright-agent once")
+    begun = f"this device follows the fleet {options.fleet}" if whole else "a new record has begun"
+    print(f"{begun}; next: edgewright-agent once")
     return 0
 
 
@@ -265,7 +316,17 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    init = verb("init", _init, "write a configuration")
+    def at_least(added: argparse.ArgumentParser) -> None:
+        added.add_argument(
+            "--at-least",
+            action="append",
+            default=[],
+            type=_label,
+            metavar="ROLE=VERSION",
+            help="repeatable; believe no older metadata (`edgewright trust status` shows versions); clock=TIME",
+        )
+
+    init = verb("init", _init, "write a configuration and begin the device's record")
     init.add_argument("--device-id", required=True, metavar="ID", help="unique name of this device")
     init.add_argument("--class", required=True, dest="hardware_class", metavar="CLASS", help="hardware class")
     init.add_argument(
@@ -281,8 +342,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     init.add_argument("--root", required=True, type=Path, metavar="FILE", help="first TUF root metadata")
     init.add_argument(
-        "--key", required=True, action="append", type=Path, metavar="FILE", help="signer's public key"
+        "--key",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="pin a signer's public key; repeatable (default: whoever the fleet's policy names may sign)",
     )
+    for option, what in (("--identity", "IDENTITY"), ("--identity-pattern", "REGEX")):
+        init.add_argument(
+            option,
+            action="append",
+            default=[],
+            nargs=2,
+            metavar=("ISSUER", what),
+            help="pin a signer's certificate identity; repeatable",
+        )
     init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
     init.add_argument(
         "--mirror",
@@ -313,7 +388,13 @@ def _parser() -> argparse.ArgumentParser:
         help="private key that opens encrypted models; repeatable",
     )
     init.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
-    init.add_argument("--force", action="store_true", help="replace an existing file")
+    init.add_argument("--force", action="store_true", help="replace an existing file; keeps the record")
+    init.add_argument(
+        "--no-state",
+        action="store_true",
+        help="for images: the record begins with `anchor`, once, on the device",
+    )
+    at_least(init)
 
     once = verb("once", _once, "poll once and update what has changed")
     once.add_argument("--json", action="store_true", help="one JSON object per line: models, then the poll")
@@ -329,7 +410,12 @@ def _parser() -> argparse.ArgumentParser:
         "forget that versions of a model failed here, so that they are tried again",
         model=True,
     )
-    verb("reanchor", _reanchor, "begin a new record after both copies of it were damaged")
+    verb("anchor", _anchor, "begin the record of a device that `init --no-state` has prepared, once")
+    again = verb("reanchor", _reanchor, "begin a new record after it was lost or damaged; what runs stays")
+    at_least(again)
+    again.add_argument(
+        "--fleet", metavar="NAME", help="the fleet this device belongs to; alone: it was renamed"
+    )
     infer = verb(
         "infer", _infer, "run the active model on a golden sample, or on inputs from a file", model=True
     )

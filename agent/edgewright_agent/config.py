@@ -111,11 +111,27 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class PinnedIdentity:
+    """Who may have signed with a certificate: the issuer, and its subject by name or by a full-match pattern."""
+
+    issuer: str
+    identity: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
 class Anchors:
-    """What is trusted from the start: the first TUF root, and the signers' public keys (PEM)."""
+    """What is trusted from the start: the first TUF root, and the signers that this device insists on.
+
+    Attributes:
+        root: First root metadata.
+        keys: Public keys (PEM); with `identities`, a signer must be one of these *and* be allowed by the policy.
+        identities: Identities in certificates. Neither: the fleet's policy alone says who may sign.
+    """
 
     root: Path
-    keys: tuple[Path, ...]
+    keys: tuple[Path, ...] = ()
+    identities: tuple[PinnedIdentity, ...] = ()
 
     def root_bytes(self) -> bytes:
         """Return the first root metadata."""
@@ -178,9 +194,11 @@ class Config:
             ConfigError: a trust anchor cannot be read.
         """
         anchors = [hashlib.sha256(b).hexdigest() for b in (self.trust.root_bytes(), *self.trust.key_bytes())]
+        pinned = [[pin.issuer, pin.identity, pin.pattern] for pin in self.trust.identities]
         device, urls = self.device, [mirror.url for mirror in self.origin.mirrors]
+        labels = dict(device.labels)
         return hashlib.sha256(
-            canonical_json([urls, device.id, device.hardware_class, dict(device.labels), anchors])
+            canonical_json([urls, device.id, device.hardware_class, labels, anchors, pinned])
         ).hexdigest()
 
 
@@ -218,7 +236,11 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         device=Device(device.text("id"), device.name("class"), device.labels("labels")),
         origin=Origin(tuple(mirrors)),
         state=base / top.text("state", DEFAULT_STATE),
-        trust=Anchors(base / trust.text("root"), tuple(base / key for key in trust.texts("keys"))),
+        trust=Anchors(
+            base / trust.text("root"),
+            tuple(base / key for key in trust.texts("keys", optional=True)),
+            tuple(map(_identity, trust.sections("identities"))),
+        ),
         poll=Polling(
             poll.number("intervalS", DEFAULT_INTERVAL_S, low=1),
             poll.number("jitter", DEFAULT_JITTER, high=1),
@@ -349,8 +371,10 @@ class _Section:
         value = self.number(key, -1)
         return value if value >= 0 else None
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
         value = self._take(key)
+        if optional and key not in self._values:
+            return ()
         if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
             return tuple(value)
         self.problem(key, "must be a list of at least one string")
@@ -371,6 +395,18 @@ class _Section:
             {} if optional and key not in self._values else value, f"{self._where}{key}.", self._problems
         )
 
+    def sections(self, key: str) -> tuple[_Section, ...]:
+        value = self._take(key)
+        if key not in self._values:
+            return ()
+        if not isinstance(value, list) or not value:
+            self.problem(key, "must be a list of at least one object")
+            return ()
+        return tuple(
+            _Section(item, f"{self._where}{key}[{index}].", self._problems)
+            for index, item in enumerate(value)
+        )
+
     def finish(self) -> None:
         for key in sorted(set(self._values) - self._known):
             self.problem(key, f"is unknown (known: {', '.join(sorted(self._known))})")
@@ -383,6 +419,19 @@ def _is_loopback(url: str) -> bool:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:  # no URL at all, which opening it says
         return True
+
+
+def _identity(section: _Section) -> PinnedIdentity:
+    issuer = section.text("issuer")
+    identity, pattern = section.text("identity", ""), section.text("identityPattern", "")
+    if bool(identity) == bool(pattern):
+        section.problem("identity", "or identityPattern must be there, exactly one of them")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        section.problem("identityPattern", f"is no regular expression: {error}")
+    section.finish()
+    return PinnedIdentity(issuer, identity or None, pattern or None)
 
 
 def _absolute(url: str, base: Path) -> str:

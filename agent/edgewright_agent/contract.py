@@ -58,6 +58,13 @@ ATTESTATIONS = {  # what policies call them
     "bom": PREDICATE_BOM,
 }
 
+# Of provenance: what its parameters mean (docs/provenance.md), and who built where no platform vouches for it.
+BUILD_TYPE = "https://edgewright.dev/build/lane/v1"
+BUILDER_LOCAL = "https://edgewright.dev/builder/local"
+# Of a bill of materials: properties that bind it to a lane.
+BOM_MODEL = "edgewright:model"
+BOM_CLASS = "edgewright:hardware-class"
+
 # --- files of a model artifact (layer titles) -------------------------------------------------------------------
 FILE_MODEL = "model.onnx"
 FILE_DATA = "model.onnx.data"  # optional: the model's weights, where its layout keeps them apart
@@ -106,7 +113,8 @@ MAX_POLICY_BYTES = 64 * 1024
 MAX_TRUSTED_ROOT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_REPORT_BYTES = 256 * 1024
-MAX_REFERRERS = 32
+MAX_REFERRERS = 32  # fetched, of those listed
+MAX_LISTED_REFERRERS = 256
 MAX_LAYERS = 64
 MAX_RECIPIENTS = 64  # of an encrypted layer: a manifest with two such layers stays within its own limit
 MAX_KIT_DOCUMENT_BYTES = 1024 * 1024

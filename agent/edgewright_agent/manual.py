@@ -1,4 +1,4 @@
-"""What a person may do by hand on a device: go back, try again, begin a new record.
+"""What a person may do by hand on a device: go back, try again, begin a record.
 
 >>> rollback(ledger, store, "digit-reader", now=utc_now())   # doctest: +SKIP
 Slot(digest='sha256:…', version='1.0.0', since='2030-01-01T00:00:00Z')
@@ -6,13 +6,22 @@ Slot(digest='sha256:…', version='1.0.0', since='2030-01-01T00:00:00Z')
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import from_text, to_text, uptime
+from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
 from edgewright_agent.errors import ConfigError, StorageError
-from edgewright_agent.record import Ledger, Record, Slot, Tombstone, Verdict
+from edgewright_agent.files import Disk
+from edgewright_agent.floor import Floor
+from edgewright_agent.record import MISSING, Ledger, Record, Slot, Tombstone, Verdict
 from edgewright_agent.store import Store
+
+_ROLES = ("root", "timestamp", "snapshot", "targets", ROLE_ROLLOUT)
+_MAX_VERSION = 2**53 - 1
 
 
 def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot:
@@ -20,8 +29,8 @@ def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot
 
     Raises:
         ConfigError: `no-model`, or `no-previous` when there is nothing to go back to.
-        StorageError: the target is `damaged`; the record is (`state-damaged`) or cannot be written: nothing
-            has changed.
+        StorageError: the target is `damaged`; the record is missing, damaged or cannot be written: nothing has
+            changed.
     """
     ledger.require_whole()
     state = ledger.record.model(model)
@@ -52,7 +61,7 @@ def retry(ledger: Ledger, model: str) -> int:
 
     Raises:
         ConfigError: `nothing-to-retry`.
-        StorageError: the record is damaged (`state-damaged`) or cannot be written.
+        StorageError: the record is damaged or missing, or cannot be written.
     """
     ledger.require_whole()
     state = ledger.record.model(model)
@@ -63,22 +72,115 @@ def retry(ledger: Ledger, model: str) -> int:
     return len(state.tombstones)
 
 
-def reanchor(ledger: Ledger, store: Store, *, now: datetime) -> dict[str, str]:
-    """Begin a new record from what `current` points at, after both slots were damaged.
+def floor_of(least: Mapping[str, str]) -> Floor:
+    """Return the floor that a person gives, from role → version, and `clock` → time.
 
-    What is lost: previous and factory slots, tombstones, and the version floor, which starts again at what
-    the next verified metadata says. Run it only when the source is known to be honest and current.
+    >>> floor_of({"timestamp": "40", "clock": "2030-01-01T00:00:00Z"}).versions
+    {'timestamp': 40}
+
+    Raises:
+        ConfigError: `bad-floor`.
+    """
+    versions, clock = dict[str, int](), None
+    for name, text in least.items():
+        if name == "clock":
+            try:
+                clock = to_text(from_text(text))
+            except (ValueError, OverflowError):
+                raise ConfigError(
+                    "bad-floor", f"clock={text} is not a time like 2030-01-01T00:00:00Z"
+                ) from None
+        elif name not in _ROLES and not (
+            name.startswith(ROLE_CLASS_PREFIX) and is_name(name.removeprefix(ROLE_CLASS_PREFIX))
+        ):
+            raise ConfigError(
+                "bad-floor", f"{name} is no role: {', '.join(_ROLES)}, {ROLE_CLASS_PREFIX}NAME, or clock"
+            )
+        elif not text.isascii() or not text.isdecimal() or not 0 < int(text[:20]) <= _MAX_VERSION:
+            raise ConfigError("bad-floor", f"{name}={text} is not a version")
+        else:
+            versions[name] = int(text)
+    return Floor(versions, {}, clock)
+
+
+def unanchored(config: Path) -> Path:
+    """Return the mark beside a configuration that allows its device to be anchored, once, without a person."""
+    return config.with_name(config.name + ".unanchored")
+
+
+def leave_mark(config: Path, least: Mapping[str, str]) -> None:
+    """Allow one `anchor` for a configuration that is written before its device has a state directory.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    Disk().replace_file(unanchored(config), json.dumps({"version": 1, "atLeast": dict(least)}).encode())
+
+
+def anchor(ledger: Ledger, config: Path) -> bool:
+    """Begin the first record of a device that `init --no-state` has prepared; whether one has begun.
+
+    The mark it has left is used up: a state that is lost later is not begun anew by a start script. With a record, this
+    does nothing but make sure of that.
+
+    Raises:
+        StorageError: `state-missing` without the mark, `state-damaged`; the mark cannot be removed: nothing has begun.
+        ConfigError: `bad-floor`: the mark is not what `init` has written.
+    """
+    mark, disk = unanchored(config), Disk()
+    if ledger.record.quarantined == MISSING and mark.exists():
+        disk.rename(mark, _used(mark))  # first: where this fails, the mark would allow it again and again
+    elif ledger.record.quarantined == MISSING and _used(mark).exists():
+        pass  # a power cut between the two steps
+    else:
+        ledger.require_whole()
+        for stray in (mark, _used(mark)):
+            if stray.exists():
+                disk.remove(stray)
+                disk.sync_dir(stray.parent)
+        return False
+    try:
+        least = json.loads(_used(mark).read_bytes())["atLeast"]
+        floor = floor_of({str(name): str(version) for name, version in least.items()})
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ConfigError("bad-floor", f"{mark} is not what `init` writes: {error}") from error
+    ledger.reanchor(Record().with_floor(floor, uptime()))
+    disk.remove(_used(mark))
+    disk.sync_dir(mark.parent)
+    return True
+
+
+def reanchor(
+    ledger: Ledger, store: Store, *, now: datetime, floor: Floor | None = None, fleet: str | None = None
+) -> dict[str, str]:
+    """Begin a new record from what `current` points at, after the record was lost; or follow a renamed fleet.
+
+    What is lost: previous and factory slots, tombstones, sequences, and the version floor, which starts again at
+    `floor` and what the next verified metadata says. Without a floor, run it only when the source is known to be
+    current.
+
+    Args:
+        ledger: The record that is missing or damaged; a whole one only gets another fleet's name.
+        store: Installed models.
+        now: Since when what runs is said to run.
+        floor: The lowest that a person allows.
+        fleet: Name of the fleet this device belongs to; else the next assignment's.
 
     Returns:
         Per model that was linked: the version that stays active, or why it could not stay.
 
     Raises:
-        ConfigError: `not-damaged`: the record is fine.
+        ConfigError: `not-damaged`: the record is fine; `bad-fleet`.
         StorageError: the disk refused.
     """
+    if fleet is not None and not is_name(fleet):
+        raise ConfigError("bad-fleet", f"{fleet!r} is not a fleet's name")
     if not ledger.record.quarantined:
-        raise ConfigError("not-damaged", "the record is whole: there is nothing to re-anchor")
-    record, told = Record(), {}
+        if fleet is None or floor is not None:
+            raise ConfigError("not-damaged", "the record is whole: there is nothing to re-anchor")
+        ledger.commit(replace(ledger.record, fleet=fleet, seen=None))
+        return {}
+    record, told = Record(fleet=fleet).with_floor(floor or Floor(), uptime()), {}
     for model, digest in store.links().items():
         try:
             artifact = store.verify(digest)
@@ -90,3 +192,7 @@ def reanchor(ledger: Ledger, store: Store, *, now: datetime) -> dict[str, str]:
         told[model] = artifact.version
     ledger.reanchor(record.counted(reanchors=1))
     return told
+
+
+def _used(mark: Path) -> Path:
+    return mark.with_name(mark.name + ".used")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from edgewright_agent.clock import from_text, to_text
+from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import TUF_REPOSITORY
 from edgewright_agent.errors import AgentError
 from edgewright_agent.record import Poll, Record, shorten
@@ -48,8 +48,8 @@ def ask(source: Source, etag: str | None) -> Manifest | None:
 
 
 def trusted_now(record: Record, now: datetime) -> datetime:
-    """Return the clock's time, but never before a time at which signed metadata was already valid here."""
-    return max(now, from_text(record.clock_floor)) if record.clock_floor else now
+    """Return the clock's time, but never before a time that signed metadata proves to have come."""
+    return record.lowest(uptime()).time(now) or now
 
 
 def nothing_new(now: datetime) -> Poll:

@@ -4,26 +4,38 @@
 >>> Record().with_model("digit-reader", ModelState(active=slot)).model("digit-reader").active.version
 '1.0.0'
 
-Only `Ledger.commit` changes it. If both slots are damaged the record is *quarantined*: what `current` points
-at keeps running and nothing is installed until a person runs `edgewright-agent reanchor`.
+Only `Ledger.commit` changes it. It exists from `edgewright-agent init` (or `anchor`) on. If there is none, or both
+slots are damaged, it is *quarantined*: what `current` points at keeps running and nothing is installed until a person
+runs `edgewright-agent reanchor`. A device that began anew by itself would believe any old state that has not expired.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from edgewright_agent.clock import Uptime, elapsed_s, from_text, to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
-from edgewright_agent.slots import Slots
+from edgewright_agent.floor import Floor
+from edgewright_agent.slots import MAX_PAYLOAD_BYTES, Slots
 
 VERSION = 1
 MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
 MAX_REASON_CHARS = 300
+MISSING, DAMAGED = "state-missing", "state-damaged"
+_QUARANTINED = {
+    MISSING: "there is no record of what this device has seen: what runs keeps running, nothing is installed; a new "
+    "device is anchored by `edgewright-agent anchor`; on one that has run before, find out what emptied its state "
+    "directory, then run `edgewright-agent reanchor`",
+    DAMAGED: "both copies of the agent's record are damaged: what runs keeps running, nothing is "
+    "installed; check the disk, then run `edgewright-agent reanchor`",
+}
 
 
 @dataclass(frozen=True)
@@ -120,14 +132,18 @@ class Record:
 
     Attributes:
         models: By name.
-        floor: Highest version of each TUF role ever accepted; never goes down.
+        floor: Highest version of each TUF role ever accepted; see `floor.Floor`, also for what may lower it.
+        floor_keys: Who could sign each role when its floor was set.
+        sequences: Highest sequence accepted, by `<class>/<model>`: what was assigned before it is not installed again.
+        fleet: The fleet's name, from the first accepted assignment.
         expires: When each role's metadata ends (RFC 3339).
         seen: What a conditional poll may send.
         poll: Last poll.
         counters: Events since the record began (`polls`, `installs`, `rollbacks`, …).
         boots: Boots seen, and the kernel's id of the last one.
-        clock_floor: Latest time at which signed metadata was valid here; no clock below it is believed.
-        quarantined: Not stored. Both slots were damaged.
+        clock_floor: Latest time that accepted metadata proves to have come; no clock below it is believed.
+        clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
+        quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
 
     models: Mapping[str, ModelState] = field(default_factory=dict)
@@ -139,7 +155,11 @@ class Record:
     boots: int = 0
     boot_id: str = ""
     clock_floor: str | None = None
-    quarantined: bool = False
+    clock_since: Uptime | None = None
+    floor_keys: Mapping[str, str] = field(default_factory=dict)
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    fleet: str | None = None
+    quarantined: str | None = None
 
     def model(self, name: str) -> ModelState:
         """Return a model's state; an unknown model has an empty one."""
@@ -149,11 +169,24 @@ class Record:
         """Return this record with one model's state replaced."""
         return replace(self, models={**self.models, name: state})
 
-    def raised(self, versions: Mapping[str, int]) -> Record:
-        """Return this record with the floor lifted to `versions`; no role ever sinks."""
+    def lowest(self, up: Uptime) -> Floor:
+        """Return what nothing may fall below, for a device that has been up so long."""
+        clock = self.clock_floor
+        if clock is not None and (gone_s := elapsed_s(self.clock_since, up)):
+            clock = to_text(from_text(clock) + timedelta(seconds=gone_s))
+        return Floor(self.floor, self.floor_keys, clock)
+
+    def with_floor(self, floor: Floor, up: Uptime) -> Record:
+        """Return this record with another floor, as of now."""
+        since = up if floor.clock else None
         return replace(
-            self, floor={**self.floor, **{r: max(v, self.floor.get(r, 0)) for r, v in versions.items()}}
+            self, floor=floor.versions, floor_keys=floor.keys, clock_floor=floor.clock, clock_since=since
         )
+
+    def with_sequences(self, accepted: Mapping[str, int]) -> Record:
+        """Return this record with sequence floors lifted, by lane; none sinks."""
+        lifted = {lane: max(number, self.sequences.get(lane, 0)) for lane, number in accepted.items()}
+        return replace(self, sequences={**self.sequences, **lifted})
 
     def counted(self, **events: int) -> Record:
         """Return this record with counters advanced."""
@@ -178,45 +211,45 @@ class Ledger:
         if reading.payload is not None:
             self.record = from_bytes(reading.payload)
         else:
-            # Lost slots beside installed models are damage, not a first boot: the floor must not be lost.
-            lived = reading.exist or any(_entries(folder / name) for name in ("store", "current", "tuf"))
-            self.record = Record(quarantined=lived)
+            self.record = Record(quarantined=DAMAGED if reading.exist else MISSING)
+
+    @property
+    def lived(self) -> bool:
+        """Whether the state directory shows that a device has lived here, whatever its record says."""
+        return any(_entries(self._folder / name) for name in ("store", "current", "tuf"))
 
     def require_whole(self) -> None:
         """Refuse to go on from a quarantined record, which knows nothing.
 
         Raises:
-            StorageError: `state-damaged`.
+            StorageError: `state-missing`, `state-damaged`.
         """
         if self.record.quarantined:
-            raise StorageError(
-                "state-damaged",
-                "both copies of the agent's record are damaged: what runs keeps running, nothing is "
-                "installed; check the disk, then run `edgewright-agent reanchor`",
-            )
+            raise StorageError(self.record.quarantined, _QUARANTINED[self.record.quarantined])
 
     def commit(self, record: Record) -> None:
         """Make `record` the newest durable one; a no-op when nothing changed.
 
         Raises:
-            StorageError: the record before still holds; `state-damaged` while quarantined.
+            StorageError: the record before still holds; `state-missing`, `state-damaged` while quarantined.
         """
         self.require_whole()
         if record != self.record:
             self._write(record)
 
     def reanchor(self, record: Record) -> None:
-        """Begin a new record in place of a damaged one; the damaged slots are set aside.
+        """Begin a new record, the first or in place of a lost one; damaged slots are set aside.
 
         Raises:
             StorageError: the disk refused.
         """
         self._disk.make_dir(self._folder)
         self._slots.set_aside()
-        self._write(replace(record, quarantined=False))
+        self._write(replace(record, quarantined=None))
 
     def _write(self, record: Record) -> None:
         self._disk.make_dir(self._folder)
+        record = _fitting(record)
         self._slots.write(self.generation + 1, to_bytes(record))
         self.generation += 1
         self.record = record
@@ -236,20 +269,35 @@ def from_bytes(payload: bytes) -> Record:
         StorageError: `state-version` for a record of another format.
     """
     document: dict[str, Any] = json.loads(payload)
-    if document.pop("version", None) != VERSION:
+    # A field from the future may be a floor, which the next write would lose.
+    if document.pop("version", None) != VERSION or not document.keys() <= _STORED:
         raise StorageError(
             "state-version", "the record was written by another version of the agent; install that one"
         )
     document["models"] = {name: _model(value) for name, value in document["models"].items()}
     document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+    document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
     document["poll"] = Poll(**document["poll"]) if "poll" in document else None
     return Record(**document)
 
 
-def shorten(text: str) -> str:
-    """Return one line of at most `MAX_REASON_CHARS`."""
+def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:
+    """Return one line of at most `limit` characters."""
     line = " ".join(text.split())
-    return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _fitting(record: Record) -> Record:
+    """Return a record that fits its slot; words for people go before anything that decides."""
+    if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
+        return record
+    return replace(record, models={name: _terse(state) for name, state in record.models.items()})
+
+
+def _terse(state: ModelState) -> ModelState:
+    stones = tuple(replace(stone, reason=shorten(stone.reason, 40)) for stone in state.tombstones)
+    last = replace(state.last, message=shorten(state.last.message, 40)) if state.last else None
+    return replace(state, tombstones=stones, last=last)
 
 
 def _model(value: dict[str, Any]) -> ModelState:
@@ -266,6 +314,9 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
     return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+_STORED = {entry.name for entry in fields(Record)} - {"quarantined"}
 
 
 def _entries(folder: Path) -> bool:

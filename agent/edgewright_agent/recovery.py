@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 
+from edgewright_agent.clock import boot_id
 from edgewright_agent.errors import StorageError
 from edgewright_agent.record import ModelState, Record, Slot
 from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def recover(trials: Trials) -> tuple[Outcome, ...]:
@@ -78,11 +76,11 @@ def _first_whole(store: Store, slots: tuple[Slot | None, ...]) -> Slot | None:
 
 
 def _booted(record: Record) -> Record:
-    boot_id = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    boot = boot_id()
     return (
         record
-        if record.boot_id == boot_id and record.boots
-        else replace(record, boots=record.boots + 1, boot_id=boot_id)
+        if record.boot_id == boot and record.boots
+        else replace(record, boots=record.boots + 1, boot_id=boot)
     )
 
 

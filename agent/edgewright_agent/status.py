@@ -8,6 +8,7 @@ Device states:
     stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
     failing  the last poll went wrong
     damaged  both record slots are: nothing is installed until `reanchor`
+    missing  there is no record: nothing is installed until `anchor` (a new device) or `reanchor`
     new      never polled
 
 Model states:
@@ -28,10 +29,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.clock import from_text
+from edgewright_agent.clock import from_text, uptime
 from edgewright_agent.config import Config
 from edgewright_agent.poll import trusted_now
-from edgewright_agent.record import Ledger, ModelState, Poll, Record, Slot, Tombstone
+from edgewright_agent.record import MISSING, Ledger, ModelState, Poll, Record, Slot, Tombstone
 from edgewright_agent.report import short
 from edgewright_agent.store import Store
 
@@ -85,6 +86,11 @@ class Status:
     counters: Mapping[str, int]
     boots: int
     generation: int
+    fleet: str | None = None
+    clock_floor: str | None = None
+    behind_s: int = 0
+    quarantined: str | None = None
+    may_anchor: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the status as JSON values: the document fleets collect."""
@@ -99,14 +105,28 @@ class Status:
             "counters": self.counters,
             "boots": self.boots,
             "generation": self.generation,
+            "fleet": self.fleet,
+            "clock": {"floor": self.clock_floor, "behindS": self.behind_s},
+            "quarantine": self.quarantined,
+            "next": self.next_command(),
         }
+
+    def next_command(self) -> str | None:
+        """Return what a person has to run, if anything."""
+        if self.quarantined is None:
+            return None
+        return f"edgewright-agent {'anchor' if self.may_anchor else 'reanchor'}"
 
     def text(self) -> str:
         """Return the status for a terminal."""
         labels = " ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
         roles = ", ".join(f"{role} {version}" for role, version in sorted(self.versions.items()))
         ends = min(self.expires.items(), key=lambda item: item[1], default=None)
-        state = f"stale: {', '.join(self.stale)} ended" if self.stale else self.state
+        state = (
+            f"stale: {', '.join(self.stale)} ended" if self.stale and self.state == "stale" else self.state
+        )
+        if self.quarantined:
+            state = f"{self.quarantined}: what runs keeps running, nothing is installed; next: {self.next_command()}"
         lines = [
             f"device     {self.device} ({self.hardware_class}) {labels}".rstrip(),
             f"source     {self.source}",
@@ -115,6 +135,11 @@ class Status:
             "last poll  "
             + (f"{self.poll.at} {self.poll.code}: {self.poll.message}" if self.poll else "never"),
         ]
+        if self.behind_s and self.clock_floor:
+            lines.insert(
+                3,
+                f"clock      behind the signed time by {_duration(self.behind_s)}; taken to be {self.clock_floor}",
+            )
         rows = [_HEADINGS, *(_row(model) for model in self.models)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
         table = [
@@ -123,8 +148,18 @@ class Status:
         return "\n".join([*lines, "", *(line.rstrip() for line in table)])
 
 
-def gather(config: Config, ledger: Ledger, store: Store, now: datetime) -> Status:
-    """Return the status of a device; reads, never writes, and needs no lock."""
+def gather(
+    config: Config, ledger: Ledger, store: Store, now: datetime, *, may_anchor: bool = False
+) -> Status:
+    """Return the status of a device; reads, never writes, and needs no lock.
+
+    Args:
+        config: Its configuration.
+        ledger: Its record.
+        store: Its models.
+        now: Its clock.
+        may_anchor: Whether `init --no-state` has prepared it for its first `anchor`.
+    """
     record = ledger.record
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
@@ -144,13 +179,18 @@ def gather(config: Config, ledger: Ledger, store: Store, now: datetime) -> Statu
         counters=dict(record.counters),
         boots=record.boots,
         generation=ledger.generation,
+        fleet=record.fleet,
+        clock_floor=record.lowest(uptime()).clock,
+        behind_s=max(0, int((time - now).total_seconds())),
+        quarantined=record.quarantined,
+        may_anchor=may_anchor,
     )
 
 
 def _device_state(record: Record, stale: tuple[str, ...], models: tuple[ModelStatus, ...]) -> str:
     if record.quarantined:
-        return "damaged"
-    if stale:
+        return "missing" if record.quarantined == MISSING else "damaged"
+    if stale or (record.poll is not None and record.poll.code == "expired-metadata"):
         return "stale"
     if record.poll is None:
         return "new"
@@ -199,6 +239,13 @@ def _reason(state: ModelState) -> str | None:
         return None
     version = f" ({state.last.version})" if state.last.version else ""
     return f"{state.last.code}{version}: {state.last.message}"
+
+
+def _duration(seconds: int) -> str:
+    for name, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {name}"
+    return f"{seconds} s"
 
 
 def _row(model: ModelStatus) -> tuple[str, ...]:

@@ -1,22 +1,35 @@
 """The real answer to "may this be used?": TUF says what and how fresh, Sigstore who and with which verdict.
 
 >>> trust = DeviceTrust(config)                              # doctest: +SKIP
->>> trust.refresh(source, floor={}, now=utc_now()).versions  # doctest: +SKIP
+>>> trust.refresh(source, floor=Floor(), now=utc_now())      # doctest: +SKIP
 
 Both are imported at their first use: a poll that finds nothing new does not pay for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgewright_agent.config import Config
+from edgewright_agent.floor import Floor
 from edgewright_agent.transport import Source
 
 if TYPE_CHECKING:
+    from edgewright_agent.trust.policy import Signer
     from edgewright_agent.trust.tuf import Desired
+
+
+class Documents(Protocol):
+    """The documents that `targets` signed, as the verified desired state holds them; None where it lists none."""
+
+    @property
+    def policy(self) -> bytes | None:
+        """Who may sign what."""
+
+    @property
+    def trusted_root(self) -> bytes | None:
+        """What certificates are checked by."""
 
 
 class DeviceTrust:
@@ -25,7 +38,7 @@ class DeviceTrust:
     def __init__(self, config: Config) -> None:
         self._config = config
 
-    def refresh(self, source: Source, *, floor: Mapping[str, int], now: datetime) -> Desired:
+    def refresh(self, source: Source, *, floor: Floor, now: datetime) -> Desired:
         """Return the verified desired state.
 
         Raises:
@@ -34,19 +47,58 @@ class DeviceTrust:
         """
         from edgewright_agent.trust import tuf
 
-        root = self._config.trust.root_bytes()
-        return tuf.refresh(source, cache=self._config.metadata, root=root, floor=floor, now=now)
+        return tuf.refresh(
+            source,
+            cache=self._config.metadata,
+            root=self._config.trust.root_bytes(),
+            hardware_class=self._config.device.hardware_class,
+            floor=floor,
+            now=now,
+        )
 
-    def verify(self, source: Source, repository: str, digest: str, *, model: str) -> None:
-        """Accept an artifact's origin and its passing gate verdict for this class.
+    def verify(
+        self,
+        source: Source,
+        repository: str,
+        digest: str,
+        *,
+        model: str,
+        desired: Documents | None = None,
+    ) -> None:
+        """Accept an artifact that carries what the policy demands for this class, by signers pinned here.
+
+        Args:
+            source: Untrusted.
+            repository: Where the artifact is.
+            digest: Its manifest.
+            model: The model it is meant to be.
+            desired: What `targets` says of signers; without it only what is pinned counts.
 
         Raises:
-            TrustError: as `trust.sigstore.verify_artifact`.
+            TrustError: as `trust.policy.parse_policy`, `trust.policy.demands_of`, `trust.sigstore.verify_artifact`.
             TransportError: the source cannot be read.
         """
         from edgewright_agent.trust import sigstore
+        from edgewright_agent.trust.policy import demands_of, parse_policy
 
-        keys = [sigstore.load_key(pem) for pem in self._config.trust.key_bytes()]
+        hardware_class = self._config.device.hardware_class
+        policy = parse_policy(desired.policy) if desired is not None and desired.policy is not None else None
         sigstore.verify_artifact(
-            source, repository, digest, keys, model=model, hardware_class=self._config.device.hardware_class
+            source,
+            repository,
+            digest,
+            demands_of(policy, pins=self._pins(), hardware_class=hardware_class),
+            model=model,
+            hardware_class=hardware_class,
+            trusted_root=desired.trusted_root if desired is not None else None,
         )
+
+    def _pins(self) -> list[Signer]:
+        from edgewright_agent.trust.policy import IdentitySigner
+        from edgewright_agent.trust.sigstore import key_signer
+
+        trust = self._config.trust
+        return [
+            *(key_signer(path.name, pem) for path, pem in zip(trust.keys, trust.key_bytes(), strict=True)),
+            *(IdentitySigner(pin.issuer, pin.issuer, pin.identity, pin.pattern) for pin in trust.identities),
+        ]

@@ -16,13 +16,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright_agent import health
+from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.artifact import Artifact, check_purpose, parse
-from edgewright_agent.clock import to_text, utc_now
-from edgewright_agent.config import Config, Device
-from edgewright_agent.contract import digest_of, selector_matches
+from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
+from edgewright_agent.config import Config
+from edgewright_agent.contract import digest_of
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
+from edgewright_agent.floor import Floor
+from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen, Trial
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
@@ -30,6 +32,7 @@ from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
+from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
 
 if TYPE_CHECKING:
@@ -42,19 +45,26 @@ class Desired(Protocol):
     @property
     def versions(self) -> Mapping[str, int]: ...
     @property
+    def floor(self) -> Floor: ...
+    @property
     def assignment(self) -> Mapping[str, Any]: ...
     @property
     def expires(self) -> Mapping[str, str]: ...
-    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int: ...
+    @property
+    def policy(self) -> bytes | None: ...
+    @property
+    def trusted_root(self) -> bytes | None: ...
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval: ...
+    def highest_sequence(self, model: str) -> int | None: ...
 
 
 class Trust(Protocol):
     """Who decides what may be used; the real one is `trusted.DeviceTrust`."""
 
-    def refresh(self, source: Source, *, floor: Mapping[str, int], now: datetime) -> Desired:
+    def refresh(self, source: Source, *, floor: Floor, now: datetime) -> Desired:
         """Return the verified desired state; raises `TrustError` or `TransportError`."""
 
-    def verify(self, source: Source, repository: str, digest: str, *, model: str) -> None:
+    def verify(self, source: Source, repository: str, digest: str, *, model: str, desired: Desired) -> None:
         """Accept an artifact's origin and gate verdict; raises `TrustError` or `TransportError`."""
 
 
@@ -71,9 +81,10 @@ class Update:
         *,
         check: Check = health.check,
         now: Callable[[], datetime] = utc_now,
+        uptime: Callable[[], Uptime] = uptime,
     ) -> None:
         self.config, self.ledger, self.store = config, ledger, store
-        self.source, self.trust, self.now = source, trust, now
+        self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.trials = Trials(ledger, store, check, config.budget, now)
 
     def run(self, *, force: bool = False) -> Report:
@@ -82,7 +93,7 @@ class Update:
         `force` asks for the whole update even if nothing has, and reads what is active back from the disk.
 
         Raises:
-            StorageError: the record cannot be written or is damaged (`state-damaged`).
+            StorageError: the record cannot be written or is missing or damaged (`state-missing`, `state-damaged`).
             ConfigError: a trust anchor cannot be read.
         """
         fingerprint = self.config.fingerprint()
@@ -108,14 +119,19 @@ class Update:
         return self._finish(poll, outcomes, seen=seen)
 
     def _accept(self, place: Source) -> Desired:
-        """Refresh the metadata from one mirror and make the new floor durable before anything acts on it."""
-        record = self.ledger.record
-        now = trusted_now(record, self.now())
-        desired = self.trust.refresh(place, floor=record.floor, now=now)
-        self.ledger.commit(
-            replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
-        )
+        """Refresh the metadata from one mirror and make what it raises durable before anything acts on it.
+
+        Raises:
+            TrustError: as `Trust.refresh` and `acceptance.accepted`.
+        """
+        record, up = self.ledger.record, self.uptime()
+        # The clock as it is: whether the clock floor still holds is known when the newest root is.
+        desired = self.trust.refresh(place, floor=record.lowest(up), now=self.now())
+        self.ledger.commit(accepted(record, desired, self.config.device, up))
         return desired
+
+    def _approval(self, desired: Desired, target: Assigned) -> Approval:
+        return approval_of(desired, target, self.ledger.record, self.config.device)
 
     def _update_all(
         self, desired: Desired, recovered: Sequence[Outcome], *, reread: bool
@@ -133,7 +149,7 @@ class Update:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-        for model in sorted({*self.ledger.record.models, *_named(desired.assignment, device)} - {*targets}):
+        for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if self._withdraw_trial(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
         return tuple(done[model] for model in sorted(done))
@@ -150,7 +166,7 @@ class Update:
         """Return the outcome of a model that has nothing to run here; what is active keeps running."""
         active = self.ledger.record.model(model).active
         code, message = "unassigned", "no group assigns it to this device any more"
-        if model in _named(desired.assignment, self.config.device):
+        if model in named(desired.assignment, self.config.device):
             code = "not-offered"
             message = f"the assigned version is not made for {self.config.device.hardware_class}"
         if active is None:
@@ -161,6 +177,11 @@ class Update:
 
     def _update_one(self, desired: Desired, target: Assigned, recovered: Outcome | None) -> Outcome:
         state = self.ledger.record.model(target.model)
+        try:
+            self._approval(desired, target)
+        except TrustError:
+            self._withdraw_trial(target.model)  # of what was assigned before, and is not any more
+            raise
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
@@ -176,17 +197,19 @@ class Update:
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact = self._manifest(desired, target, digest)
-        self._verify(target)
+        self._verify(target, desired)
         self._obtain(artifact, target)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
 
-    def _verify(self, target: Assigned) -> None:
+    def _verify(self, target: Assigned, desired: Desired) -> None:
         """Accept the artifact's signatures as one of the mirrors shows them."""
         in_turn(
             self.source,
-            lambda place: self.trust.verify(place, target.repository, target.digest, model=target.model),
+            lambda place: self.trust.verify(
+                place, target.repository, target.digest, model=target.model, desired=desired
+            ),
         )
 
     def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
@@ -195,15 +218,17 @@ class Update:
             self.store.verify(target.digest)
         except StorageError as error:
             artifact = self._manifest(desired, target, target.digest)
-            self._verify(target)
+            self._verify(target, desired)
             self._obtain(artifact, target)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current
 
     def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
-        """Fetch the manifest that the `targets` role signed and check that it is meant for this device."""
+        """Fetch the manifest that the class's role signed and check that it is meant for this device."""
         hardware_class = self.config.device.hardware_class
-        length = desired.require_artifact(target.model, hardware_class, digest)
+        approval = self._approval(desired, target)
+        approval.require_fit(what=f"{target.model} {target.model_version}")
+        length = approval.length
         found = self.source.manifest(target.repository, digest, limit=length)
         if found is None or len(found.body) != length:
             raise TransportError(
@@ -278,13 +303,6 @@ class Update:
         record = _with_verdicts(record, outcomes, self.now())
         self.ledger.commit(record)
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
-
-
-def _named(assignment: Mapping[str, Any], device: Device) -> set[str]:
-    """Return the models that any of the device's groups names, whether or not its class has an artifact."""
-    groups = assignment["groups"]
-    mine = [g for g in groups if selector_matches(g["selector"]["matchLabels"], dict(device.labels))]
-    return {model for group in mine for model in group["models"]}
 
 
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:

@@ -9,14 +9,19 @@ from typing import Any
 
 import pytest
 
-from edgewright.plan.lane import StepId
-from edgewright.plan.slices import signed
+from edgewright.plan.slices import how_signed
 from edgewright.publish.statement import statement
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.workspace import Workspace
 from edgewright.trust.instance import trusted_root_document
 from edgewright.trust.keyless_bundle import KeylessVerifier
-from edgewright_agent.contract import MAX_BUNDLE_BYTES, PREDICATE_GATE_REPORT, PREDICATE_SIGN, SIGSTORE_BUNDLE
+from edgewright_agent.contract import (
+    ATTESTATIONS,
+    MAX_BUNDLE_BYTES,
+    PREDICATE_GATE_REPORT,
+    PREDICATE_SIGN,
+    SIGSTORE_BUNDLE,
+)
 from edgewright_agent.transport import open_source
 from edgewright_agent.transport.document import only_layer, parse_manifest, read_layer
 from edgewright_agent.trust.keyless import Verified, verify_bundles
@@ -50,8 +55,7 @@ def lane(
         }
     )
     workspace = Workspace(root=lane.root, fleet=fleet, hardware={}, models={}, sources={})
-    step = StepId("signed", lane.model, lane.hardware_class)
-    lane.signing = dict(signed(workspace, step)["signing"])
+    lane.signing = dict(how_signed(workspace)["signing"])
     return lane
 
 
@@ -123,7 +127,7 @@ def test_a_keyless_lane_is_published_found_and_verified_by_cosign_and_by_a_devic
     assert checked.returncode == 0, checked.stderr
 
     found = verify_bundles(bundles_of(lane), trusted_root=device_root(lane))
-    assert predicate_types(found) == [PREDICATE_GATE_REPORT, PREDICATE_SIGN]
+    assert predicate_types(found) == sorted(ATTESTATIONS.values())
     assert {(one.issuer, one.identity) for one in found if isinstance(one, Verified)} == {
         (private_sigstore.issuer, IDENTITY)
     }

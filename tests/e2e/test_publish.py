@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shlex
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from authority import TokenServer
+from edgewright.cli import cli
 from edgewright.errors import NetworkError
+from edgewright_agent.contract import (
+    ATTESTATIONS,
+    PREDICATE_BOM,
+    PREDICATE_GATE_REPORT,
+    PREDICATE_PROVENANCE,
+    PREDICATE_SIGN,
+)
 from real import Registry, Tool
 from unit.publish.lane import LaneFiles, run_index
 
-GATE_REPORT = "https://edgewright.dev/gate-report/v1"
-SIGN = "https://sigstore.dev/cosign/sign/v1"
 OFFLINE = ("--insecure-ignore-tlog=true", "--allow-http-registry")
 
 
@@ -43,9 +52,9 @@ def test_cosign_verifies_the_manifest_and_the_index(lane: LaneFiles, cosign: Too
 def test_cosign_finds_the_gate_report_as_an_attestation(lane: LaneFiles, cosign: Tool) -> None:
     manifest, index = published(lane)
     key = lane.root / "keys/signing.pub"
-    checked = cosign("verify-attestation", "--key", key, "--type", GATE_REPORT, *OFFLINE, manifest)
+    checked = cosign("verify-attestation", "--key", key, "--type", PREDICATE_GATE_REPORT, *OFFLINE, manifest)
     assert checked.returncode == 0, checked.stderr
-    checked = cosign("verify-attestation", "--key", key, "--type", SIGN, *OFFLINE, index)
+    checked = cosign("verify-attestation", "--key", key, "--type", PREDICATE_SIGN, *OFFLINE, index)
     assert checked.returncode == 0, checked.stderr
 
 
@@ -75,11 +84,59 @@ def test_oras_pulls_one_platform_of_the_version(lane: LaneFiles, oras: Tool, tmp
     assert (tmp_path / "pulled/model.onnx").read_bytes() == lane.weights
 
 
-def test_oras_discovers_both_statements_of_a_manifest_and_one_of_the_index(
+@pytest.mark.parametrize(
+    ("kind", "predicate_type"),
+    [
+        ("slsaprovenance1", PREDICATE_PROVENANCE),
+        ("cyclonedx", PREDICATE_BOM),
+        (PREDICATE_GATE_REPORT, PREDICATE_GATE_REPORT),
+        (PREDICATE_SIGN, PREDICATE_SIGN),
+    ],
+)
+def test_cosign_verifies_every_attestation_by_its_type(
+    lane: LaneFiles, cosign: Tool, kind: str, predicate_type: str
+) -> None:
+    manifest, _ = published(lane)
+    key = lane.root / "keys/signing.pub"
+    checked = cosign("verify-attestation", "--key", key, "--type", kind, *OFFLINE, manifest)
+    assert checked.returncode == 0, checked.stderr
+    found = [
+        json.loads(base64.b64decode(json.loads(line)["payload"])) for line in checked.stdout.splitlines()
+    ]
+    assert [statement["predicateType"] for statement in found] == [predicate_type]
+
+
+def test_cosign_finds_no_attestation_of_a_type_that_is_not_there(lane: LaneFiles, cosign: Tool) -> None:
+    manifest, _ = published(lane)
+    key = lane.root / "keys/signing.pub"
+    assert (
+        cosign("verify-attestation", "--key", key, "--type", "spdxjson", *OFFLINE, manifest).returncode != 0
+    )
+
+
+def test_edgewright_verify_accepts_what_is_in_a_registry_and_prints_cosign_commands_that_work(
+    lane: LaneFiles, cosign: Tool
+) -> None:
+    manifest, index = published(lane)
+    policy = lane.root / "policy.json"
+    signers = {"signing": {"publicKey": (lane.root / "keys/signing.pub").read_text()}}
+    demands = [{"attestation": name, "signers": ["signing"]} for name in ATTESTATIONS]
+    policy.write_text(json.dumps({"version": 1, "signers": signers, "demands": demands}))
+    for reference in (manifest, index):
+        ran = CliRunner().invoke(cli, ["verify", reference, "--policy", str(policy), "--plain-http"])
+        assert ran.exit_code == 0, ran.output
+    commands = [line.strip() for line in ran.output.splitlines() if line.strip().startswith("cosign ")]
+    assert len(commands) == len(ATTESTATIONS)
+    for command in commands:
+        checked = cosign(*shlex.split(command)[1:], cwd=lane.root / "keys")
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_oras_discovers_every_statement_of_a_manifest_and_the_signature_of_the_index(
     lane: LaneFiles, oras: Tool
 ) -> None:
     manifest, index = published(lane)
-    for reference, count in ((manifest, 2), (index, 1)):
+    for reference, count in ((manifest, 4), (index, 1)):
         found = oras("discover", "--plain-http", "--format", "json", reference)
         assert found.returncode == 0, found.stderr
         assert len(json.loads(found.stdout)["referrers"]) == count
@@ -278,7 +335,7 @@ def test_a_bundle_too_many_signers_dropped_is_entered_again_by_publishing(lane: 
     registry = open_registry(lane.registry, lane.root)(lane.model)
     registry.put_manifest(fallback_tag(lane.digest), oci.index([]), OCI_INDEX)
     lane.publish()
-    assert len(listed(registry, lane.digest)) == 2
+    assert len(listed(registry, lane.digest)) == 4
 
 
 def logged_in(tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> LaneFiles:

@@ -10,7 +10,8 @@ from edgewright.trust.assignment import PublishedLane
 from edgewright_agent.errors import TrustError
 from edgewright_agent.transport import Source, open_source
 from edgewright_agent.trust.assignment import assigned
-from edgewright_agent.trust.sigstore import load_key, verify_artifact
+from edgewright_agent.trust.policy import demands_of
+from edgewright_agent.trust.sigstore import key_signer, verify_artifact
 from edgewright_agent.trust.tuf import Desired, refresh
 from real import Registry, Tool
 from unit.publish.lane import LaneFiles
@@ -48,7 +49,7 @@ def poll(fleet: SmallFleet, tmp_path: Path) -> tuple[Source, Desired]:
     root = (fleet.metadata / "1.root.json").read_bytes()
     cache = tmp_path / "cache"
     cache.mkdir(exist_ok=True)
-    return source, refresh(source, cache=cache, root=root, floor={}, now=fleet.now)
+    return source, refresh(source, cache=cache, root=root, hardware_class=PI, now=fleet.now)
 
 
 def test_a_device_finds_verifies_and_would_install_the_release(fleet: SmallFleet, tmp_path: Path) -> None:
@@ -57,9 +58,12 @@ def test_a_device_finds_verifies_and_would_install_the_release(fleet: SmallFleet
     source, desired = poll(fleet, tmp_path)
     mine = assigned(desired.assignment, hardware_class=PI, labels={})[lane.model]
     assert mine.digest == lane.digest
-    assert desired.require_artifact(lane.model, PI, mine.digest) == len(lane.manifest)
-    keys = [load_key((fleet.root / ".edgewright/keys/signing.pub").read_bytes())]
-    report = verify_artifact(source, mine.repository, mine.digest, keys, model=lane.model, hardware_class=PI)
+    assert desired.require_artifact(lane.model, PI, mine.digest).length == len(lane.manifest)
+    pins = [key_signer("signing", (fleet.root / ".edgewright/keys/signing.pub").read_bytes())]
+    demands = demands_of(None, pins=pins, hardware_class=PI)
+    report = verify_artifact(
+        source, mine.repository, mine.digest, demands, model=lane.model, hardware_class=PI
+    )
     assert report["artifact"] == lane.digest
 
 

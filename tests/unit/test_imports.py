@@ -140,12 +140,16 @@ def test_the_agent_is_written_for_python_3_10() -> None:
 
 
 def test_the_pipeline_imports_nothing_of_the_agent_but_the_contract() -> None:
+    # `edgewright verify` says what a device would say, so it runs what a device runs.
+    auditing = (PIPELINE / "verify", PIPELINE / "cli" / "verify.py")
     offending = [
         found
         for found in _imports_below(PIPELINE)
-        if found.root == "edgewright_agent" and not found.within("edgewright_agent.contract")
+        if found.root == "edgewright_agent"
+        and not found.within("edgewright_agent.contract")
+        and not any(found.file.is_relative_to(place) for place in auditing)
     ]
-    _claim(offending, "the contract is the only module both sides share")
+    _claim(offending, "the contract is the only module both sides share, but for verifying as a device does")
 
 
 def test_spec_plan_and_cli_start_without_heavy_imports() -> None:

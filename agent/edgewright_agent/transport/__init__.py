@@ -72,7 +72,7 @@ class Source(Protocol):
         """
 
     def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]:
-        """Return descriptors of manifests whose subject is `digest`, at most `MAX_REFERRERS`.
+        """Return descriptors of manifests whose subject is `digest`, at most `MAX_LISTED_REFERRERS`.
 
         Asks the referrers API, then the fallback tag. Never filters on artifactType (signers disagree on it).
         An empty list when there are none.

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from edgewright_agent.contract import (
     MAX_LAYERS,
-    MAX_REFERRERS,
+    MAX_LISTED_REFERRERS,
     OCI_INDEX,
     OCI_MANIFEST,
     digest_of,
@@ -91,12 +91,12 @@ def descriptors(entries: object, what: str, *, limit: int = MAX_LAYERS) -> list[
 
 
 def referrer_list(body: bytes, what: str) -> list[dict[str, Any]]:
-    """Return at most `MAX_REFERRERS` descriptors of a referrers index (distribution-spec, Listing Referrers).
+    """Return at most `MAX_LISTED_REFERRERS` descriptors of a referrers index (distribution-spec, Listing Referrers).
 
     Raises:
         TransportError: `bad-response`.
     """
-    return descriptors(parse_manifest(body, what).get("manifests"), what, limit=MAX_REFERRERS)
+    return descriptors(parse_manifest(body, what).get("manifests"), what, limit=MAX_LISTED_REFERRERS)
 
 
 def read_document(source: Source, repository: str, reference: str, *, limit: int) -> bytes:

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from edgewright_agent.contract import (
     ANNOTATION_REF_NAME,
+    MAX_LISTED_REFERRERS,
     MAX_MANIFEST_BYTES,
-    MAX_REFERRERS,
     fallback_tag,
     is_digest,
 )
@@ -133,7 +133,7 @@ class LayoutSource:
             )
             if isinstance(subject, dict) and subject.get("digest") == digest:
                 found[str(entry["digest"])] = entry
-        return list(found.values())[:MAX_REFERRERS]
+        return list(found.values())[:MAX_LISTED_REFERRERS]
 
 
 class DirectoryFiles:

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
     MAX_MANIFEST_BYTES,
-    MAX_REFERRERS,
     OCI_INDEX,
     OCI_MANIFEST,
     fallback_tag,
@@ -141,7 +141,7 @@ class RegistrySource:
         path = f"referrers/{digest}"
         query: str | None = ""
         for _ in range(_MAX_PAGES):
-            if query is None or len(found) >= MAX_REFERRERS:
+            if query is None or len(found) >= MAX_LISTED_REFERRERS:
                 break
             with self._get(
                 repository, path, {"Accept": OCI_INDEX}, ceiling=MAX_MANIFEST_BYTES, query=query
@@ -152,7 +152,7 @@ class RegistrySource:
                 self._expect(response, {200}, repository, path)
                 found += referrer_list(response.body(limit=MAX_MANIFEST_BYTES), what)
                 query = _next_page(response.header("Link"))
-        return found[:MAX_REFERRERS]
+        return found[:MAX_LISTED_REFERRERS]
 
     def _fallback_referrers(self, repository: str, digest: str, what: str) -> list[dict[str, Any]]:
         try:

@@ -1,7 +1,7 @@
 """The policy: who may sign what, and which attestations a hardware class demands, as the `targets` role signs it.
 
->>> policy = parse_policy(body)                                     # doctest: +SKIP
->>> sorted(policy.demands_for("raspberry-pi-4"))                    # doctest: +SKIP
+>>> demands = demands_of(parse_policy(body), pins=(), hardware_class="raspberry-pi-4")      # doctest: +SKIP
+>>> sorted(demands.signers)                                                                 # doctest: +SKIP
 ['https://edgewright.dev/gate-report/v1', 'https://sigstore.dev/cosign/sign/v1']
 
 A device demands a signature and a passing gate report whatever a policy says; a policy can only ask for more. What the
@@ -11,12 +11,12 @@ device's own configuration pins holds beside it: a signer must satisfy both.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from edgewright_agent.contract import ATTESTATIONS, MAX_POLICY_BYTES, is_name
-from edgewright_agent.errors import TrustError
+from edgewright_agent.contract import ATTESTATIONS, MAX_POLICY_BYTES, PREDICATE_PROVENANCE, is_name
+from edgewright_agent.errors import ConfigError, TrustError
 from edgewright_agent.transport.document import parse_json
 
 ALWAYS = ("signature", "gate-report")
@@ -28,11 +28,41 @@ _MAX_TEXT = 1024
 
 
 @dataclass(frozen=True)
+class ByKey:
+    """A signature of a bare key; `fingerprint` is the sha256 of its SubjectPublicKeyInfo, in hex."""
+
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"key {self.fingerprint[:16]}"
+
+
+@dataclass(frozen=True)
+class ByIdentity:
+    """A signature under a short-lived certificate: who the issuer says it was."""
+
+    issuer: str
+    identity: str
+
+    def __str__(self) -> str:
+        return f"{self.identity} ({self.issuer})"
+
+
+By = ByKey | ByIdentity
+"""Who made a signature that verified."""
+
+
+@dataclass(frozen=True)
 class KeySigner:
-    """A bare public key (key mode): PEM, ECDSA P-256."""
+    """A bare public key (key mode): PEM, ECDSA P-256; `fingerprint` as in `ByKey`."""
 
     name: str
     pem: bytes
+    fingerprint: str = field(default="", compare=False)
+
+    def made(self, by: By) -> bool:
+        """Whether a signature is this signer's."""
+        return isinstance(by, ByKey) and bool(self.fingerprint) and by.fingerprint == self.fingerprint
 
 
 @dataclass(frozen=True)
@@ -52,11 +82,16 @@ class IdentitySigner:
 
     def accepts(self, issuer: str, identity: str) -> bool:
         """Whether a certificate of this issuer and subject alternative name is this signer's."""
-        if issuer != self.issuer:
+        # Bounded, because whoever asks for a certificate chooses the name that a pattern has to work on.
+        if issuer != self.issuer or len(identity) > _MAX_TEXT:
             return False
         if self.identity is not None:
             return identity == self.identity
         return self.pattern is not None and re.fullmatch(self.pattern, identity) is not None
+
+    def made(self, by: By) -> bool:
+        """Whether a signature is this signer's."""
+        return isinstance(by, ByIdentity) and self.accepts(by.issuer, by.identity)
 
 
 Signer = KeySigner | IdentitySigner
@@ -64,11 +99,19 @@ Signer = KeySigner | IdentitySigner
 
 @dataclass(frozen=True)
 class Demand:
-    """One attestation that must be there, by one of `signers` (names), for `classes` (None: every class)."""
+    """One attestation that must be there, by one of `signers` (names), for `classes` (None: every class).
+
+    `builder`, with provenance only, is the one builder that may have made the artifact (SLSA `builder.id`).
+    """
 
     attestation: str
     signers: tuple[str, ...]
     classes: tuple[str, ...] | None = None
+    builder: str | None = None
+
+    def concerns(self, hardware_class: str) -> bool:
+        """Whether it is made of artifacts for this class."""
+        return self.classes is None or hardware_class in self.classes
 
 
 @dataclass(frozen=True)
@@ -86,7 +129,7 @@ class Policy:
         """
         allowed: dict[str, set[str]] = {}
         for demand in self.demands:
-            if demand.classes is None or hardware_class in demand.classes:
+            if demand.concerns(hardware_class):
                 before = allowed.get(demand.attestation, set(self.signers))
                 allowed[demand.attestation] = before & set(demand.signers)
         for attestation in ALWAYS:
@@ -95,6 +138,64 @@ class Policy:
             ATTESTATIONS[attestation]: tuple(self.signers[name] for name in sorted(names))
             for attestation, names in allowed.items()
         }
+
+    def builders_for(self, hardware_class: str) -> frozenset[str]:
+        """Return every builder that demands of one class name; provenance must name all of them, so two are none."""
+        return frozenset(
+            demand.builder
+            for demand in self.demands
+            if demand.builder is not None and demand.concerns(hardware_class)
+        )
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What one artifact must carry here, and whose signature counts.
+
+    Attributes:
+        signers: Predicate type → who may have signed it.
+        pins: What this device's own configuration allows; a signer must be one of these too. Empty: nothing is pinned.
+        builders: What the provenance must name as its builder; empty: any.
+    """
+
+    signers: Mapping[str, tuple[Signer, ...]]
+    pins: tuple[Signer, ...] = ()
+    builders: frozenset[str] = frozenset()
+
+    def accept(self, predicate_type: str, by: By) -> bool:
+        """Whether a statement of this type counts when `by` signed it."""
+        allowed = any(signer.made(by) for signer in self.signers.get(predicate_type, ()))
+        return allowed and (not self.pins or any(pin.made(by) for pin in self.pins))
+
+    def everybody(self) -> tuple[Signer, ...]:
+        """Return every signer that is named at all, each once."""
+        named = [signer for signers in self.signers.values() for signer in signers]
+        return tuple(dict.fromkeys([*named, *self.pins]))
+
+    def takes_certificates(self) -> bool:
+        """Whether a certificate could satisfy any demand."""
+        pinned = not self.pins or any(isinstance(pin, IdentitySigner) for pin in self.pins)
+        return pinned and any(
+            isinstance(signer, IdentitySigner) for signers in self.signers.values() for signer in signers
+        )
+
+
+def demands_of(policy: Policy | None, *, pins: Sequence[Signer], hardware_class: str) -> Demands:
+    """Return what artifacts for a class must carry: as the policy says, and by a signer that is pinned too.
+
+    Without a policy, what is always demanded may be signed by whoever is pinned.
+
+    Raises:
+        TrustError: `no-policy` when neither says whom to believe.
+    """
+    if policy is not None:
+        return Demands(policy.demands_for(hardware_class), tuple(pins), policy.builders_for(hardware_class))
+    if not pins:
+        raise TrustError(
+            "no-policy",
+            "nothing says who may sign: the fleet publishes no policy and this device pins no key or identity",
+        )
+    return Demands({ATTESTATIONS[name]: tuple(pins) for name in ALWAYS}, tuple(pins))
 
 
 def parse_policy(body: bytes) -> Policy:
@@ -125,7 +226,7 @@ def _signer(name: str, entry: Any) -> Signer:
     if not is_name(name) or not isinstance(entry, dict):
         raise _wrong(where, "a signer under a name")
     if "publicKey" in entry:
-        return KeySigner(name, _text(where, entry, "publicKey", limit=4096).encode())
+        return _key(where, name, _text(where, entry, "publicKey", limit=4096).encode())
     issuer = _text(where, entry, "issuer")
     if ("identity" in entry) == ("identityPattern" in entry):
         raise _wrong(where, "a publicKey, or an issuer with one of identity and identityPattern")
@@ -137,6 +238,16 @@ def _signer(name: str, entry: Any) -> Signer:
     except (re.error, OverflowError, RecursionError) as error:
         raise _wrong(f"{where}.identityPattern", f"a regular expression ({error})") from None
     return IdentitySigner(name, issuer, pattern=pattern)
+
+
+def _key(where: str, name: str, pem: bytes) -> KeySigner:
+    # Here, because reading the rest of a policy needs no cryptography.
+    from edgewright_agent.trust.sigstore import key_signer
+
+    try:
+        return key_signer(name, pem)
+    except ConfigError as error:
+        raise _wrong(f"{where}.publicKey", f"an ECDSA P-256 key in PEM ({error})") from None
 
 
 def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
@@ -155,7 +266,10 @@ def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
     classes = entry.get("classes")
     if classes is not None and (not isinstance(classes, list) or not all(map(is_name, classes))):
         raise _wrong(f"{where}.classes", "a list of hardware classes")
-    return Demand(str(attestation), tuple(names), None if classes is None else tuple(classes))
+    builder = _text(where, entry, "builder") if "builder" in entry else None
+    if builder is not None and ATTESTATIONS[attestation] != PREDICATE_PROVENANCE:
+        raise _wrong(f"{where}.builder", "said of provenance")
+    return Demand(str(attestation), tuple(names), None if classes is None else tuple(classes), builder)
 
 
 def _text(where: str, entry: Mapping[str, Any], key: str, *, limit: int = _MAX_TEXT) -> str:

@@ -1,14 +1,14 @@
 """Desired state: TUF metadata fetched from a source, checked against what this device has seen before.
 
-python-tuf does the client workflow (TUF 5.3). This module adds what a device needs beside it: transport
-through a registry, a floor no version may fall below even when the cache is lost, durability, and the rule
-that only `targets` adds artifacts while only `rollout` assigns them.
+python-tuf does the client workflow (TUF 5.3), `trust.tuf_client` bends it to a device. This module adds floors no
+version may fall below even when the cache is lost, durability, and who may say what: `targets` the documents and the
+delegations, the role of this device's own class its artifacts, and `rollout` nothing but the assignment.
 
 Importing it costs about 33 MiB: only the short-lived child that updates does.
 
->>> desired = refresh(source, cache=cache, root=root, floor={"timestamp": 7})     # doctest: +SKIP
->>> desired.require_artifact("digit-reader", "raspberry-pi-4", digest)            # doctest: +SKIP
-1834
+>>> desired = refresh(source, cache=cache, root=root, hardware_class="raspberry-pi-4")      # doctest: +SKIP
+>>> desired.require_artifact("digit-reader", "raspberry-pi-4", digest).sequence             # doctest: +SKIP
+7
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,47 +25,56 @@ from typing import Any, TypeVar
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
-    DownloadHTTPError,
     ExpiredMetadataError,
     LengthOrHashMismatchError,
     RepositoryError,
     UnsignedMetadataError,
 )
-from tuf.api.metadata import Signed, TargetFile, Targets
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
-from tuf.ngclient.updater import Updater
+from tuf.api.metadata import DelegatedRole, TargetFile, Targets
 
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
     MAX_ASSIGNMENT_BYTES,
-    MAX_MANIFEST_BYTES,
-    MAX_TUF_BYTES,
+    MAX_POLICY_BYTES,
+    MAX_TRUSTED_ROOT_BYTES,
+    POLICY_TARGET,
     ROLE_ROLLOUT,
-    TUF_REPOSITORY,
+    TRUSTED_ROOT_TARGET,
     artifact_target,
+    class_role,
     is_digest,
-    tuf_tag,
 )
 from edgewright_agent.errors import TransportError, TrustError
 from edgewright_agent.files import Disk, faults
+from edgewright_agent.floor import Floor, keys_of
 from edgewright_agent.transport import Source
-from edgewright_agent.transport.document import read_document
+from edgewright_agent.trust.approval import MAX_SEQUENCE, Approval, parse_approval
 from edgewright_agent.trust.assignment import parse_assignment
+from edgewright_agent.trust.tuf_client import Client, Fetcher
 
-ROLES = ("root", "timestamp", "snapshot", "targets", ROLE_ROLLOUT)
+TOP_ROLES = ("root", "timestamp", "snapshot", "targets")
+MAX_VERSION = MAX_SEQUENCE
 
-_BASE = "registry/"  # stands for the repository in the URLs that python-tuf makes
-_CONFIG = UpdaterConfig(
-    max_root_rotations=64,
-    max_delegations=8,
-    root_max_length=MAX_TUF_BYTES,
-    timestamp_max_length=16 * 1024,
-    snapshot_max_length=MAX_TUF_BYTES,
-    targets_max_length=MAX_TUF_BYTES,
-    prefix_targets_with_hash=True,
-)
+_LIMITS = {
+    ASSIGNMENT_TARGET: MAX_ASSIGNMENT_BYTES,
+    POLICY_TARGET: MAX_POLICY_BYTES,
+    TRUSTED_ROOT_TARGET: MAX_TRUSTED_ROOT_BYTES,
+}
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ClassRole:
+    """The role that lists the artifacts of one hardware class."""
+
+    hardware_class: str
+    delegation: DelegatedRole
+    targets: Mapping[str, TargetFile]
+
+    @property
+    def name(self) -> str:
+        """Return the role's name."""
+        return class_role(self.hardware_class)
 
 
 @dataclass(frozen=True)
@@ -73,38 +82,56 @@ class Desired:
     """What the fleet wants, verified: signatures, thresholds, freshness and versions.
 
     Attributes:
-        versions: Version of every role; the caller stores them durably as the next `floor`.
+        versions: Version of every role that concerns this device.
         expires: When each role's metadata expires (ISO 8601, UTC).
+        floor: What the caller stores durably before it acts, and gives to the next `refresh`.
         assignment: See `trust.assignment`.
+        policy: Bytes of `trust/policy.json`, see `trust.policy`; None when `targets` lists none.
+        trusted_root: Bytes of `trust/trusted-root.json`, for keyless signatures; None when `targets` lists none.
     """
 
     versions: Mapping[str, int]
     expires: Mapping[str, str]
+    floor: Floor
     assignment: dict[str, Any]
-    _targets: Mapping[str, TargetFile] = field(repr=False)
+    policy: bytes | None = None
+    trusted_root: bytes | None = None
+    _role: ClassRole | None = field(default=None, repr=False)
 
-    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int:
-        """Return the length in bytes of an artifact's manifest if the `targets` role signed exactly this one.
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval:
+        """Return what is signed about an artifact, if this device's class role lists exactly this one.
 
         Raises:
-            TrustError: `not-a-target`.
+            TrustError: `not-a-target`; `bad-metadata` when it is listed with values that make no sense.
         """
         path = artifact_target(model, hardware_class, digest) if is_digest(digest) else ""
-        target = self._targets.get(path)
+        role = self._role if self._role is not None and self._role.hardware_class == hardware_class else None
+        target = role.targets.get(path) if role is not None else None
         custom = target.custom if target is not None else None
         if (
-            target is None
+            role is None
+            or target is None
+            or not role.delegation.is_delegated_path(path)
             or target.hashes.get("sha256") != digest.removeprefix("sha256:")
-            or type(target.length) is not int
-            or not 0 < target.length <= MAX_MANIFEST_BYTES
             or not isinstance(custom, dict)
             or (custom.get("model"), custom.get("hardwareClass")) != (model, hardware_class)
         ):
             raise TrustError(
                 "not-a-target",
-                f"the targets role has not approved {digest} as {model} for {hardware_class}",
+                f"the role {class_role(hardware_class)} has not approved {digest} as {model} for {hardware_class}",
             )
-        return target.length
+        return parse_approval(target.length, custom, what=f"{model} {digest[:19]}")
+
+    def highest_sequence(self, model: str) -> int | None:
+        """Return the highest sequence the class role lists for a model; None when it lists none."""
+        found = [
+            custom["sequence"]
+            for target in (self._role.targets.values() if self._role else ())
+            if isinstance(custom := target.custom, dict)
+            and custom.get("model") == model
+            and type(custom.get("sequence")) is int
+        ]
+        return max(found, default=None)
 
 
 def refresh(
@@ -112,7 +139,8 @@ def refresh(
     *,
     cache: Path,
     root: bytes,
-    floor: Mapping[str, int],
+    hardware_class: str,
+    floor: Floor | None = None,
     now: datetime | None = None,
 ) -> Desired:
     """Bring the metadata up to date and return what it says; on return the cache is durable.
@@ -122,9 +150,10 @@ def refresh(
         cache: Directory of this function alone. It may be lost or damaged: it saves transfers, and `floor`
             carries what must not be forgotten.
         root: The root metadata this device was provisioned with; every chain of roots starts here.
-        floor: Highest version seen so far, by role. Nothing below is accepted, whoever signed it.
-        now: The time expiry is judged by, with a time zone; default the system clock. A device without a
-            real-time clock passes the later of clock and clock floor.
+        hardware_class: The device's class: of the class roles, only its own is read.
+        floor: What this device has accepted before. Nothing below is accepted, whoever signed it.
+        now: The device's clock, with a time zone; default the system's. Expiry is judged by the latest of it, the
+            floor's time, and the time that the newest timestamp was signed.
 
     Raises:
         TrustError: `expired-metadata`, `metadata-rollback`, `bad-signature`, `bad-metadata`.
@@ -132,7 +161,7 @@ def refresh(
         StorageError: The cache cannot be written.
     """
     moment = now or datetime.now(timezone.utc)
-    session = _Session(source, cache, root, floor, moment)
+    session = _Session(source, cache, root, hardware_class, floor or Floor(), moment)
     try:
         return session.run()
     except OSError:
@@ -143,118 +172,95 @@ def refresh(
         return session.run()
 
 
-class _Fetcher(FetcherInterface):
-    """Metadata files as documents of a source: `…/5.snapshot.json` is tag `5.snapshot.json`."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.last = "metadata"  # name of the file asked for most recently
-        self.body = b""
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        return iter([self.download_bytes(url, MAX_TUF_BYTES)])
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a file; in memory, where the inherited method needs a writable /tmp."""
-        self.last = url.removeprefix(_BASE)
-        try:
-            self.body = read_document(self._source, TUF_REPOSITORY, tuf_tag(self.last), limit=max_length)
-        except TransportError as error:
-            if error.code == "not-found":  # ends the walk through the chain of roots (TUF 5.3.3)
-                raise DownloadHTTPError(str(error), 404) from error
-            raise DownloadError(str(error)) from error
-        return self.body
-
-
-class _Client(Updater):
-    """python-tuf's client, with a clock that can be given and its verified roles readable.
-
-    Both need the trusted set, for which python-tuf has no public name (its own tests replace `datetime`
-    instead); the dependency is pinned to one major version, and the tests here would notice.
-    """
-
-    def __init__(self, fetcher: _Fetcher, cache: Path, root: bytes, now: datetime) -> None:
-        super().__init__(str(cache), _BASE, fetcher=fetcher, config=_CONFIG, bootstrap=root)
-        self._trusted_set.reference_time = now
-
-    def role(self, name: str) -> Signed | None:
-        """Return the verified content of a role, possibly expired, or None."""
-        return self._trusted_set.get(name)
-
-    def delegated_by_targets(self, name: str) -> Targets | None:
-        """Return a role that the top-level targets role itself delegates to, if it was verified."""
-        role = self._trusted_set.get(name)
-        return role if self._trusted_set.contains(name, Targets.type) and isinstance(role, Targets) else None
-
-    def _update_root_symlink(self) -> None:
-        """Leave out the link `root.json`: nothing reads it with a bootstrap root, and vfat has no links."""
-
-
 class _Session:
     """One refresh: python-tuf's workflow between our checks."""
 
     def __init__(
-        self, source: Source, cache: Path, root: bytes, floor: Mapping[str, int], now: datetime
+        self, source: Source, cache: Path, root: bytes, hardware_class: str, floor: Floor, now: datetime
     ) -> None:
-        self._cache, self._root, self._floor, self._now = cache, root, floor, now
+        self._cache, self._root, self._class = cache, root, hardware_class
+        self._floor, self._now = floor, now
         self._disk = Disk()
-        self.fetcher = _Fetcher(source)
+        self.fetcher = Fetcher(source)
 
     def run(self) -> Desired:
         self._disk.make_dir(self._cache)
         for stray in self._cache.glob("tmp*"):  # left by a power cut in the middle of a write
             stray.unlink()
-        client = self._checked(None, lambda: _Client(self.fetcher, self._cache, self._root, self._now))
+        client = self._checked(None, self._client)
         self._checked(client, client.refresh)
-        target = self._checked(client, lambda: client.get_targetinfo(ASSIGNMENT_TARGET))
-        rollout = client.delegated_by_targets(ROLE_ROLLOUT)
-        # The walk also finds the file in other delegations; only `rollout` may assign.
-        if target is None or rollout is None or rollout.targets.get(ASSIGNMENT_TARGET) is not target:
-            raise TrustError("bad-metadata", f"the {ROLE_ROLLOUT} role does not sign {ASSIGNMENT_TARGET}")
-        roles = {name: role for name in ROLES if (role := client.role(name)) is not None}
+        self._checked(client, client.require_fresh_root)
+        rollout = self._checked(client, lambda: client.delegated(ROLE_ROLLOUT))
+        own = self._checked(client, lambda: client.delegated(class_role(self._class)))
+        roles = {name: role for name in TOP_ROLES if (role := client.role(name)) is not None}
+        keys = {
+            name: keys_of(role.keyids, role.threshold)
+            for name, role in client.root.roles.items()
+            if name in ("timestamp", "snapshot")
+        }
+        for name, found in ((ROLE_ROLLOUT, rollout), (class_role(self._class), own)):
+            if found is not None:
+                roles[name] = found[1]
+                keys[name] = keys_of(found[0].keyids, found[0].threshold)
         versions = {name: role.version for name, role in roles.items()}
-        self._check_floor(versions)
-        assignment = parse_assignment(self._checked(client, lambda: self._assignment(target)))
-        top = roles[Targets.type]
-        self._disk.sync_tree(self._cache)  # python-tuf never does: power cuts left files of length zero
-        return Desired(
+        self._check_floor(client.floor, versions)
+        top = roles["targets"]
+        documents = top.targets if isinstance(top, Targets) else {}
+        assignment = self._checked(client, lambda: self._document(ASSIGNMENT_TARGET, _assignment_of(rollout)))
+        desired = Desired(
             versions=versions,
             expires={name: _iso(role.expires) for name, role in roles.items()},
-            assignment=assignment,
-            _targets=top.targets if isinstance(top, Targets) else {},
+            floor=client.floor.raised(versions, keys=keys, clock=client.issued()),
+            assignment=parse_assignment(assignment),
+            policy=self._listed(client, documents, POLICY_TARGET),
+            trusted_root=self._listed(client, documents, TRUSTED_ROOT_TARGET),
+            _role=ClassRole(self._class, own[0], own[1].targets) if own is not None else None,
         )
+        self._disk.sync_tree(self._cache)  # python-tuf never does: power cuts left files of length zero
+        return desired
 
-    def _check_floor(self, versions: Mapping[str, int]) -> None:
+    def _client(self) -> Client:
+        return Client(self.fetcher, cache=self._cache, root=self._root, floor=self._floor, now=self._now)
+
+    def _check_floor(self, floor: Floor, versions: Mapping[str, int]) -> None:
         for name, version in versions.items():
-            if type(version) is not int:
-                raise TrustError("bad-metadata", f"the version of {name} is not an integer")
-            if version < self._floor.get(name, 0):
+            if type(version) is not int or not 0 < version <= MAX_VERSION:
+                raise TrustError("bad-metadata", f"the version of {name} is not a sensible number")
+            if version < floor.versions.get(name, 0):
                 raise TrustError(
                     "metadata-rollback",
-                    f"{name} metadata has version {version}, but this device has seen {self._floor[name]}: "
+                    f"{name} metadata has version {version}, but this device has seen {floor.versions[name]}: "
                     "an old state is being replayed",
                 )
 
-    def _assignment(self, target: TargetFile) -> bytes:
+    def _listed(self, client: Client, documents: Mapping[str, TargetFile], path: str) -> bytes | None:
+        """Return a document that `targets` may sign, or None when it does not."""
+        target = documents.get(path)
+        return None if target is None else self._checked(client, lambda: self._document(path, target))
+
+    def _document(self, path: str, target: TargetFile) -> bytes:
+        """Return the bytes of a document: from the cache while they are what is signed, else from the source."""
         digest = target.hashes.get("sha256", "")
-        if not is_digest(f"sha256:{digest}") or not 0 <= target.length <= MAX_ASSIGNMENT_BYTES:
-            raise TrustError(
-                "bad-metadata", f"{ASSIGNMENT_TARGET} has no sha256 or more than its allowed length"
-            )
-        kept = self._cache / "assignment.json"
+        if (
+            not is_digest(f"sha256:{digest}")
+            or type(target.length) is not int
+            or not 0 <= target.length <= _LIMITS[path]
+        ):
+            raise TrustError("bad-metadata", f"{path} has no sha256 or more than its allowed length")
+        folder, _, name = path.rpartition("/")
+        kept = self._cache / name
         with contextlib.suppress(OSError, LengthOrHashMismatchError):
             body = kept.read_bytes()
             target.verify_length_and_hashes(body)
             return body
-        folder, _, name = ASSIGNMENT_TARGET.rpartition("/")
-        body = self.fetcher.download_bytes(f"{_BASE}{folder}/{digest}.{name}", target.length)
+        body = self.fetcher.document(f"{folder}/{digest}.{name}", target.length)
         target.verify_length_and_hashes(body)
-        staged = self._cache / "tmp-assignment"
+        staged = self._cache / f"tmp-{name}"
         staged.write_bytes(body)
         staged.replace(kept)
         return body
 
-    def _checked(self, client: _Client | None, step: Callable[[], _T]) -> _T:
+    def _checked(self, client: Client | None, step: Callable[[], _T]) -> _T:
         """Run a step of python-tuf and turn its errors into ours."""
         try:
             return step()
@@ -279,14 +285,20 @@ class _Session:
                 raise error.__cause__ from None
             raise TransportError("network", f"{self.fetcher.last}: {error}") from error
 
-    def _expired(self, client: _Client | None) -> tuple[str, str]:
+    def _expired(self, client: Client | None) -> tuple[str, str]:
         for name in ("root", "timestamp", "snapshot"):
             role = client.role(name) if client is not None else None
-            if role is not None and role.is_expired(self._now):
+            if client is not None and role is not None and role.is_expired(client.time):
                 return name, _iso(role.expires)
         # Expired targets and delegations are not kept by python-tuf, but their signature was checked.
-        name = self.fetcher.last.removesuffix(".json").rpartition(".")[2]
-        return name, str(json.loads(self.fetcher.body)["signed"]["expires"])
+        return self.fetcher.last_role, str(json.loads(self.fetcher.body)["signed"]["expires"])
+
+
+def _assignment_of(rollout: tuple[DelegatedRole, Targets] | None) -> TargetFile:
+    target = rollout[1].targets.get(ASSIGNMENT_TARGET) if rollout is not None else None
+    if rollout is None or target is None or not rollout[0].is_delegated_path(ASSIGNMENT_TARGET):
+        raise TrustError("bad-metadata", f"the {ROLE_ROLLOUT} role does not sign {ASSIGNMENT_TARGET}")
+    return target
 
 
 def _iso(moment: datetime) -> str:

@@ -30,6 +30,7 @@ VERBS = {
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",
     "variants": "Make a model's variants and say what they are worth.",
+    "verify": "Check a published artifact as a device would.",
 }
 
 

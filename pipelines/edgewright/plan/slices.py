@@ -185,7 +185,7 @@ def gated(workspace: Workspace, step: StepId) -> Slice:
     }
 
 
-def _signing(workspace: Workspace) -> Slice:
+def how_signed(workspace: Workspace) -> Slice:
     """Return how this fleet signs, and the digest of what devices will verify it with; never a key or a token."""
     signing = workspace.fleet.signing
     if signing.mode == "key":
@@ -208,9 +208,34 @@ def _digest(workspace: Workspace, name: str, missing: str, hint: str) -> str:
         raise TrustError(f"{missing}: cannot read {name} ({error.strerror})", hint=hint) from error
 
 
-def signed(workspace: Workspace, _step: StepId) -> Slice:
-    """Return how this fleet signs."""
-    return _signing(workspace)
+def signed(workspace: Workspace, step: StepId) -> Slice:
+    """Return how this fleet signs, and what provenance and bill of materials say of the model in its own words.
+
+    Neither the commit nor digests of files: they are said of the moment of signing, and change nothing that is built.
+    """
+    model, hardware = _both(workspace, step)
+    return {
+        **how_signed(workspace),
+        "model": {
+            "modelVersion": model.model_version,
+            "description": model.description,
+            "license": model.license,
+            **({"task": model.task} if model.task else {}),
+            "datasets": [dump(dataset) for dataset in model.datasets],
+            "data": dump(model.data),
+            "network": dump(model.network),
+            "checkpoint": dump(model.checkpoint),
+            "train": dump(model.train),
+            "variants": [dump(variant) for variant in model.optimization.variants],
+            "signature": dump(model.signature),
+            "labels": list(model.labels),
+        },
+        "hardware": {
+            "arch": hardware.cpu.arch,
+            "engine": hardware.runtime.engine,
+            "versions": str(hardware.runtime.versions),
+        },
+    }
 
 
 def published(workspace: Workspace, _step: StepId) -> Slice:
@@ -225,7 +250,7 @@ def index(workspace: Workspace, step: StepId) -> Slice:
         "modelVersion": model.model_version,
         "registry": dump(workspace.fleet.registry),
         "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
-        **_signing(workspace),
+        **how_signed(workspace),
     }
 
 

@@ -115,8 +115,8 @@ STAGES: Mapping[str, Stage] = {
                 "packaged": ("manifest.json",),
             },
         ),
-        Stage("signed", "edgewright.publish.sign:run", 1, slices.signed, needs=("packaged", "gated")),
-        Stage("published", "edgewright.publish.push:run", 1, slices.published, needs=("packaged", "signed")),
+        Stage("signed", "edgewright.publish.sign:run", 2, slices.signed, needs=("packaged", "gated")),
+        Stage("published", "edgewright.publish.push:run", 2, slices.published, needs=("packaged", "signed")),
         Stage(
             "index", "edgewright.publish.version:run", 1, slices.index,
             needs=("packaged", "published"), per_model=True,

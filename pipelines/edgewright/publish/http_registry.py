@@ -19,8 +19,8 @@ from edgewright.errors import NetworkError, SpecError
 from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure
 from edgewright.publish.registry import MAX_TAGS
 from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
     MAX_MANIFEST_BYTES,
-    MAX_REFERRERS,
     OCI_INDEX,
     OCI_MANIFEST,
     digest_of,
@@ -126,7 +126,7 @@ class HttpRegistry:
         found: list[dict[str, Any]] = []
         query: str | None = ""
         for _ in range(_MAX_PAGES):
-            if query is None or len(found) >= MAX_REFERRERS:
+            if query is None or len(found) >= MAX_LISTED_REFERRERS:
                 break
             answer = self._call("GET", f"{place}?{query}" if query else place, {"Accept": OCI_INDEX})
             if answer.status == 404 and not query:
@@ -137,7 +137,7 @@ class HttpRegistry:
                 if isinstance(entry, dict) and is_digest(entry.get("digest"))
             ]
             query = _next_page(answer)
-        return found[:MAX_REFERRERS]
+        return found[:MAX_LISTED_REFERRERS]
 
     def tags(self, prefix: str) -> list[str]:
         """Return tags that begin with `prefix`, from the registry's list (distribution-spec 1.1, Listing Tags).

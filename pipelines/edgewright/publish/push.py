@@ -15,23 +15,20 @@ from pathlib import Path
 from edgewright.errors import NetworkError, TrustError
 from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
+from edgewright.publish.attestations import BUNDLES
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import CONFIG, MANIFEST
 from edgewright.publish.referrer import attach, require_listed
 from edgewright.publish.registry import Registry, open_registry
-from edgewright.publish.sign import GATE_BUNDLE, SIGN_BUNDLE
 from edgewright.publish.statement import read_statement, subject_digest
 from edgewright_agent.contract import (
     ANNOTATION_TITLE,
     OCI_MANIFEST,
-    PREDICATE_GATE_REPORT,
-    PREDICATE_SIGN,
     canonical_json,
     digest_of,
 )
 
 PUBLISHED = "published.json"
-_REQUIRED = ((SIGN_BUNDLE, PREDICATE_SIGN), (GATE_BUNDLE, PREDICATE_GATE_REPORT))
 
 
 def run(job: Job) -> Result:
@@ -44,7 +41,7 @@ def run(job: Job) -> Result:
     """
     manifest = job.inputs[f"packaged/{MANIFEST}"].read_bytes()
     digest = digest_of(manifest)
-    bundles = [_bundle(job, name, predicate_type, digest) for name, predicate_type in _REQUIRED]
+    bundles = [_bundle(job, name, predicate_type, digest) for name, predicate_type in BUNDLES]
     registry = open_registry(job.spec["registry"], job.root)(job.model)
 
     document = json.loads(manifest)
@@ -55,7 +52,9 @@ def run(job: Job) -> Result:
     sent += _put(registry, document["config"], job.inputs[f"packaged/{CONFIG}"])
     put_verified(registry, digest, manifest, OCI_MANIFEST)
     subject = oci.manifest_descriptor(manifest)
-    referrers = [attach(registry, subject=subject, bundle=bundle) for bundle in bundles]
+    # The signature last: where the registry keeps no list itself, what is attached last is listed first.
+    attached = [attach(registry, subject=subject, bundle=bundle) for bundle in reversed(bundles)]
+    referrers = attached[::-1]
 
     require_listed(registry, subject=subject, bundles=bundles)
     published = {

@@ -16,7 +16,7 @@ from edgewright.publish.statement import read_statement
 from edgewright_agent.contract import (
     ANNOTATION_BUNDLE_CONTENT,
     ANNOTATION_BUNDLE_PREDICATE,
-    MAX_REFERRERS,
+    MAX_LISTED_REFERRERS,
     OCI_EMPTY_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
@@ -86,12 +86,16 @@ def list_referrer(registry: Registry, subject_digest: str, body: bytes) -> None:
         for _ in range(_ATTEMPTS):
             entries = listed(registry, subject_digest)
             there = {entry.get("digest") for entry in entries}
-            wanted = [own] if alone else [own, *_claimed(registry, subject_digest, {*there, own["digest"]})]
+            # Of a full list, what others claim may have been left out on purpose.
+            whole = alone or len(entries) >= MAX_LISTED_REFERRERS
+            wanted = [own] if whole else [own, *_claimed(registry, subject_digest, {*there, own["digest"]})]
             missing = [entry for entry in wanted if entry["digest"] not in there]
             if not missing:
                 return
-            # Ours first: devices look at a bounded number of entries.
-            registry.put_manifest(tag, oci.index([*missing, *entries]), OCI_INDEX)
+            # Ours first: devices look at a bounded number of entries. What none of them reads any more is left out,
+            # or an artifact that is signed again and again would get a list that is longer than they accept.
+            updated = oci.index([*missing, *entries][:MAX_LISTED_REFERRERS])
+            registry.put_manifest(tag, updated, OCI_INDEX)
     raise NetworkError(
         f"{registry.address(tag)} keeps losing our entry; somebody else is signing the same artifact",
         hint="run the same command again when they are done",
@@ -129,13 +133,13 @@ def claim_tag(subject_digest: str, referrer_digest: str) -> str:
 
 
 def referrers(registry: Registry, subject_digest: str) -> list[oci.Descriptor]:
-    """Return what refers to a manifest: the registry's own list, or else the fallback tag's; at most `MAX_REFERRERS`.
+    """Return at most `MAX_LISTED_REFERRERS` that refer to a manifest: the registry's own list, or the fallback tag's.
 
     Raises:
         NetworkError: unreachable, or the list makes no sense.
     """
     kept = registry.own_referrers(subject_digest)
-    return listed(registry, subject_digest)[:MAX_REFERRERS] if kept is None else kept
+    return listed(registry, subject_digest)[:MAX_LISTED_REFERRERS] if kept is None else kept
 
 
 def listed(registry: Registry, subject_digest: str) -> list[oci.Descriptor]:

@@ -68,7 +68,7 @@ class Registry(Protocol):
         """
 
     def own_referrers(self, digest: str) -> list[dict[str, Any]] | None:
-        """Return descriptors of what refers to `digest`, at most `MAX_REFERRERS`; None when no such list is kept.
+        """Return at most `MAX_LISTED_REFERRERS` descriptors of what refers to `digest`; None when no list is kept.
 
         Raises:
             NetworkError: unreachable, or the list makes no sense.

@@ -1,4 +1,4 @@
-"""Stage `signed`: two statements about one artifact, and the place where a gate is enforced.
+"""Stage `signed`: the statements about one artifact, and the place where a gate is enforced.
 
 Checks on screen can be skipped; this step cannot: without a passing gate report for exactly this digest it
 refuses before it so much as looks for the key.
@@ -17,6 +17,7 @@ from typing import Any
 
 from edgewright.errors import GateError
 from edgewright.plan.job import Job, Result
+from edgewright.publish.attestations import attestations
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import MANIFEST
 from edgewright.publish.statement import statement
@@ -25,42 +26,50 @@ from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
     ANNOTATION_VERSION,
-    PREDICATE_GATE_REPORT,
-    PREDICATE_SIGN,
+    PREDICATE_PROVENANCE,
     digest_of,
 )
 
-SIGN_BUNDLE = "sign.sigstore.json"
-GATE_BUNDLE = "gate.sigstore.json"
 REPORT = "gate-report.json"
 
 
 def run(job: Job) -> Result:
-    """Sign the artifact and its gate report.
+    """Sign the artifact, its gate report, its provenance and its bill of materials.
 
     Raises:
         GateError: no report, a failing one, or one about something else.
         TrustError: the key is missing, locked, of another kind, or not the one devices pin; keyless: nobody to sign as,
-            or not the identity that devices pin.
+            or not the identity that devices pin; or a statement is longer than devices read.
         NetworkError: keyless: a service of the Sigstore instance cannot be reached.
     """
     manifest = _read(job, f"packaged/{MANIFEST}", "artifact")
     path = job.inputs.get(f"gated/{REPORT}")
-    report = json.loads(_read(job, f"gated/{REPORT}", "gate report"))
-    require_pass(report, manifest, job, path)
+    report = _read(job, f"gated/{REPORT}", "gate report")
+    require_pass(json.loads(report), manifest, job, path)
     signer = open_signer(job.spec["signing"], job.root)
     digest = digest_of(manifest)
-    for name, predicate_type, predicate in (
-        (SIGN_BUNDLE, PREDICATE_SIGN, {}),
-        (GATE_BUNDLE, PREDICATE_GATE_REPORT, report),
-    ):
-        payload = statement(job.model, digest, predicate_type, predicate)
-        write_file(job.out / name, signer.sign(payload))
+    said = attestations(job, manifest, report)
+    # All are signed before one is written: half of them would be published as little as none.
+    bundles = {
+        each.file: signer.sign(statement(job.model, digest, each.predicate_type, each.predicate))
+        for each in said
+    }
+    for name, bundle in bundles.items():
+        write_file(job.out / name, bundle)
+    source = next(each.predicate for each in said if each.predicate_type == PREDICATE_PROVENANCE)
+    parameters = source["buildDefinition"]["externalParameters"]
+    if parameters["worktree"] == "modified":
+        job.progress(
+            f"{job.model} on {job.hardware_class}: the provenance says that files differ from the commit"
+        )
     return Result(
         facts={
             "digest": digest,
             **signer.facts(),
-            "statements": [PREDICATE_SIGN, PREDICATE_GATE_REPORT],
+            "statements": [each.predicate_type for each in said],
+            "commit": parameters.get("commit"),
+            "worktree": parameters["worktree"],
+            "builder": source["runDetails"]["builder"]["id"],
         }
     )
 

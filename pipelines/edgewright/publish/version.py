@@ -14,12 +14,12 @@ import json
 from edgewright.errors import BuildError, GateError
 from edgewright.plan.job import Job, Result
 from edgewright.publish import oci
+from edgewright.publish.attestations import SIGN_BUNDLE
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import MANIFEST
 from edgewright.publish.push import PUBLISHED, put_verified
 from edgewright.publish.referrer import attach
 from edgewright.publish.registry import open_registry
-from edgewright.publish.sign import SIGN_BUNDLE
 from edgewright.publish.statement import statement
 from edgewright.trust.signer import open_signer
 from edgewright_agent.contract import (

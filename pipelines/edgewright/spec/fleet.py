@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from edgewright.spec.base import Document, FilePath, Name, SemanticVersion, Spec, Text
+from edgewright.spec.base import (
+    Document,
+    FilePath,
+    Name,
+    SemanticVersion,
+    Spec,
+    Text,
+    contradiction,
+)
 from edgewright.spec.quantity import Seconds
 
 SecretRef = Annotated[
@@ -198,6 +206,70 @@ class Group(Spec):
     """Models."""
 
 
+class PolicySigner(Spec):
+    """Somebody whose signature counts: a public key, or an identity in short-lived certificates."""
+
+    name: Name
+    """What demands call it."""
+    public_key: FilePath | None = None
+    """PEM public key (ECDSA P-256)."""
+    issuer: IssuerUrl | None = None
+    """OIDC issuer that vouches for the identity, compared exactly."""
+    identity: Identity | None = None
+    """Subject of the certificate, compared exactly: a workflow's address or an e-mail address."""
+    identity_pattern: IdentityPattern | None = None
+    """Regular expression that must match the whole subject; instead of `identity`."""
+
+    @model_validator(mode="after")
+    def _is_a_key_or_an_identity(self) -> PolicySigner:
+        """Check that it is exactly one of the two.
+
+        Raises:
+            PydanticCustomError: says what is missing or too much.
+        """
+        subjects = [text for text in (self.identity, self.identity_pattern) if text is not None]
+        if self.public_key is not None and (self.issuer is not None or subjects):
+            raise contradiction("a signer is either 'publicKey' or 'issuer' with an identity, not both")
+        if self.public_key is None and (self.issuer is None or len(subjects) != 1):
+            raise contradiction(
+                "a signer needs 'publicKey', or 'issuer' with one of 'identity' and 'identityPattern'"
+            )
+        return self
+
+
+class PolicyDemand(Spec):
+    """An attestation that artifacts must carry; a signature and a passing gate report are demanded in any case."""
+
+    attestation: Literal["signature", "gate-report", "provenance", "bom"]
+    """What must be attested."""
+    signers: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Who may have signed it; absent: every signer."""
+    classes: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Hardware classes that demand it; absent: every class."""
+    builder: Identity | None = None
+    """With `provenance`: the one builder that may have made the artifact, as its provenance names it (`builder.id`)."""
+
+    @model_validator(mode="after")
+    def _builders_are_named_by_provenance(self) -> PolicyDemand:
+        """Check that a builder is asked of provenance only.
+
+        Raises:
+            PydanticCustomError: another attestation names no builder.
+        """
+        if self.builder is not None and self.attestation != "provenance":
+            raise contradiction("only 'provenance' names a builder")
+        return self
+
+
+class Policy(Spec):
+    """Whom devices believe, and what artifacts must carry; signed by the TUF role `targets`."""
+
+    signers: tuple[PolicySigner, ...] = Field(min_length=1)
+    """Who may sign."""
+    demands: tuple[PolicyDemand, ...] = ()
+    """What must be attested; several demands of one attestation must all be met."""
+
+
 class Fleet(Document):
     """The fleet: `fleet.yaml`."""
 
@@ -209,5 +281,7 @@ class Fleet(Document):
     """Signing of artifacts."""
     trust: Trust = Field(default_factory=Trust)
     """Signed desired state."""
+    policy: Policy | None = None
+    """Who may sign what; absent: the fleet's own signer, a signature and a gate report."""
     groups: tuple[Group, ...] = ()
     """Groups."""

@@ -32,6 +32,10 @@ Uri = Annotated[
     ),
 ]
 
+License = Annotated[
+    str, Text("an SPDX licence expression", r"[A-Za-z0-9.+()-]+( [A-Za-z0-9.+()-]+)*", ("Apache-2.0",))
+]
+
 Dimension = Annotated[int, Field(ge=1, le=2**31)] | Literal["batch"]
 
 
@@ -97,6 +101,25 @@ class Data(Spec):
     """Samples by which the best candidate is chosen."""
     test: Entry
     """Held-out samples for the published figures; nothing is fitted to them or chosen by them."""
+
+
+class DataSet(Spec):
+    """Where data come from and under which licence, for the bill of materials; it changes no artifact."""
+
+    name: Line
+    """What the data set is called."""
+    source: Uri | None = None
+    """`https://` or `file://` address of the data or of what describes them."""
+    license: License | None = None
+    """SPDX licence expression of the data."""
+    sha256: (
+        Annotated[str, Text("64 hexadecimal digits in lower case", r"[0-9a-f]{64}", fix=str.lower)] | None
+    ) = None
+    """Digest of the data where they are one file."""
+    use: tuple[Literal["training", "calibration", "selection", "test"], ...] = Field(min_length=1)
+    """Which of the functions under `data` draw from it."""
+    description: Prose | None = None
+    """What it holds, how it was collected, what it leaves out."""
 
 
 class Metric(Spec):
@@ -277,10 +300,12 @@ class Model(Document):
     """Semantic version people know this model by; the tag of its OCI index."""
     description: Prose
     """What it does."""
-    license: Annotated[
-        str, Text("an SPDX licence expression", r"[A-Za-z0-9.+()-]+( [A-Za-z0-9.+()-]+)*", ("Apache-2.0",))
-    ]
+    license: License
     """SPDX licence of the weights."""
+    task: Line | None = None
+    """What kind of problem it solves, in the words of model cards, such as `image-classification`."""
+    datasets: tuple[DataSet, ...] = ()
+    """Data sets by name, source and licence, for the bill of materials."""
     network: Network | None = None
     """Network; absent when the checkpoint is an ONNX model."""
     checkpoint: Checkpoint | None = None

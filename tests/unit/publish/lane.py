@@ -142,7 +142,38 @@ class LaneFiles:
 
     def sign(self) -> Result:
         """Run `signed`."""
-        return self.run("signed", sign.run, {"signing": self.signing})
+        return self.run("signed", sign.run, self.signing_spec)
+
+    @property
+    def signing_spec(self) -> dict[str, Any]:
+        """What `signed` sees of the specs."""
+        return {
+            "signing": self.signing,
+            "model": {
+                "modelVersion": self.model_version,
+                "description": "Reads digits",
+                "license": "Apache-2.0",
+                "task": "image-classification",
+                "datasets": [
+                    {
+                        "name": "optdigits",
+                        "source": "https://archive.ics.uci.edu/dataset/80",
+                        "license": "CC-BY-4.0",
+                        "use": ["training", "test"],
+                    }
+                ],
+                "data": {"calibration": "data:calibration", "test": "data:test"},
+                "network": {"factory": "network:build", "arguments": {"width": 16}},
+                "checkpoint": {"path": "weights.safetensors", "sha256": "5" * 64},
+                "variants": [],
+                "signature": {
+                    "inputs": [{"name": "image", "dtype": "float32", "shape": ["batch", 1, 8, 8]}],
+                    "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", 10]}],
+                },
+                "labels": [],
+            },
+            "hardware": {"arch": "arm64", "engine": "onnxruntime", "versions": ">=1.20,<2"},
+        }
 
     def publish(self) -> Result:
         """Run `published`."""

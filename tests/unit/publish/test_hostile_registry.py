@@ -29,7 +29,7 @@ from edgewright.publish.http_pace import MAX_HEAD_BYTES, Pace
 from edgewright.publish.http_registry import HttpRegistry
 from edgewright.publish.referrer import listed, referrers
 from edgewright.publish.registry import MAX_TAGS, open_registry
-from edgewright_agent.contract import MAX_REFERRERS, OCI_INDEX, OCI_MANIFEST, digest_of, fallback_tag
+from edgewright_agent.contract import MAX_LISTED_REFERRERS, OCI_INDEX, OCI_MANIFEST, digest_of, fallback_tag
 from real import Registry
 from unit.agent.transport.liar import Liar, answer
 
@@ -178,7 +178,7 @@ def test_pages_without_an_end_and_floods_are_cut(liar: Liar) -> None:
     assert len(referrers(client(liar), DIGEST)) == 16
     assert len(liar.requests) == 16
     liar.says(LIST_AT, page(0, 1000, f'<{LIST_AT}?n>; rel="next"'))
-    assert len(referrers(client(liar), DIGEST)) == MAX_REFERRERS
+    assert len(referrers(client(liar), DIGEST)) == MAX_LISTED_REFERRERS
     assert len(liar.requests) == 17
 
 
@@ -191,7 +191,7 @@ def test_a_list_that_is_none_is_an_error(liar: Liar, body: bytes) -> None:
 
 def test_a_registry_without_the_api_is_read_by_the_fallback_tag(liar: Liar) -> None:
     liar.says(f"/v2/acme/model/manifests/{fallback_tag(DIGEST)}", page(0, 1000))
-    assert len(referrers(client(liar), DIGEST)) == MAX_REFERRERS
+    assert len(referrers(client(liar), DIGEST)) == MAX_LISTED_REFERRERS
     assert referrers(client(liar), digest_of(b"unknown")) == []
 
 

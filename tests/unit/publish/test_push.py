@@ -10,9 +10,19 @@ import pytest
 
 from edgewright.errors import BuildError, GateError, TrustError
 from edgewright.plan.job import Job
-from edgewright.publish import version
+from edgewright.publish import oci, version
+from edgewright.publish.attestations import BUNDLES
 from edgewright.publish.layout_registry import LayoutRegistry
-from edgewright_agent.contract import is_digest
+from edgewright.publish.referrer import listed
+from edgewright.publish.registry import open_registry
+from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    fallback_tag,
+    is_digest,
+)
 from unit.publish.lane import LaneFiles, run_index
 
 
@@ -50,7 +60,7 @@ def test_blobs_come_before_the_manifest_and_signatures_after_it(lane: LaneFiles,
     lane.all()
     first = pushed.index("manifest")
     assert pushed[:first] == ["blob"] * 6
-    assert pushed.count("manifest") == 3
+    assert pushed.count("manifest") == 1 + 4
 
 
 def test_the_moving_tag_is_written_last(lane: LaneFiles, pushed: list[str]) -> None:
@@ -61,7 +71,7 @@ def test_the_moving_tag_is_written_last(lane: LaneFiles, pushed: list[str]) -> N
     assert facts["tags"][0] == f"1.0.0-{facts['digest'][7:19]}"
 
 
-@pytest.mark.parametrize("name", ["sign.sigstore.json", "gate.sigstore.json"])
+@pytest.mark.parametrize("name", [name for name, _ in BUNDLES])
 def test_what_is_not_signed_is_not_published(lane: LaneFiles, name: str) -> None:
     lane.package()
     lane.sign()
@@ -112,3 +122,20 @@ def test_an_index_over_something_else_than_was_published_is_refused(lane: LaneFi
     path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "sha256:" + "0" * 64}))
     with pytest.raises(BuildError, match="published sha256:0000"):
         run_index(lane)
+
+
+def test_a_list_of_referrers_never_outgrows_what_devices_read(lane: LaneFiles) -> None:
+    lane.all()
+    registry = open_registry(lane.registry, lane.root)(lane.model)
+    ours = listed(registry, lane.digest)
+    junk = [
+        oci.descriptor(OCI_MANIFEST, lane.manifest, annotations={"number": str(number)})
+        for number in range(MAX_LISTED_REFERRERS)
+    ]
+    registry.put_manifest(fallback_tag(lane.digest), oci.index(junk), OCI_INDEX)
+    lane.publish()
+    entries = listed(registry, lane.digest)
+    assert entries[: len(ours)] == ours
+    assert len(entries) == MAX_LISTED_REFERRERS
+    body = registry.get_manifest(fallback_tag(lane.digest))
+    assert body is not None and len(body) < MAX_MANIFEST_BYTES

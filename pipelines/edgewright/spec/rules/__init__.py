@@ -89,6 +89,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
         fleet,
         hardware,
         model,
+        policy,
         variant,
     )
 

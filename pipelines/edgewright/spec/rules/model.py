@@ -306,3 +306,11 @@ def _percentiles_stay_ordered(index: int, latency: Latency) -> Iterator[Finding]
 def _unknown_class(path: Path, name: str, context: Context) -> Finding:
     hint = did_you_mean(name, context.draft.hardware, "classes are")
     return Finding(path, f"there is no hardware class '{name}' (hardware/{name}.yaml)", hint)
+
+
+@rule(Model, "datasets")
+def datasets_have_their_own_names(model: Model, context: Context) -> Iterator[Finding]:
+    """A bill of materials refers to data sets by name."""
+    for index, first, name in repeated(dataset.name for dataset in model.datasets):
+        line = context.loaded.source.at(("datasets", first)).line
+        yield Finding(("datasets", index, "name"), f"data set '{name}' is already on line {line}")

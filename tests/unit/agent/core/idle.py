@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import http.server
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.contract import OCI_MANIFEST
-from edgewright_agent.record import Record, Seen
+from edgewright_agent.record import Seen
 from unit.agent.core.workbench import Bench
 
 
@@ -44,4 +45,4 @@ def settled(bench: Bench, url: str, etag: str = '"known"') -> None:
     bench.document["source"]["url"] = url
     expires = {"timestamp": to_text(utc_now() + timedelta(days=7))}
     seen = Seen(etag, bench.config.fingerprint())
-    bench.ledger.commit(Record(seen=seen, expires=expires))
+    bench.ledger.commit(replace(bench.ledger.record, seen=seen, expires=expires))

@@ -140,6 +140,35 @@ def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.Capture
         init(tmp_path, "--label", "nonsense")
 
 
+def test_init_pins_identities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    provision(tmp_path)
+    issuer = "https://token.actions.githubusercontent.com"
+    pinned = (
+        "--identity",
+        issuer,
+        "ada@acme.example",
+        "--identity-pattern",
+        issuer,
+        "https://github.com/acme/.*",
+    )
+    assert init(tmp_path, *pinned) == 0
+    written = json.loads((tmp_path / "etc" / "agent.json").read_text())
+    assert written["trust"]["identities"] == [
+        {"issuer": issuer, "identity": "ada@acme.example"},
+        {"issuer": issuer, "identityPattern": "https://github.com/acme/.*"},
+    ]
+    assert init(tmp_path, "--force", "--identity-pattern", issuer, "(") == 1
+    assert "no regular expression" in capsys.readouterr().err
+
+
+def test_init_needs_no_pin_where_the_fleet_publishes_a_policy(tmp_path: Path) -> None:
+    provision(tmp_path)
+    out = tmp_path / "agent.json"
+    words = ["init", "--device-id", "pi-7", "--class", PI, "--source", f"oci:{tmp_path}/registry"]
+    assert main([*words, "--root", str(tmp_path / "root.json"), "--out", str(out)]) == 0
+    assert set(json.loads(out.read_text())["trust"]) == {"root"}
+
+
 def test_a_poll_without_news_imports_neither_tuf_nor_cryptography_nor_the_engine(
     tmp_path: Path, unchanged: tuple[str, list[str | None]]
 ) -> None:

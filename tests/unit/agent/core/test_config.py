@@ -218,6 +218,19 @@ def test_the_fingerprint_changes_with_whatever_decides_what_to_run(tmp_path: Pat
     assert parse({**MINIMAL, "reserveBytes": 5}, base=tmp_path).fingerprint() in prints
 
 
+def test_a_pinned_identity_is_part_of_what_decides_and_keys_may_be_absent(tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_text("root")
+    pins = [
+        None,
+        {"issuer": "https://i", "identity": "a@b"},
+        {"issuer": "https://i", "identityPattern": "a@.*"},
+    ]
+    documents = [
+        {**MINIMAL, "trust": {"root": "root.json", **({"identities": [pin]} if pin else {})}} for pin in pins
+    ]
+    assert len({parse(document, base=tmp_path).fingerprint() for document in documents}) == 3
+
+
 def test_a_missing_trust_anchor_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trust\.root: cannot read"):
         parse(MINIMAL, base=tmp_path).fingerprint()

@@ -86,7 +86,7 @@ def test_a_killed_agent_process_is_recovered_from(story: str, prepared: Path, tm
         died = subprocess.run(
             [sys.executable, "-m", "unit.agent.core.victim", story, str(folder), str(dies_at)],
             cwd=ROOT / "tests",
-            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            env={**os.environ, "PYTHONPATH": f"{ROOT}/tests:{ROOT}/agent"},
             capture_output=True,
             check=False,
             timeout=60,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.acceptance import MAX_MODELS
+from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls
 from edgewright_agent.runtime import EngineError
-from unit.agent.core.workbench import MODEL, NOW, PI, Bench, make_artifact
+from edgewright_agent.trust.approval import Runtime
+from unit.agent.core.workbench import MODEL, NOW, PI, Bench, Made, make_artifact
 
-ONE, TWO = make_artifact("1.0.0"), make_artifact("2.0.0")
+ONE, TWO, THREE = (make_artifact(f"{number}.0.0") for number in (1, 2, 3))
 
 
 @pytest.fixture
@@ -258,14 +260,7 @@ def test_the_floor_never_sinks(running: Bench) -> None:
     running.trust.versions = dict.fromkeys(high, 1)
     running.once(force=True)
     assert running.ledger.record.floor == high
-    assert running.trust.floors[-1] == high
-
-
-def test_a_clock_that_goes_back_is_not_believed(running: Bench) -> None:
-    running.now = NOW - timedelta(days=3000)
-    running.once(force=True)
-    assert running.trust.refreshed_at[-1] == NOW
-    assert running.ledger.record.clock_floor == to_text(NOW)
+    assert running.trust.floors[-1].versions == high
 
 
 def test_a_model_that_answers_wrongly_is_tombstoned_at_once_and_the_old_one_stays(running: Bench) -> None:
@@ -476,3 +471,234 @@ def test_the_reserve_of_the_class_counts_as_well_as_the_devices_own(running: Ben
     running.assign(groups)
     assert running.codes() == ["no-space"]
     assert running.running() == "1.0.0"
+
+
+def test_signers_are_judged_by_the_policy_that_came_with_this_very_metadata(running: Bench) -> None:
+    running.trust.policy = b'{"version":1}'
+    running.publish(TWO)
+    running.once()
+    assert running.trust.policies[-1] == b'{"version":1}'
+    (running.state / "current" / MODEL / "model.onnx").write_bytes(b"x" * len(TWO.files["model.onnx"]))
+    running.trust.policy = b'{"version":1,"demands":[]}'
+    assert running.codes(force=True) == ["repaired"]
+    assert running.trust.policies[-1] == b'{"version":1,"demands":[]}'
+
+
+# --- sequence, runtime, agent -------------------------------------------------------------
+
+
+def assign_again(bench: Bench, made: Made) -> None:
+    """Assign an artifact as the holder of the rollout key alone can: its class's role signs nothing new."""
+    sequences = dict(bench.trust.sequences)
+    bench.publish(made)
+    bench.trust.sequences = sequences
+
+
+def test_what_was_withdrawn_is_not_installed_again_by_a_stolen_rollout_key(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    assign_again(running, ONE)
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("artifact-rollback", 2)]
+    assert running.running() == "2.0.0"
+    assert running.shelf.asked == ["manifest tuf timestamp.json"]
+
+
+def test_a_device_that_has_lost_its_models_is_not_rolled_back_either(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    running.assign([])
+    running.once()
+    assign_again(running, ONE)
+    assert running.codes() == ["artifact-rollback"]
+
+
+def test_a_higher_sequence_that_points_at_an_older_artifact_is_an_intended_rollback(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    running.publish(ONE)
+    assert running.codes() == ["installed"]
+    assert running.running() == "1.0.0"
+
+
+def test_the_active_artifact_raises_the_sequence_as_well(running: Bench) -> None:
+    """Another version of the lane was withdrawn: what stays has a higher number now."""
+    running.publish(TWO)
+    assign_again(running, ONE)
+    running.trust.sequences[MODEL, PI, ONE.digest] = 3
+    assert running.codes() == ["current"]
+    assert running.ledger.record.sequences == {f"{PI}/{MODEL}": 3}
+    assign_again(running, TWO)
+    assert running.codes() == ["artifact-rollback"]
+    assert running.running() == "1.0.0"
+
+
+def test_the_sequence_is_durable_before_a_manifest_is_asked_for(running: Bench) -> None:
+    running.publish(TWO)
+    seen: list[int] = []
+    original = running.shelf.manifest
+
+    def watched(repository: str, *args: Any, **kwargs: Any) -> Any:
+        if repository == MODEL:
+            seen.append(running.ledger.record.sequences[f"{PI}/{MODEL}"])
+        return original(repository, *args, **kwargs)
+
+    running.shelf.manifest = watched  # type: ignore[method-assign]
+    running.once()
+    assert seen == [2]
+
+
+def test_a_trial_that_waits_ends_when_what_is_assigned_is_refused(running: Bench) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = EngineError("runtime-version", "too old")
+    running.once()
+    assign_again(running, ONE)
+    assert running.codes() == ["artifact-rollback"]
+    running.doctor.verdicts.clear()
+    running.once()
+    assert running.running() == "1.0.0"
+    assert running.ledger.record.model(MODEL).trial is None
+
+
+def test_a_fast_forwarded_sequence_ends_with_the_class_key_and_releases_nothing_else(running: Bench) -> None:
+    running.publish(TWO)
+    running.once()
+    lane, role = f"{PI}/{MODEL}", f"class-{PI}"
+    running.trust.keys = {role: "1:stolen"}
+    running.publish(THREE)
+    running.trust.sequences[MODEL, PI, THREE.digest] = 2**53 - 1
+    running.once()
+    assert running.ledger.record.sequences == {lane: 2**53 - 1}
+    running.trust.keys = {role: "1:fresh"}
+    del running.trust.targets[MODEL, PI, THREE.digest]
+    running.trust.sequences = {(MODEL, PI, ONE.digest): 1, (MODEL, PI, TWO.digest): 3}
+    assign_again(running, ONE)
+    assert running.codes() == ["artifact-rollback"], (
+        "the floor falls to what the new key has signed, not to nothing"
+    )
+    assert running.ledger.record.sequences == {lane: 3}
+    assign_again(running, TWO)
+    assert running.codes() == ["installed"]
+
+
+@pytest.mark.parametrize(
+    ("approval", "code"),
+    [
+        ({"min_agent": "99.0"}, "agent-too-old"),
+        ({"runtime": Runtime("onnxruntime", ">=99")}, "wrong-runtime"),
+        ({"runtime": Runtime("another-engine", ">=1")}, "wrong-runtime"),
+    ],
+)
+def test_what_this_agent_or_its_engine_cannot_run_is_refused_before_a_manifest_is_asked_for(
+    running: Bench, approval: dict[str, Any], code: str
+) -> None:
+    running.publish(TWO)
+    running.trust.demands[TWO.digest] = approval
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [(code, 2)]
+    assert running.shelf.asked == ["manifest tuf timestamp.json"]
+    assert running.running() == "1.0.0"
+    running.trust.demands.clear()
+    assert running.codes() == ["installed"]
+
+
+def test_what_is_active_keeps_running_on_an_agent_that_became_too_old_for_it(running: Bench) -> None:
+    running.trust.demands[ONE.digest] = {"min_agent": "99.0"}
+    assert [(o.code, o.exit_code) for o in running.once(force=True).outcomes] == [("current", 0)]
+
+
+# --- fleet and groups ---------------------------------------------------------------------
+
+
+def test_the_state_of_another_fleet_is_refused_and_leaves_no_trace(running: Bench) -> None:
+    before = running.ledger.record
+    assert before.fleet == "f"
+    running.trust.assignment = {**running.trust.assignment, "fleet": "another"}
+    running.publish(TWO)
+    report = running.once()
+    assert (report.poll.code, report.exit_code) == ("wrong-fleet", 2)
+    after = running.ledger.record
+    assert (after.floor, after.sequences, after.fleet) == (before.floor, before.sequences, "f")
+    assert running.running() == "1.0.0"
+
+
+def test_an_assignment_for_other_devices_changes_nothing_here(running: Bench) -> None:
+    entry = {"repository": MODEL, "modelVersion": "9.0.0", "artifacts": {}}
+    other = {"name": "roof", "selector": {"matchLabels": {"site": "roof"}}, "models": {MODEL: entry}}
+    running.assign([other, *running.trust.assignment["groups"]])
+    assert running.codes() == ["current"]
+    assert running.running() == "1.0.0"
+
+
+def test_a_device_whose_labels_match_no_group_runs_on_unchanged(running: Bench) -> None:
+    running.document["device"]["labels"] = {"site": "nowhere"}
+    groups = running.trust.assignment["groups"]
+    groups[0]["selector"] = {"matchLabels": {"site": "lab"}}
+    running.publish(TWO)
+    running.shelf.asked.clear()
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("unassigned", 0)]
+    assert running.running() == "1.0.0"
+    assert running.shelf.asked == ["manifest tuf timestamp.json"]
+
+
+def test_more_models_than_a_record_can_hold_are_refused_whole(running: Bench) -> None:
+    entry = {"repository": MODEL, "modelVersion": "1.0.0", "artifacts": {}}
+    models = {f"model-{number}": entry for number in range(MAX_MODELS + 1)}
+    running.assign([{"name": "all", "selector": {"matchLabels": {}}, "models": models}])
+    assert running.once().poll.code == "bad-metadata"
+    assert set(running.ledger.record.models) == {MODEL}
+
+
+# --- the clock ----------------------------------------------------------------------------
+
+
+def test_the_devices_own_clock_never_becomes_the_clock_floor(running: Bench) -> None:
+    running.now = NOW + timedelta(days=5)
+    running.once(force=True)
+    assert running.ledger.record.clock_floor is None
+    running.trust.issued = NOW
+    running.once(force=True)
+    assert running.ledger.record.clock_floor == to_text(NOW)
+
+
+def test_metadata_is_judged_by_the_clock_and_the_floor_whichever_is_later(running: Bench) -> None:
+    running.trust.issued = NOW
+    running.once(force=True)
+    running.now = NOW - timedelta(days=3000)
+    running.once(force=True)
+    given, clock = running.trust.floors[-1], running.trust.refreshed_at[-1]
+    assert given.time(clock) == NOW
+
+
+def test_expired_metadata_is_stale_and_works_again_when_a_wrong_clock_is_set_right(running: Bench) -> None:
+    running.publish(TWO)
+    running.now = NOW + timedelta(days=4000)
+    running.trust.refusal = TrustError("expired-metadata", "timestamp expired")
+    assert running.once().exit_code == 2
+    assert running.running() == "1.0.0"
+    running.now, running.trust.refusal = NOW, None
+    assert running.codes() == ["installed"]
+
+
+@pytest.mark.parametrize(
+    ("up", "passed"),
+    [
+        (Uptime("first boot", 60 + 86_400), timedelta(days=1)),
+        (Uptime("second boot", 3_600), timedelta(hours=1)),
+        (Uptime("first boot", 60), timedelta(0)),
+    ],
+)
+def test_a_device_without_a_clock_counts_on_from_the_signed_time_so_nobody_can_freeze_it(
+    running: Bench, up: Uptime, passed: timedelta
+) -> None:
+    running.now = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    running.trust.issued = NOW
+    running.once(force=True)
+    running.up = up
+    running.once(force=True)
+    assert running.trust.floors[-1].clock == to_text(NOW + passed)
+    running.once(force=True)
+    assert running.trust.floors[-1].clock == to_text(NOW + passed), "what has passed counts once"

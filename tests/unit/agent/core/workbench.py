@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.config import Budget, Config, parse
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
@@ -37,11 +37,13 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import TransportError, TrustError
 from edgewright_agent.files import Calls, Disk
+from edgewright_agent.floor import Floor
 from edgewright_agent.health import Evidence
-from edgewright_agent.record import Ledger
+from edgewright_agent.record import Ledger, Record
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Manifest
+from edgewright_agent.trust.approval import Approval
 from edgewright_agent.update import Update
 
 MODEL = "digit-reader"
@@ -175,28 +177,47 @@ class Signed:
     versions: dict[str, int]
     expires: dict[str, str]
     targets: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Model, class, digest → length of the manifest."""
+    sequences: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """The same → sequence; 1 where there is none."""
+    demands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Digest → runtime and agent that it needs."""
+    keys: dict[str, str] = field(default_factory=dict)
+    issued: datetime | None = None
+    floor: Floor = field(default_factory=Floor)
     untrusted: dict[str, str] = field(default_factory=dict)
     """Digest → code of the refusal."""
+    policy: bytes | None = None
+    trusted_root: bytes | None = None
+    policies: list[bytes | None] = field(default_factory=list)
+    """What `verify` was given, in order."""
     refusal: TrustError | None = None
     refreshed_at: list[datetime] = field(default_factory=list)
-    floors: list[dict[str, int]] = field(default_factory=list)
+    floors: list[Floor] = field(default_factory=list)
+    """What refreshes were given."""
 
-    def refresh(self, _source: Any, *, floor: Mapping[str, int], now: datetime) -> Signed:
+    def refresh(self, _source: Any, *, floor: Floor, now: datetime) -> Signed:
         self.refreshed_at.append(now)
-        self.floors.append(dict(floor))
+        self.floors.append(floor)
         if self.refusal:
             raise self.refusal
+        self.floor = floor.raised(self.versions, keys=self.keys, clock=self.issued)
         return self
 
-    def verify(self, _source: Any, _repository: str, digest: str, *, model: str) -> None:
+    def verify(self, _source: Any, _repository: str, digest: str, *, model: str, desired: Signed) -> None:
+        self.policies.append(desired.policy)
         if code := self.untrusted.get(digest):
             raise TrustError(code, f"{model}: {code}")
 
-    def require_artifact(self, model: str, hardware_class: str, digest: str) -> int:
-        try:
-            return self.targets[model, hardware_class, digest]
-        except KeyError:
-            raise TrustError("not-a-target", f"{digest} is not signed by targets") from None
+    def require_artifact(self, model: str, hardware_class: str, digest: str) -> Approval:
+        lane = (model, hardware_class, digest)
+        if lane not in self.targets:
+            raise TrustError("not-a-target", f"{digest} is not signed by its class's role")
+        return Approval(self.targets[lane], self.sequences.get(lane, 1), **self.demands.get(digest, {}))
+
+    def highest_sequence(self, model: str) -> int | None:
+        found = (self.sequences.get(lane, 1) for lane in self.targets if lane[:2] == (model, PI))
+        return max(found, default=None)
 
 
 @dataclass
@@ -298,10 +319,11 @@ def kill_this_process() -> None:
 class Bench:
     """One device, its source and its trust."""
 
-    def __init__(self, folder: Path, *, calls: Calls | None = None) -> None:
+    def __init__(self, folder: Path, *, calls: Calls | None = None, anchored: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.state = folder, folder / "state"
         self.now = NOW
+        self.up = Uptime("first boot", 60)
         self.shelf = Shelf()
         self.doctor = Doctor()
         self.calls = calls
@@ -321,6 +343,8 @@ class Bench:
             "reserveBytes": 0,
         }
         self._publish_timestamp()
+        if anchored and not self.state.exists():
+            self.ledger.reanchor(Record())  # as `init` does
 
     @property
     def config(self) -> Config:
@@ -340,6 +364,8 @@ class Bench:
             self.shelf.put(artifact, model)
             self.trust.targets[model, PI, artifact.digest] = len(artifact.body)
         last = made[-1]
+        numbers = [number for (name, *_), number in self.trust.sequences.items() if name == model]
+        self.trust.sequences[model, PI, last.digest] = max(numbers, default=0) + 1
         entry = {
             "repository": model,
             "modelVersion": last.version,
@@ -378,6 +404,7 @@ class Bench:
             self.trust,
             check=self.doctor,
             now=lambda: self.now,
+            uptime=lambda: self.up,
         )
 
     def codes(self, *, force: bool = False) -> list[str]:

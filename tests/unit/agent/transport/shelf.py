@@ -103,9 +103,16 @@ class Shelf:
             **more,
         )
 
-    def list_referrers(self, repository: str, subject: str, referrers: Sequence[str]) -> None:
-        """Write the fallback tag (OCI distribution-spec 1.1, Referrers Tag Schema)."""
-        entries = [descriptor(OCI_MANIFEST, self.body(repository, digest)) for digest in referrers]
+    def list_referrers(
+        self, repository: str, subject: str, referrers: Sequence[str], *, annotated: bool = False
+    ) -> None:
+        """Write the fallback tag (OCI distribution-spec 1.1, Referrers Tag Schema), as registries do if `annotated`."""
+        entries = []
+        for digest in referrers:
+            body = self.body(repository, digest)
+            notes = json.loads(body).get("annotations")
+            more = {"annotations": notes} if annotated and notes else {}
+            entries.append(descriptor(OCI_MANIFEST, body, **more))
         self.manifest(
             repository,
             {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgewright_agent.contract import (
     ANNOTATION_REF_NAME,
-    MAX_REFERRERS,
+    MAX_LISTED_REFERRERS,
     OCI_INDEX,
     OCI_MANIFEST,
     fallback_tag,
@@ -123,9 +123,9 @@ def test_without_a_fallback_tag_manifests_are_searched_up_to_a_bound(
     assert [entry["digest"] for entry in source.referrers("digit-reader", release.digest)] == [
         release.referrer
     ]
-    for number in range(MAX_REFERRERS + 5):
+    for number in range(MAX_LISTED_REFERRERS + 5):
         shelf.refer("digit-reader", release.digest, b"%d" % number)
-    assert len(source.referrers("digit-reader", release.digest)) == MAX_REFERRERS
+    assert len(source.referrers("digit-reader", release.digest)) == MAX_LISTED_REFERRERS
 
 
 def test_one_unreadable_manifest_does_not_end_the_search(source: Source, release: Release) -> None:

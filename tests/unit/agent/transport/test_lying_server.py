@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
     MAX_MANIFEST_BYTES,
-    MAX_REFERRERS,
     OCI_INDEX,
     OCI_MANIFEST,
     digest_of,
@@ -355,9 +355,9 @@ def test_without_the_api_the_fallback_tag_is_asked(liar: Liar) -> None:
 
 
 def test_a_flood_of_referrers_is_cut(liar: Liar) -> None:
-    index = json.dumps({"manifests": [entry(number) for number in range(500)]}).encode()
+    index = json.dumps({"manifests": [entry(number) for number in range(600)]}).encode()
     liar.says(REFERRERS_AT, answer(200, index, Content_Type=OCI_INDEX))
-    assert len(source(liar).referrers("model", DIGEST)) == MAX_REFERRERS
+    assert len(source(liar).referrers("model", DIGEST)) == MAX_LISTED_REFERRERS
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_pages_without_an_end_are_given_up(liar: Liar) -> None:
 def test_a_flood_of_referrers_over_pages_is_cut(liar: Liar) -> None:
     liar.says(LIST_AT, page(entries(0, 30), Link=f'<{LIST_AT}?2>; rel="next"'))
     liar.says(f"{LIST_AT}?2", page(entries(30, 500), Link=f'<{LIST_AT}?3>; rel="next"'))
-    assert source(liar).referrers("model", DIGEST) == entries(0, MAX_REFERRERS)
+    assert source(liar).referrers("model", DIGEST) == entries(0, MAX_LISTED_REFERRERS)
     assert len(liar.requests) == 2
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, canonical_js
 from edgewright_agent.daemon import Daemon
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
 from edgewright_agent.files import Disk
+from edgewright_agent.floor import Floor
 from edgewright_agent.metered import Traffic
 from edgewright_agent.record import Ledger, Record, Seen
 from edgewright_agent.report import Report
@@ -34,7 +35,7 @@ from unit.agent.core.workbench import MODEL, Bench, Made, Shelf, Signed, make_ar
 from unit.agent.transport import shelf as layouts
 from unit.agent.transport.liar import Liar, answer
 from unit.agent.transport.test_lying_server import Ticking, endless
-from unit.agent.trust.tuf_fleet import DIGEST, NOW, TufFleet, assignment
+from unit.agent.trust.tuf_fleet import DIGEST, NOW, PI, TufFleet, assignment
 
 NEAR, FAR = "https://near.example", "https://far.example"
 
@@ -50,7 +51,7 @@ class Reading(Signed):
     signed_at: set[str] | None = None
     """Mirrors' shelves with signatures; None: all have them."""
 
-    def refresh(self, source: Any, *, floor: Mapping[str, int], now: datetime) -> Reading:
+    def refresh(self, source: Any, *, floor: Floor, now: datetime) -> Reading:
         found = source.manifest(TUF_REPOSITORY, "timestamp.json")
         shown = json.loads(found.body)
         if shown["version"] < self.newest:
@@ -61,7 +62,7 @@ class Reading(Signed):
         super().refresh(source, floor=floor, now=now)
         return self
 
-    def verify(self, source: Any, repository: str, digest: str, *, model: str) -> None:
+    def verify(self, source: Any, repository: str, digest: str, *, model: str, desired: Signed) -> None:
         if not source.referrers(repository, digest):
             raise TrustError("unsigned", f"{model} has no signature")
 
@@ -124,6 +125,7 @@ class Fleet:
             self.trust,
             check=self.bench.doctor,
             now=lambda: self.bench.now,
+            uptime=lambda: self.bench.up,
         ).run()
 
     def asked(self) -> tuple[int, int]:
@@ -308,14 +310,21 @@ class Device:
 
     root: bytes
     cache: Path
-    floor: dict[str, int] = field(default_factory=dict)
+    floor: Floor = field(default_factory=Floor)
 
     def follow(self, source: Source, *, now: datetime = NOW) -> Desired:
         found = freshest(
             source,
-            lambda place: refresh(place, cache=self.cache, root=self.root, floor=self.floor, now=now),
+            lambda place: refresh(
+                place,
+                cache=self.cache,
+                root=self.root,
+                hardware_class=PI,
+                floor=self.floor,
+                now=now,
+            ),
         )
-        self.floor = dict(found.versions)
+        self.floor = found.floor
         return found
 
 
@@ -346,7 +355,7 @@ def test_a_first_mirror_with_an_older_or_expired_or_foreign_state_hides_nothing(
     made.release(assignment(2))
     device.follow(honest(made))
     later = NOW + timedelta(hours=36)
-    for role in (made.targets, made.rollout, made.snapshot, made.timestamp):
+    for role in (made.targets, *made.classes.values(), made.rollout, made.snapshot, made.timestamp):
         role.expires = later + timedelta(days=1)
         role.version += 1
     made.assign(assignment(3))

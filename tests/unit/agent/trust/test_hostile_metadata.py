@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
+from edgewright_agent.contract import POLICY_TARGET, digest_of
 from edgewright_agent.errors import TransportError, TrustError
 from edgewright_agent.transport import open_source
 from edgewright_agent.trust.assignment import assigned, parse_assignment
 from edgewright_agent.trust.tuf import refresh
 from unit.agent.transport.shelf import Shelf
-from unit.agent.trust.tuf_fleet import NOW, TufFleet, assignment
+from unit.agent.trust.tuf_fleet import NOW, PI, PI_ROLE, TufFleet, assignment
 
 FILES = {
     "2.root.json": "root",
@@ -24,7 +25,9 @@ FILES = {
     "1.snapshot.json": "snapshot",
     "1.targets.json": "targets",
     "1.rollout.json": "rollout",
+    f"1.{PI_ROLE}.json": "artifacts",
 }
+MANIFEST = b'{"mediaType":"application/vnd.oci.image.manifest.v1+json"}'
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -80,6 +83,10 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
 @pytest.fixture
 def fleet(tmp_path: Path) -> TufFleet:
     made = TufFleet(Shelf(tmp_path / "release"))
+    made.hashes = False  # else all but the timestamp would be refused before it is read
+    made.approve("digit-reader", PI, MANIFEST)
+    made.document(POLICY_TARGET, b"{}")
+    made.issued(NOW)
     made.publish()
     made.root.version = 2
     made.write("2.root.json", made.signed(made.root, ["root"]))
@@ -91,9 +98,14 @@ def offer(fleet: TufFleet, folder: Path, name: str, body: bytes) -> None:
     kept = fleet.read(name)
     fleet.write(name, body)
     try:
-        refresh(
-            open_source(f"oci:{fleet.shelf.root}"), cache=folder, root=fleet.root_bytes, floor={}, now=NOW
+        desired = refresh(
+            open_source(f"oci:{fleet.shelf.root}"),
+            cache=folder,
+            root=fleet.root_bytes,
+            hardware_class=PI,
+            now=NOW,
         )
+        desired.require_artifact("digit-reader", PI, digest_of(MANIFEST))
     except (TrustError, TransportError):
         pass
     finally:

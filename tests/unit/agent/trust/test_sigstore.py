@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright_agent.contract import (
-    INTOTO_PAYLOAD,
-    INTOTO_STATEMENT,
     MAX_BUNDLE_BYTES,
     MAX_REFERRERS,
     OCI_MANIFEST,
@@ -25,67 +22,26 @@ from edgewright_agent.contract import (
     PREDICATE_SIGN,
     SIGSTORE_BUNDLE,
     digest_of,
-    dsse_pae,
     fallback_tag,
-    key_hint,
 )
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
-from edgewright_agent.transport import Source, open_source
+from edgewright_agent.transport import open_source
 from edgewright_agent.trust.sigstore import Statement, load_key, verify_artifact, verify_bundle
 from real import Registry, Tool
 from unit.agent.transport.shelf import Shelf, descriptor
+from unit.agent.trust.published import (
+    CLASS,
+    MODEL,
+    PROVENANCE,
+    Published,
+    pem,
+    pinned,
+    report,
+    sign,
+    statement,
+)
 
-MODEL, CLASS = "digit-reader", "raspberry-pi-4"
-PROVENANCE = "https://slsa.dev/provenance/v1"
 DIGEST = digest_of(b"the artifact")
-
-
-def pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
-    return key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def statement(digest: str, kind: str = PREDICATE_SIGN, predicate: Any = None, **more: Any) -> dict[str, Any]:
-    return {
-        "_type": INTOTO_STATEMENT,
-        "subject": [{"name": MODEL, "digest": {"sha256": digest.removeprefix("sha256:")}}],
-        "predicateType": kind,
-        "predicate": {} if predicate is None else predicate,
-        **more,
-    }
-
-
-def report(digest: str, **more: Any) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "model": MODEL,
-        "hardwareClass": CLASS,
-        "modelVersion": "1.0.0",
-        "artifact": digest,
-        "verdict": "pass",
-        "checks": [{"name": "latency-p95", "verdict": "pass"}],
-        **more,
-    }
-
-
-def sign(
-    key: ec.EllipticCurvePrivateKey, document: dict[str, Any], *, payload_type: str = INTOTO_PAYLOAD
-) -> dict[str, Any]:
-    payload = json.dumps(document).encode()
-    der = key.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    signature = key.sign(dsse_pae(payload_type, payload), ec.ECDSA(hashes.SHA256()))
-    return {
-        "mediaType": SIGSTORE_BUNDLE,
-        "verificationMaterial": {"publicKey": {"hint": key_hint(der)}},
-        "dsseEnvelope": {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": payload_type,
-            "signatures": [{"sig": base64.b64encode(signature).decode()}],
-        },
-    }
 
 
 @pytest.fixture(scope="module")
@@ -321,51 +277,6 @@ def test_a_key_on_another_curve_is_a_configuration_error() -> None:
 # --- one artifact and what refers to it --------------------------------------------------------------------
 
 
-@dataclass
-class Published:
-    """An artifact and its referrers in an OCI layout."""
-
-    shelf: Shelf
-    key: ec.EllipticCurvePrivateKey
-    digest: str = ""
-    referrers: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.digest = self.shelf.artifact(MODEL, [b"weights"], tag="1.0.0")
-
-    def attach(self, document: dict[str, Any], *, key: ec.EllipticCurvePrivateKey | None = None) -> None:
-        self.attach_bytes(json.dumps(sign(key or self.key, document)).encode())
-
-    def attach_bytes(self, bundle: bytes) -> None:
-        self.referrers.append(self.shelf.refer(MODEL, self.digest, bundle))
-
-    def signature(self) -> None:
-        self.attach(statement(self.digest))
-
-    def gate_report(self, **more: Any) -> None:
-        self.attach(statement(self.digest, PREDICATE_GATE_REPORT, report(self.digest, **more)))
-
-    def source(self) -> Source:
-        self.shelf.list_referrers(MODEL, self.digest, self.referrers)
-        return open_source(f"oci:{self.shelf.root}")
-
-    def verify(self, source: Source | None = None) -> Any:
-        return verify_artifact(
-            source or self.source(),
-            MODEL,
-            self.digest,
-            [load_key(pem(self.key))],
-            model=MODEL,
-            hardware_class=CLASS,
-        )
-
-    def refuses(self, code: str) -> str:
-        with pytest.raises(TrustError) as caught:
-            self.verify()
-        assert caught.value.code == code, caught.value
-        return str(caught.value)
-
-
 @pytest.fixture
 def published(tmp_path: Path, key: ec.EllipticCurvePrivateKey) -> Published:
     return Published(Shelf(tmp_path / "release"), key)
@@ -544,7 +455,7 @@ def test_what_real_cosign_signs_is_accepted(
     with pytest.raises(TrustError) as caught:
         published.verify(open_source(registry.url))
     assert caught.value.code == "unsigned"
-    trusted = [load_key(cosign_key.with_suffix(".pub").read_bytes()), load_key(pem(published.key))]
+    trusted = pinned(cosign_key.with_suffix(".pub").read_bytes(), pem(published.key))
     found = verify_artifact(
         open_source(registry.url), MODEL, published.digest, trusted, model=MODEL, hardware_class=CLASS
     )
