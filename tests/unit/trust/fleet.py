@@ -29,6 +29,7 @@ from edgewright.spec.workspace import Workspace
 from edgewright.trust.assignment import PublishedLane
 from edgewright.trust.keys import create_keys
 from edgewright.trust.release import ReleaseOutcome, release
+from edgewright.trust.roles import purposes
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
@@ -97,7 +98,12 @@ class SmallFleet:
 
     def __post_init__(self) -> None:
         if not (self.root / ".edgewright/keys").exists():
-            create_keys(self.root / ".edgewright/keys")
+            create_keys(self.keys, purposes=purposes(self.workspace.fleet.trust))
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the keys."""
+        return self.root / ".edgewright/keys"
 
     @property
     def metadata(self) -> Path:
