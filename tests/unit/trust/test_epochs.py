@@ -102,7 +102,7 @@ def test_epochs_go_on_after_a_model_was_assigned_to_nobody(fleet: SmallFleet) ->
     epochs = [
         target.custom["sequence"] for target in current.artifacts() if PI in target.path and target.custom
     ]
-    assert sorted(epochs)[-2:] == [2, 3], "the numbers go on, although five builds nobody had came between"
+    assert max(epochs) == 3, "the numbers go on, although five builds nobody had came between"
 
 
 def test_targets_say_which_engine_and_agent_they_need(fleet: SmallFleet) -> None:
