@@ -381,7 +381,8 @@ def add_signatures(ring: KeyRing, role: str, metadata: Metadata[Any], found: Sig
     keys = {keyid: key for need in found.needs for keyid, key in need.unsigned.items()}
     for key in keys.values():
         if ring.has(key):
-            metadata.sign(ring.signer(key, role), append=True)
+            # Not `metadata.sign`, which hides what a signer says in an error of its own.
+            metadata.signatures[key.keyid] = ring.signer(key, role).sign(metadata.signed_bytes)
             signed.append(ring.name_of(key))
     return signed
 
