@@ -77,7 +77,7 @@ def rotate(
     this way. When somebody has published metadata with it, follow with `edgewright trust refresh --recover`.
     """
     from edgewright.cli.keys import passphrase_of, require_name
-    from edgewright.trust.ceremony import rotate as rotate_roles
+    from edgewright.trust.rotation import rotate as rotate_roles
 
     workspace = load_fleet(root)
     done = rotate_roles(
@@ -211,13 +211,16 @@ def _tell(workspace: Workspace, done: Ceremony, as_json: bool) -> None:
 
     found = inspect(workspace)
     if as_json:
-        click.echo(json.dumps({"made": done.made, "staged": str(done.folder), **found.to_json()}, indent=2))
+        facts = {"made": done.made, "notes": done.notes, "staged": str(done.folder), **found.to_json()}
+        click.echo(json.dumps(facts, indent=2))
         return
     if done.made:
         click.echo(f"Made {', '.join(done.made)}: keep the .key files out of Git and in a backup.")
     for one in done.signing:
         state = "has its signatures" if one.complete else f"has {len(one.signed)} of its signatures"
         click.echo(f"{one.role} {one.version} is staged in {done.folder} and {state}.")
+    for note in done.notes:
+        click.echo(f"Note: {note}.")
     click.echo("")
     for line in found.next:
         click.echo(f"  → {line}")

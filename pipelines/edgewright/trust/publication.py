@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 from edgewright.errors import TrustError
 from edgewright.publish.durable import locked
 from edgewright.publish.registry import OpenRepository, Registry, open_registry
+from edgewright.trust.authority import Authority
 from edgewright.trust.delegation import Holders
 from edgewright.trust.push import push_metadata, require_ours, require_recoverable
 from edgewright.trust.repository import STAGED, Current, MetadataFolder
-from edgewright.trust.revision import FRESHNESS, Authority, Following, advance
+from edgewright.trust.revision import FRESHNESS, Following, advance
 from edgewright.trust.roles import Lifetimes, declared
 from edgewright.trust.signers import KeyRing
 from edgewright.trust.staged import Signing, Staged, StagedFolder

@@ -14,16 +14,15 @@ import copy
 import json
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from edgewright.errors import TrustError
-from edgewright.trust.delegation import HoldersOf, delegate, new_root
+from edgewright.trust.authority import Authority, add_signatures
+from edgewright.trust.delegation import delegate, new_root
 from edgewright.trust.repository import Current, delegated, file_name, target_file
-from edgewright.trust.roles import Lifetimes, class_of, is_class
-from edgewright.trust.signers import KeyRing
+from edgewright.trust.roles import class_of, is_class
 from edgewright.trust.staged import Signing, Staged, signing
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
@@ -34,28 +33,6 @@ from edgewright_agent.contract import (
 )
 
 FRESHNESS = frozenset({"snapshot", "timestamp"})
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Who may sign now, and for how long.
-
-    Attributes:
-        ring: The keys at hand.
-        holders: Who signs a role that is new.
-        lifetimes: Expiry of each role.
-        now: The time, UTC, whole seconds.
-    """
-
-    ring: KeyRing
-    holders: HoldersOf
-    lifetimes: Lifetimes
-    now: datetime
-
-    def is_old(self, role: str, metadata: Metadata[Any]) -> bool:
-        """Whether less than half of the role's lifetime is left."""
-        left: timedelta = metadata.signed.expires - self.now
-        return left < self.lifetimes.of(role) / 2
 
 
 @dataclass(frozen=True)
@@ -369,22 +346,6 @@ class _Step:
             or self.authority.is_old(role, old)
             or not self._signing(role, old, root).complete
         )
-
-
-def add_signatures(ring: KeyRing, role: str, metadata: Metadata[Any], found: Signing) -> list[str]:
-    """Sign with every key at hand whose signature is missing; return the names of those keys.
-
-    Raises:
-        TrustError: a key is locked or is another one.
-    """
-    signed = []
-    keys = {keyid: key for need in found.needs for keyid, key in need.unsigned.items()}
-    for key in keys.values():
-        if ring.has(key):
-            # Not `metadata.sign`, which hides what a signer says in an error of its own.
-            metadata.signatures[key.keyid] = ring.signer(key, role).sign(metadata.signed_bytes)
-            signed.append(ring.name_of(key))
-    return signed
 
 
 def _ordered(roles: Mapping[str, Any]) -> list[str]:

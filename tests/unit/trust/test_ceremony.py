@@ -11,9 +11,10 @@ import pytest
 from tuf.api.metadata import Metadata
 
 from edgewright.errors import TrustError
-from edgewright.trust.ceremony import Review, exported_root, initialise, renew, rotate, sign
+from edgewright.trust.ceremony import Review, exported_root, initialise, renew, sign
 from edgewright.trust.keys import create_key, create_keys
 from edgewright.trust.publication import refresh
+from edgewright.trust.rotation import rotate
 from edgewright_agent.contract import artifact_target
 from unit.trust.fleet import DAY, Device, SmallFleet
 
@@ -281,6 +282,17 @@ def test_a_root_that_only_its_new_keys_signed_is_not_taken_over(fleet: SmallFlee
     done = rotate(fleet.workspace, ["root"], now=fleet.now)
     assert [(one.complete, one.missing) for one in done.signing] == [(False, 1)]
     assert refresh(fleet.workspace, now=fleet.now).current.versions["root"] == 1
+
+
+def test_a_key_that_signs_for_another_role_as_well_is_not_forgotten(tmp_path: Path) -> None:
+    online = {"keys": ("online",)}
+    fleet = SmallFleet(tmp_path / "fleet", trust={"roles": {"snapshot": online, "timestamp": online}})
+    fleet.publish_all("1.0.0")
+    fleet.release()
+    fleet.trust = {}
+    done = rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    assert done.notes == ("online still signs snapshot",)
+    assert rotate(fleet.workspace, ["snapshot"], now=fleet.now).notes == ()
 
 
 def test_a_revoked_key_signs_nothing_any_more(fleet: SmallFleet) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from edgewright.errors import TrustError
-from edgewright.trust.ceremony import rotate, sign
+from edgewright.trust.ceremony import sign
 from edgewright.trust.publication import refresh
+from edgewright.trust.rotation import rotate
 from edgewright.trust.signers import KeyRing, import_token_key
 from edgewright.trust.status import inspect
 from unit.trust.fleet import DAY, Device, SmallFleet

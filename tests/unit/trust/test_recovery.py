@@ -9,8 +9,9 @@ import pytest
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 
 from edgewright.errors import TrustError
-from edgewright.trust.ceremony import rotate, sign
+from edgewright.trust.ceremony import sign
 from edgewright.trust.publication import refresh
+from edgewright.trust.rotation import rotate
 from unit.trust.fleet import Device, SmallFleet
 from unit.trust.thief import FAR, Thief
 

@@ -13,9 +13,10 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import DelegatedRole, Metadata, TargetFile
 
 from edgewright.errors import TrustError
-from edgewright.trust.ceremony import renew, rotate, sign
+from edgewright.trust.ceremony import renew, sign
 from edgewright.trust.publication import refresh
 from edgewright.trust.repository import MetadataFolder
+from edgewright.trust.rotation import rotate
 from unit.trust.fleet import DAY, Device, SmallFleet
 
 PI = "raspberry-pi-4"

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from edgewright.cli import keys as keys_verb
 from edgewright.cli import trust as trust_verb
 from edgewright.errors import EdgewrightError
-from edgewright.trust.ceremony import rotate
+from edgewright.trust.rotation import rotate
 from edgewright.trust.status import TrustStatus, inspect
 from unit.trust.fleet import SmallFleet
 
