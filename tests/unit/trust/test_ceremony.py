@@ -220,6 +220,20 @@ def test_a_staged_change_does_not_hold_up_releases_that_do_not_need_it(site: Sit
     assert site.fleet.release().versions["root"] == 2
 
 
+def test_what_waits_for_a_signature_does_not_let_the_rest_go_stale(site: Site, tmp_path: Path) -> None:
+    site.fleet.release()
+    device = Device(site.fleet, tmp_path / "device")
+    site.only(*ONLINE)
+    site.fleet.classes = (*site.fleet.classes, "jetson")
+    site.fleet.now += 6 * DAY
+    with pytest.raises(TrustError, match="targets 2 needs"):
+        site.fleet.release()
+    refresh(site.fleet.workspace, now=site.fleet.now)
+    site.fleet.now += 6 * DAY
+    assert device.assignment()["release"] == "r1"
+    assert staged_names(site.fleet) == ["targets.json"]
+
+
 def test_rollouts_can_need_two_people(tmp_path: Path) -> None:
     site = Site(tmp_path, {"roles": {"rollout": {"threshold": 2, "keys": ("alice", "bob")}}})
     site.fleet.publish_all("1.0.0")
