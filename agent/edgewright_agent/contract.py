@@ -91,6 +91,8 @@ TRUSTED_ROOT_TARGET = "trust/trusted-root.json"  # Sigstore trusted root for key
 ISSUED_FIELD = (
     "x-edgewright-issued"  # of timestamp metadata: when it was signed, RFC 3339; devices' clock floor
 )
+KEY_NAME_FIELD = "x-edgewright-name"  # of a key in metadata: what people call it; carries no authority
+MIN_AGENT = "0.1.0"  # the lowest version of the agent that understands the artifacts of this version
 
 # --- encrypted layers (containers/ocicrypt, OCI image encryption) -----------------------------------------------
 ENCRYPTED = "+encrypted"  # suffix of the media type

@@ -27,6 +27,7 @@ VERBS = {
     "schema": "Write JSON Schemas for editors.",
     "targets": "Fetch and list the processors that models are tried on.",
     "train": "Train a model and say what it is worth.",
+    "trust": "Begin, inspect, change and refresh who signs what.",
     "ui": "Open the Dagster UI on this fleet.",
     "validate": "Check the YAML.",
     "variants": "Make a model's variants and say what they are worth.",

@@ -23,7 +23,9 @@ def test_a_quantity_is_explained_with_units_and_examples() -> None:
 
 def test_a_mapping_lists_its_keys() -> None:
     explanation = explain("fleet.trust.expiry")
-    assert [key.name for key in explanation.keys] == ["root", "targets", "rollout", "snapshot", "timestamp"]
+    assert [key.name for key in explanation.keys] == [
+        "root", "targets", "artifacts", "rollout", "snapshot", "timestamp",
+    ]  # fmt: skip
     assert "timestamp  duration, default 7d" in explanation.render()
 
 
