@@ -41,6 +41,22 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What this device is known by: its own key, the certificate for it, and who may issue that.
+
+    Without `ca` nothing is renewed: whoever answers for the registry could put another certificate here.
+    """
+
+    key: Path
+    certificate: Path
+    ca: Path | None = None
+
+    def client(self) -> tuple[str, str] | None:
+        """Return certificate and key (PEM files) for TLS; None as long as there is no certificate."""
+        return (str(self.certificate), str(self.key)) if self.certificate.is_file() else None
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; credentials by file."""
 
@@ -48,6 +64,7 @@ class Origin:
     username_file: Path | None = None
     password_file: Path | None = None
     ca_file: Path | None = None
+    identity: Identity | None = None
 
     def open(self) -> Source:
         """Open the source; credentials are read now: a rotated password takes effect at the next poll.
@@ -69,6 +86,7 @@ class Origin:
             username=secret(self.username_file),
             password=secret(self.password_file),
             ca_file=str(self.ca_file) if self.ca_file else None,
+            client=self.identity.client() if self.identity else None,
         )
 
 
@@ -117,6 +135,7 @@ class Config:
     poll: Polling
     reserve_bytes: int
     budget: Budget
+    identity: Identity | None = None
 
     @property
     def metadata(self) -> Path:
@@ -163,6 +182,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         top.problem("version", "must be 1")
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
+    identity = _identity(top, base)
     url = source.text("url")
     if url.startswith("http") and "@" in url.partition("://")[2].partition("/")[0]:
         # Refused before it is shown: `status` and the log print the URL.
@@ -172,6 +192,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         origin=Origin(
             _absolute(url, base),
             *(source.path(key, base) for key in ("usernameFile", "passwordFile", "caFile")),
+            identity=identity,
         ),
         state=base / top.text("state", DEFAULT_STATE),
         trust=Anchors(base / trust.text("root"), tuple(base / key for key in trust.texts("keys"))),
@@ -186,12 +207,23 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             budget.optional("latencyMs"),
             int(peak) if (peak := budget.optional("peakMemoryBytes")) is not None else None,
         ),
+        identity=identity,
     )
     for section in (top, device, source, trust, poll, budget):
         section.finish()
     if problems:
         raise ConfigError("bad-config", f"{name}: " + "; ".join(problems))
     return config
+
+
+def _identity(top: _Section, base: Path) -> Identity | None:
+    section = top.section("identity", optional=True)
+    if section.empty:
+        return None
+    key, certificate = section.text("key"), section.text("certificate")
+    found = Identity(base / key, base / certificate, section.path("ca", base))
+    section.finish()
+    return found
 
 
 class _Section:
@@ -202,6 +234,10 @@ class _Section:
         self._values: dict[str, Any] = value if isinstance(value, dict) else {}
         if not isinstance(value, dict):
             problems.append(f"{where or 'the document'} must be an object")
+
+    @property
+    def empty(self) -> bool:
+        return not self._values
 
     def problem(self, key: str, text: str) -> None:
         self._problems.append(f"{self._where}{key} {text}")
