@@ -191,8 +191,10 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         device=Device(device.text("id"), device.name("class"), device.labels("labels")),
         origin=Origin(
             _absolute(url, base),
-            *(source.path(key, base) for key in ("usernameFile", "passwordFile", "caFile")),
-            identity=identity,
+            source.path("usernameFile", base),
+            source.path("passwordFile", base),
+            source.path("caFile", base),
+            identity,
         ),
         state=base / top.text("state", DEFAULT_STATE),
         trust=Anchors(base / trust.text("root"), tuple(base / key for key in trust.texts("keys"))),

@@ -99,7 +99,7 @@ DEVICE_CERTIFICATE = "application/vnd.dev.edgewright.device-certificate.v1"  # a
 DEVICE_REVOCATIONS = "application/vnd.dev.edgewright.device-crl.v1"
 REVOCATIONS_TAG = "ca.crl"  # of the same repository; no device can be called so
 PEM_CHAIN = "application/pem-certificate-chain"  # RFC 8555 9.1
-PKIX_CRL = "application/pkix-crl"  # RFC 2585 4.2
+PEM_FILE = "application/x-pem-file"  # a revocation list as TLS servers read it
 DEVICE_URI = "urn:edgewright:device:"  # subject alternative name of a device's request and certificate
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------

@@ -90,16 +90,15 @@ def install(path: Path, certificate: Certificate, disk: Disk) -> None:
     disk.replace_file(path, certificate.pem)
 
 
-def device_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str | None:
+def device_of(certificate: x509.Certificate) -> str | None:
     """Return the device a certificate names twice, as common name and as URI; None unless both agree."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     try:
         other = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
         return None
-    if len(names) != 1 or list(other) != [x509.UniformResourceIdentifier(f"{DEVICE_URI}{names[0].value}")]:
-        return None
-    return str(names[0].value)
+    device_id = str(names[0].value) if len(names) == 1 else ""
+    return device_id if list(other) == [x509.UniformResourceIdentifier(DEVICE_URI + device_id)] else None
 
 
 def _one(pem: bytes) -> x509.Certificate:
