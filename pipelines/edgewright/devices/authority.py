@@ -75,6 +75,10 @@ class Authority:
             raise TrustError(
                 "the device authority's certificate has ended", hint="make a new one, see the guide"
             )
+        if now < self.certificate.not_valid_before_utc:
+            raise TrustError(
+                "the device authority's certificate is not valid yet", hint="is this machine's clock right?"
+            )
         name = [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, fleet),
             x509.NameAttribute(NameOID.COMMON_NAME, device_id),
