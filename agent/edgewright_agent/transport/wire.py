@@ -216,7 +216,12 @@ class Wire:
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
             metered.meter = Meter(self._pace, 2 * ceiling + _OVERHEAD_BYTES, parts.netloc)
-            connection.request("GET", target, headers={"User-Agent": _USER_AGENT, **headers})
+            try:
+                connection.request("GET", target, headers={"User-Agent": _USER_AGENT, **headers})
+            except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):
+                # TLS 1.3 refuses a client's certificate after the handshake: the reason may wait to be read.
+                metered.makefile("rb").read(1)
+                raise
             return connection.getresponse()
         except BaseException:
             connection.close()
