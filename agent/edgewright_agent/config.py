@@ -220,7 +220,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
 
 def _identity(top: _Section, base: Path) -> Identity | None:
     section = top.section("identity", optional=True)
-    if section.empty:
+    if not top.has("identity"):
         return None
     key, certificate = section.text("key"), section.text("certificate")
     found = Identity(base / key, base / certificate, section.path("ca", base))
@@ -237,9 +237,8 @@ class _Section:
         if not isinstance(value, dict):
             problems.append(f"{where or 'the document'} must be an object")
 
-    @property
-    def empty(self) -> bool:
-        return not self._values
+    def has(self, key: str) -> bool:
+        return key in self._values
 
     def problem(self, key: str, text: str) -> None:
         self._problems.append(f"{self._where}{key} {text}")
