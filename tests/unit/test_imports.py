@@ -29,7 +29,7 @@ AGENT_RUNTIME_MAY = {"onnxruntime", "numpy"}
 
 SPEC_MAY = {"edgewright.spec", "edgewright.errors"}
 PLAN_MAY = {"edgewright.plan", "edgewright.spec", "edgewright.errors"}
-STAGES = ("build", "bench", "publish", "trust")
+STAGES = ("build", "bench", "publish", "trust", "devices", "collect")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-
 from edgewright.collect.store import Store
 from edgewright.spec.device import Device
-from edgewright.trust.signing_key import fingerprint, spki_der
 
 _WORD_CHARS = 60
 
@@ -64,8 +61,7 @@ def fleet_table(devices: Mapping[str, Device], store: Store) -> list[Line]:
 def _line(name: str, device: Device, store: Store) -> Line:
     if device.revoked is not None:
         return Line(name, device.hardware_class, None, "unknown", "revoked", {}, ())
-    key = fingerprint(spki_der(serialization.load_pem_public_key(device.public_key.encode())))
-    report = store.latest(name, key)
+    report = store.latest(name, device.key_fingerprint)
     if report is None:
         return Line(name, device.hardware_class, None, "unknown", "never reported", {}, ())
     document = report.document

@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright.spec.device import Device
-from edgewright.trust.signing_key import fingerprint, spki_der
 from edgewright_agent.contract import DEVICE_REPORT_PAYLOAD, MAX_REPORT_BYTES, dsse_pae
 
 MAX_DEPTH = 16  # a status has 7
@@ -152,14 +151,16 @@ def _no_base64() -> NoReturn:
 
 
 def _device_of(key_id: str, devices: Mapping[str, Device]) -> tuple[str, ec.EllipticCurvePublicKey]:
-    for name, device in devices.items():
-        try:
-            public = serialization.load_pem_public_key(device.public_key.encode())
-        except ValueError:
-            continue  # not on the curve: `devices list` says so; nobody can sign with it
-        if isinstance(public, ec.EllipticCurvePublicKey) and fingerprint(spki_der(public)) == key_id:
-            return name, public
-    raise Refused("unknown-device", "no enrolled device has the key it names")
+    name = next((name for name, device in devices.items() if device.key_fingerprint == key_id), None)
+    if name is None:
+        raise Refused("unknown-device", "no enrolled device has the key it names")
+    try:
+        public = serialization.load_pem_public_key(devices[name].public_key.encode())
+    except ValueError:  # no point of the curve: nobody can have signed with it
+        raise Refused("bad-signature", f"devices/{name}.yaml holds no usable key", name) from None
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise Refused("bad-signature", f"devices/{name}.yaml holds no ECDSA key", name)
+    return name, public
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -61,6 +63,12 @@ class Device(Document):
     """Public half of the key that was born on it and never leaves it."""
     revoked: Revoked | None = None
     """Set by `edgewright devices revoke`: its certificates are on the revocation list, its reports are refused."""
+
+    @property
+    def key_fingerprint(self) -> str:
+        """How people compare keys, and how reports name them: sha256 of the SubjectPublicKeyInfo, hex."""
+        body = "".join(self.public_key.strip().splitlines()[1:-1])
+        return hashlib.sha256(base64.b64decode(body)).hexdigest()
 
 
 def text_of(device_id: str, hardware_class: str, labels: dict[str, str], public_key: str) -> str:
