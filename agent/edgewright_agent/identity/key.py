@@ -4,14 +4,13 @@
 >>> load(Path("/etc/edgewright/device.key")).sign(b"bytes")    # doctest: +SKIP
 
 A file with anything but a PKCS#8 key in it is left to OpenSSL: tpm2-openssl writes `TSS2 PRIVATE KEY`,
-pkcs11-provider `PKCS#11 PROVIDER URI`. Python's `ssl` then uses it for TLS as any other; signing and requesting a
-certificate go through the program `openssl`. Both need the provider in the configuration `OPENSSL_CONF` names.
+pkcs11-provider `PKCS#11 PROVIDER URI`. Python's `ssl` then uses it for TLS as any other; signing goes through
+the program `openssl`. Both need the provider in the configuration `OPENSSL_CONF` names.
 """
 
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from edgewright_agent.files import Disk
 
 _PKCS8 = b"-----BEGIN PRIVATE KEY-----"
 _MAX_KEY_BYTES = 64 * 1024
+_ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")  # AlgorithmIdentifier (RFC 5758 3.2)
 _OPENSSL_DEADLINE_S = (
     60.0  # a TPM on a slow bus signs in under a second; a hanging one must not hang the agent
 )
@@ -97,14 +97,15 @@ class ProviderKey:
 
     def request(self, device_id: str) -> bytes:
         """Return a certificate request (PKCS#10, PEM)."""
-        with tempfile.TemporaryDirectory() as folder:
-            settings = Path(folder) / "request.cnf"
-            settings.write_text(
-                f"[req]\nprompt=no\ndistinguished_name=name\nreq_extensions=extensions\n"
-                f"[name]\nCN={device_id}\n[extensions]\nsubjectAltName=URI:{DEVICE_URI}{device_id}\n"
-            )
-            arguments = ["req", "-new", "-sha256", "-key", str(self.path), "-config", str(settings)]
-            return _openssl(arguments, b"", doing="request a certificate for it")
+        # Not by `openssl req`: tpm2-openssl 1.1 writes parameters into the signature's algorithm, where RFC 5758 3.2
+        # allows none, and strict readers refuse that. So a request of a key made for the moment lends its form; the
+        # public keys of one curve have one length, and only the bytes of the key differ.
+        form = FileKey(ec.generate_private_key(ec.SECP256R1()))
+        body = x509.load_pem_x509_csr(form.request(device_id)).tbs_certrequest_bytes
+        body = body.replace(form.public_der, self.public_der)
+        signature = b"\0" + self.sign(body)  # a bit string says how many bits of its last byte do not count
+        der = _element(0x30, body + _ECDSA_SHA256 + _element(0x03, signature))
+        return x509.load_der_x509_csr(der).public_bytes(serialization.Encoding.PEM)
 
 
 def create(path: Path, disk: Disk, *, provider: str | None = None) -> DeviceKey:
@@ -177,6 +178,15 @@ def request(key: DeviceKey, device_id: str) -> bytes:
             "a file name in the fleet's repository and a name in certificates",
         )
     return key.request(device_id)
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    """Return a DER element (X.690 8.1)."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
 
 
 def _exists(path: Path) -> ConfigError:
