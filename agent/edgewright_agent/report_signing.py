@@ -1,8 +1,7 @@
 """What a device says about itself, signed with its own key: DSSE over canonical JSON, numbered without repetition.
 
->>> document = compose(status, fleet="acme", boot_id=boot_id(), sequence=7, now=utc_now(), clock=clock_quality(None))
-... # doctest: +SKIP
->>> envelope = sign(key, document)                        # doctest: +SKIP
+>>> document = compose(status, certificate=None, boot=boot_id(), sequence=7, now=now, clock={})   # doctest: +SKIP
+>>> envelope = sign(key, document)                                                               # doctest: +SKIP
 
 Nothing else is ever signed under this payload type, and nothing signed under another one is a report: the type is
 part of what DSSE signs. (`report` is what one poll brought; this is what the device is.)
@@ -22,6 +21,7 @@ from edgewright_agent.clock import from_text, to_text
 from edgewright_agent.contract import DEVICE_REPORT_PAYLOAD, MAX_REPORT_BYTES, canonical_json, dsse_pae
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
+from edgewright_agent.identity.certificate import Certificate
 from edgewright_agent.identity.key import DeviceKey
 from edgewright_agent.status import Status
 
@@ -68,18 +68,21 @@ def clock_quality(floor: str | None, now: datetime) -> dict[str, Any]:
 def compose(
     status: Status,
     *,
-    fleet: str | None,
+    certificate: Certificate | None,
     boot: str,
     sequence: int,
     now: datetime,
     clock: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the report as JSON values."""
+    """Return the report as JSON values; the fleet is the one that issued the certificate."""
     return {
         "version": 1,
         "device": status.device,
         "class": status.hardware_class,
-        "fleet": fleet,
+        "fleet": certificate.fleet if certificate else None,
+        "certificate": (
+            {"serial": certificate.serial, "until": to_text(certificate.end)} if certificate else None
+        ),
         "boot": boot,
         "sequence": sequence,
         "time": to_text(now),

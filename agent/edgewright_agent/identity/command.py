@@ -128,7 +128,7 @@ def report(config: Config, now: datetime) -> bytes:
         number = report_signing.next_sequence(config.state, disk, now)
     document = report_signing.compose(
         status,
-        fleet=_fleet(config, key),
+        certificate=_certificate(config, key),
         boot=report_signing.boot_id(),
         sequence=number,
         now=now,
@@ -172,8 +172,8 @@ def _state(config: Config, key: DeviceKey, pem: bytes, now: datetime) -> dict[st
     }
 
 
-def _fleet(config: Config, key: DeviceKey) -> str | None:
-    """Return the fleet that issued this device's certificate; None before there is one."""
+def _certificate(config: Config, key: DeviceKey) -> certificate.Certificate | None:
+    """Return this device's certificate; None before there is a good one."""
     identity = identity_of(config)
     if not identity.certificate.exists():
         return None
@@ -184,7 +184,7 @@ def _fleet(config: Config, key: DeviceKey) -> str | None:
             device_id=config.device.id,
             authorities=_read(identity.ca) if identity.ca else None,
             current=None,
-        ).fleet
+        )
     except AgentError:
         return None  # a report must get out even if the certificate is bad; `identity show` says why
 

@@ -25,6 +25,7 @@ class Line:
         clock: `synchronized`, `unsynchronized`, `behind` (earlier than signed metadata) or `unknown`.
         state: What it says of itself (`ok`, `degraded`, …), `never reported` or `revoked`.
         models: Model → version that runs, or its state where none does.
+        until: When the certificate it holds ends; None without one.
         differs: What it says of itself against what was reviewed: `class`, `labels`.
     """
 
@@ -34,6 +35,7 @@ class Line:
     clock: str
     state: str
     models: Mapping[str, str]
+    until: str | None
     differs: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -45,6 +47,7 @@ class Line:
             "clock": self.clock,
             "state": self.state,
             "models": dict(self.models),
+            "certificateUntil": self.until,
             "differs": list(self.differs),
         }
 
@@ -60,10 +63,10 @@ def fleet_table(devices: Mapping[str, Device], store: Store) -> list[Line]:
 
 def _line(name: str, device: Device, store: Store) -> Line:
     if device.revoked is not None:
-        return Line(name, device.hardware_class, None, "unknown", "revoked", {}, ())
+        return Line(name, device.hardware_class, None, "unknown", "revoked", {}, None, ())
     report = store.latest(name, device.key_fingerprint)
     if report is None:
-        return Line(name, device.hardware_class, None, "unknown", "never reported", {}, ())
+        return Line(name, device.hardware_class, None, "unknown", "never reported", {}, None, ())
     document = report.document
     status = _mapping(document.get("status"))
     said = _mapping(status.get("device"))
@@ -81,6 +84,7 @@ def _line(name: str, device: Device, store: Store) -> Line:
         models={
             _word(model): _running(_mapping(entry)) for model, entry in _mapping(status.get("models")).items()
         },
+        until=_word(until) if (until := _mapping(document.get("certificate")).get("until")) else None,
         differs=tuple(differs),
     )
 

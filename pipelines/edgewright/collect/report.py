@@ -111,9 +111,9 @@ def verify(envelope: bytes, devices: Mapping[str, Device], *, fleet: str) -> Rep
     except InvalidSignature:
         raise Refused("bad-signature", f"the key of {name} did not sign it", name) from None
     document = _object(payload, "its payload")
-    if document.get("version") != 1 or document.get("device") != name:
-        if document.get("version") != 1:
-            raise Refused("malformed", "its version is not 1", name)
+    if document.get("version") != 1:
+        raise Refused("malformed", "its version is not 1", name)
+    if document.get("device") != name:
         raise Refused("wrong-device", f"{name} signed it, and it speaks of another device", name)
     if document.get("fleet") not in (None, fleet):
         raise Refused("wrong-fleet", f"it is for another fleet than {fleet}", name)

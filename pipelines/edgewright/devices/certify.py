@@ -96,7 +96,7 @@ def certify(
     with locked(folder.with_name(f"{folder.name}.lock")):
         issued.prune(now)
         known = _adopt(workspace, issued, registry, authority.certificate, now)
-        chosen = device_ids or [
+        chosen = list(dict.fromkeys(device_ids)) or [
             name
             for name, device in workspace.devices.items()
             if device.revoked is None and _due(device, known, name, now)

@@ -104,12 +104,15 @@ def enroll(
         )
     file = workspace.root / DEVICES / f"{request.device_id}.yaml"
     _require_free(workspace, request, file, replace=replace)
+    before = file.read_bytes() if file.exists() else None
     text = text_of(request.device_id, hardware_class, dict(labels), request.public_key)
     write_file(file, text.encode())
     loaded = load_document(Device, file, f"{DEVICES}/{file.name}", request.device_id)
     if loaded.problems:  # a label: everything else was checked above
-        if not replace:
+        if before is None:
             file.unlink()
+        else:
+            write_file(file, before)
         raise InvalidSpec(list(loaded.problems))
     return file
 

@@ -91,9 +91,11 @@ def test_what_an_enrolled_device_signed_is_accepted_once(plant: Plant, pump: Dev
 
 
 def test_a_real_agents_report_is_accepted_and_shown(plant: Plant, pump: Device, store: Store) -> None:
+    pump.install(plant.certify().issued[0].pem)
     accept(report(pump.config, plant.now), plant.workspace.devices, store, fleet="edge")
     (line,) = fleet_table(plant.workspace.devices, store)
     assert (line.device, line.state, line.differs) == ("pump-7", "new", ())
+    assert line.until == "2030-04-01T00:00:00Z"
 
 
 @pytest.mark.parametrize("sequence", [6, 7])

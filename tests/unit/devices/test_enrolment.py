@@ -156,10 +156,15 @@ def test_an_unknown_class_is_told_with_what_was_meant(plant: Plant) -> None:
     assert refused.value.hint and "board" in refused.value.hint
 
 
-def test_a_wrong_label_leaves_no_file_behind(plant: Plant) -> None:
+def test_a_wrong_label_leaves_everything_as_it_was(plant: Plant) -> None:
     with pytest.raises(InvalidSpec):
         enroll(plant.workspace, read_request(csr()), hardware_class=CLASS, labels={"a b": "c"})
     assert not (plant.root / "devices/pump-7.yaml").exists()
+    plant.enroll(plant.device("pump-7"))
+    before = (plant.root / "devices/pump-7.yaml").read_bytes()
+    with pytest.raises(InvalidSpec):
+        enroll(plant.workspace, read_request(csr()), hardware_class=CLASS, labels={"a b": "c"}, replace=True)
+    assert (plant.root / "devices/pump-7.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("note", ["stolen: from a van # 7", 'she said "no"', "- x", "äöü", "true"])

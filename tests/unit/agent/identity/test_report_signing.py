@@ -71,18 +71,21 @@ def test_a_report_is_dsse_over_canonical_json_and_names_its_key(plant: Plant) ->
     assert document["status"]["device"]["labels"] == {"line": "inspection"}
 
 
-def test_the_fleet_is_the_one_that_issued_the_certificate(plant: Plant) -> None:
+def test_fleet_and_end_are_those_of_a_certificate_that_is_good(plant: Plant) -> None:
     pump = plant.device("pump-7")
 
-    def fleet() -> object:
-        return json.loads(base64.b64decode(json.loads(report(pump.config, plant.now))["payload"]))["fleet"]
+    def told() -> tuple[object, object]:
+        document = json.loads(base64.b64decode(json.loads(report(pump.config, plant.now))["payload"]))
+        return document["fleet"], document["certificate"]
 
-    assert fleet() is None
+    assert told() == (None, None)
     plant.enroll(pump)
-    pump.install(plant.certify().issued[0].pem)
-    assert fleet() == "edge"
+    entry = plant.certify().issued[0]
+    pump.install(entry.pem)
+    serial = f"{entry.certificate.serial_number:x}"
+    assert told() == ("edge", {"serial": serial, "until": "2030-04-01T00:00:00Z"})
     pump.install(b"torn")
-    assert fleet() is None
+    assert told() == (None, None)
 
 
 def test_the_clock_says_how_good_it_is() -> None:
