@@ -43,6 +43,22 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What this device is known by: its own key, the certificate for it, and who may issue that.
+
+    Without `ca` nothing is renewed: whoever answers for the registry could put another certificate here.
+    """
+
+    key: Path
+    certificate: Path
+    ca: Path | None = None
+
+    def client(self) -> tuple[str, str] | None:
+        """Return certificate and key (PEM files) for TLS; None as long as there is no certificate."""
+        return (str(self.certificate), str(self.key)) if self.certificate.is_file() else None
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; credentials by file."""
 
@@ -50,6 +66,7 @@ class Origin:
     username_file: Path | None = None
     password_file: Path | None = None
     ca_file: Path | None = None
+    identity: Identity | None = None
 
     def open(self) -> Source:
         """Open the source; credentials are read now: a rotated password takes effect at the next poll.
@@ -71,6 +88,7 @@ class Origin:
             username=secret(self.username_file),
             password=secret(self.password_file),
             ca_file=str(self.ca_file) if self.ca_file else None,
+            client=self.identity.client() if self.identity else None,
         )
 
 
@@ -143,6 +161,7 @@ class Config:
     reserve_bytes: int
     budget: Budget
     decryption: Decryption
+    identity: Identity | None = None
 
     @property
     def metadata(self) -> Path:
@@ -192,6 +211,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
     decryption = top.section("decryption", optional=True)
+    identity = _own_identity(top, base)
     url = source.text("url")
     if url.startswith("http") and "@" in url.partition("://")[2].partition("/")[0]:
         # Refused before it is shown: `status` and the log print the URL.
@@ -200,7 +220,10 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         device=Device(device.text("id"), device.name("class"), device.labels("labels")),
         origin=Origin(
             _absolute(url, base),
-            *(source.path(key, base) for key in ("usernameFile", "passwordFile", "caFile")),
+            source.path("usernameFile", base),
+            source.path("passwordFile", base),
+            source.path("caFile", base),
+            identity,
         ),
         state=base / top.text("state", DEFAULT_STATE),
         trust=Anchors(
@@ -222,6 +245,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         decryption=Decryption(
             tuple(base / key for key in decryption.texts("keys")) if "decryption" in top else ()
         ),
+        identity=identity,
     )
     if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
         decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")
@@ -230,6 +254,16 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     if problems:
         raise ConfigError("bad-config", f"{name}: " + "; ".join(problems))
     return config
+
+
+def _own_identity(top: _Section, base: Path) -> Identity | None:
+    section = top.section("identity", optional=True)
+    if "identity" not in top:
+        return None
+    key, certificate = section.text("key"), section.text("certificate")
+    found = Identity(base / key, base / certificate, section.path("ca", base))
+    section.finish()
+    return found
 
 
 class _Section:

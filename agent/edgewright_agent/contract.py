@@ -105,6 +105,12 @@ DEVICE_REPORT_PAYLOAD = (
     "application/vnd.edgewright.device-report.v1+json"  # DSSE payload type: nothing else has it
 )
 DEVICE_CERTIFICATES = "devices"  # repository, under the registry's prefix, that holds devices' certificates
+DEVICE_CERTIFICATE = "application/vnd.dev.edgewright.device-certificate.v1"  # artifact type; tag = device id
+DEVICE_REVOCATIONS = "application/vnd.dev.edgewright.device-crl.v1"
+REVOCATIONS_TAG = "ca.crl"  # of the same repository; no device can be called so
+PEM_CHAIN = "application/pem-certificate-chain"  # RFC 8555 9.1
+PEM_FILE = "application/x-pem-file"  # a revocation list as TLS servers read it
+DEVICE_URI = "urn:edgewright:device:"  # subject alternative name of a device's request and certificate
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
 MAX_MANIFEST_BYTES = 256 * 1024

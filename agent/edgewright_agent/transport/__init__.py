@@ -88,6 +88,7 @@ def open_source(
     username: str | None = None,
     password: str | None = None,
     ca_file: str | None = None,
+    client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
@@ -98,10 +99,12 @@ def open_source(
         username: For registries that ask for one (basic or token authentication).
         password: The password or access token that belongs to it.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
 
     Raises:
-        ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL.
+        ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
+            certificate and key cannot be used.
     """
     scheme, _, rest = url.partition(":")
     # Each implementation is imported only when asked for: http.client and ssl cost 7 MiB of memory.
@@ -116,7 +119,9 @@ def open_source(
     if scheme in ("http", "https"):
         from edgewright_agent.transport.registry import RegistrySource
 
-        return RegistrySource(url, username=username, password=password, ca_file=ca_file, timeout_s=timeout_s)
+        return RegistrySource(
+            url, username=username, password=password, ca_file=ca_file, client=client, timeout_s=timeout_s
+        )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"
     )

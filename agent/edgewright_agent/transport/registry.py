@@ -22,7 +22,7 @@ from edgewright_agent.transport import BusyError, Manifest, check_reference, che
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.pace import Pace
-from edgewright_agent.transport.wire import Response, Wire, origin
+from edgewright_agent.transport.wire import ClientIdentity, Response, Wire, origin
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
@@ -39,11 +39,12 @@ class RegistrySource:
         username: For basic or token authentication.
         password: Belongs to `username`.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        client: PEM files of certificate and key; shown to the registry itself, never to where it redirects.
         timeout_s: Longest silence of the server, in seconds.
         pace: Least transfer rate.
 
     Raises:
-        ConfigError: `bad-source`, `bad-ca-file`.
+        ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RegistrySource:
         username: str | None = None,
         password: str | None = None,
         ca_file: str | None = None,
+        client: tuple[str, str] | None = None,
         timeout_s: float = 20.0,
         pace: Pace | None = None,
     ) -> None:
@@ -66,7 +68,8 @@ class RegistrySource:
         if (username is None) != (password is None):
             raise ConfigError("bad-source", f"{url} needs both a user name and a password, or neither")
         self._credentials = Credentials(username, password) if username and password else None
-        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, pace=pace)
+        own = ClientIdentity(origin(self._url), *client) if client else None
+        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
         self._authorizations: dict[str, Authorization] = {}
 
     def manifest(

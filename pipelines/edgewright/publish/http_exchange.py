@@ -84,12 +84,14 @@ class Exchange:
         credentials: User name and password; sent to the registry itself (Basic) or to the realm it names
             (Bearer).
         ca_file: Certificate authority of a private registry, PEM.
+        client: Certificate and key (PEM files) for a registry that asks for one; shown to nobody else.
         sleep: Waits between attempts; a test hands in its own.
     """
 
     registry_url: str
     credentials: Credentials | None = None
     ca_file: Path | None = None
+    client: tuple[Path, Path] | None = None
     timeout_s: tuple[float, float] = TIMEOUT_S
     attempts: int = ATTEMPTS
     sleep: Callable[[float], None] = time.sleep
@@ -101,6 +103,9 @@ class Exchange:
         self._session.headers["User-Agent"] = "edgewright"
         if self.ca_file is not None and not self.ca_file.is_file():
             raise EnvironmentFault(f"registry.caFile {self.ca_file} does not exist")
+        for name, file in zip(("clientCertificate", "clientKey"), self.client or (), strict=False):
+            if not file.is_file():
+                raise EnvironmentFault(f"registry.{name} {file} does not exist")
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Return what `action` returns, trying again after `Transient` failures.
@@ -194,6 +199,8 @@ class Exchange:
         host = urlsplit(url).netloc
         # Given per request: a session-wide setting would lose against REQUESTS_CA_BUNDLE.
         verify = str(self.ca_file) if self.ca_file is not None else None
+        at_home = origin(url) == origin(self.registry_url)
+        client = (str(self.client[0]), str(self.client[1])) if self.client and at_home else None
         try:
             with ExitStack() as stack:
                 body = stack.enter_context(content.open("rb")) if isinstance(content, Path) else content
@@ -207,10 +214,16 @@ class Exchange:
                         allow_redirects=False,
                         stream=True,
                         verify=verify,
+                        cert=client,
                     )
                 )
                 received = _read(response, limit + 1)
         except requests.exceptions.SSLError as error:
+            if "alert" in str(error).lower() and "certificate" in str(error).lower():
+                raise NetworkError(
+                    f"{host} does not accept this client's certificate: {_innermost(error)}",
+                    hint="set registry.clientCertificate and registry.clientKey in fleet.yaml",
+                ) from error
             raise NetworkError(
                 f"the certificate of {host} cannot be verified: {_innermost(error)}",
                 hint="for a private certificate authority set registry.caFile in fleet.yaml",

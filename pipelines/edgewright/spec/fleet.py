@@ -98,6 +98,10 @@ class Registry(Spec):
     """How layers are stored: `gzip` compresses those that lose a tenth by it (int8 and pruned weights often do)."""
     ca_file: FilePath | None = None
     """Certificate authority of a private registry (PEM)."""
+    client_certificate: FilePath | None = None
+    """Certificate that the pipeline shows to a registry that asks for one (PEM)."""
+    client_key: SecretRef | None = None
+    """Key of `clientCertificate`; TLS reads it from a file, so `file:PATH`."""
 
 
 KEY_FIELDS = ("private_key", "public_key", "passphrase")
@@ -237,6 +241,30 @@ class Trust(Spec):
     """Lifetimes."""
 
 
+class DeviceAuthority(Spec):
+    """Who issues the devices' certificates: this fleet's own authority."""
+
+    key: SecretRef = "file:.edgewright/device-ca.key"
+    """Private key (PEM)."""
+    certificate: FilePath = "devices/ca.pem"
+    """Certificate that devices and registries pin; belongs into Git."""
+    passphrase: SecretRef | None = None
+    """Passphrase of the private key."""
+    issued: FilePath = ".edgewright/devices"
+    """Folder of every certificate that was issued and has not ended; keep it as you keep `trust.metadata`."""
+
+
+class Devices(Spec):
+    """Identity of the devices: who issues their certificates, and for how long."""
+
+    ca: DeviceAuthority = Field(default_factory=DeviceAuthority)
+    """The devices' certificate authority."""
+    lifetime: Seconds = 90 * 86400.0
+    """How long a device's certificate is valid; the device renews it when a third of that is left."""
+    crl_lifetime: Seconds = 30 * 86400.0
+    """How long a revocation list is believed: `edgewright devices certify` must run more often than that."""
+
+
 class Selector(Spec):
     """Which devices belong to a group."""
 
@@ -341,5 +369,7 @@ class Fleet(Document):
     """Signed desired state."""
     policy: Policy | None = None
     """Who may sign what; absent: the fleet's own signer, a signature and a gate report."""
+    devices: Devices = Field(default_factory=Devices)
+    """Certificates of enrolled devices."""
     groups: tuple[Group, ...] = ()
     """Groups."""

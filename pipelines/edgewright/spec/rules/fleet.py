@@ -13,6 +13,8 @@ from edgewright.spec.source import Path
 
 _SHORTEST_S = 1
 _LONGEST_S = 10 * 365 * 86400
+_SHORTEST_CERTIFICATE_S = 3600
+_LONGEST_CERTIFICATE_S = 2 * 365 * 86400
 
 
 @rule(Fleet, "groups")
@@ -121,6 +123,29 @@ def classes_with_their_own_keys_exist(fleet: Fleet, context: Context) -> Iterato
             message = f"there is no hardware class '{name}' (hardware/{name}.yaml)"
             hint = did_you_mean(name, context.draft.hardware, "classes are")
             yield Finding(("trust", "roles", "classes", name), message, hint)
+
+
+@rule(Fleet, "devices")
+def device_certificates_live_a_sensible_time(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A certificate must outlive the way to its renewal, and one for years is what enrolment is meant to avoid."""
+    for field, key in (("lifetime", "lifetime"), ("crl_lifetime", "crlLifetime")):
+        if not _SHORTEST_CERTIFICATE_S <= getattr(fleet.devices, field) <= _LONGEST_CERTIFICATE_S:
+            yield Finding(
+                ("devices", key), "this lies between an hour and two years", "write 90d, for example"
+            )
+
+
+@rule(Fleet, "registry")
+def a_client_certificate_has_its_key(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """One without the other is a mistake that would only show at the registry."""
+    certificate, key = fleet.registry.client_certificate, fleet.registry.client_key
+    if (certificate is None) != (key is None):
+        there, missing = (
+            ("clientCertificate", "clientKey") if key is None else ("clientKey", "clientCertificate")
+        )
+        yield Finding(("registry", there), f"{there} needs {missing}", f"add {missing}", value=False)
+    elif key is not None and key.startswith("env:"):
+        yield Finding(("registry", "clientKey"), "TLS reads this key from a file", "write file:PATH")
 
 
 @rule(Fleet, "groups")
