@@ -33,7 +33,7 @@ ui: bootstrap ## the Dagster UI on this fleet
 bootstrap: ## only make .venv
 	@scripts/bootstrap
 
-real-parts: ## only fetch docker-registry, cosign, oras and skopeo into .edgewright/tools
+real-parts: ## only fetch docker-registry, cosign, oras, skopeo and SoftHSM into .edgewright/tools
 	@scripts/real-parts
 
 targets: bootstrap ## only fetch the emulated processors and OpenVINO into the user's cache (instant when they are there)

@@ -132,6 +132,7 @@ class Registry:
         auth: The `auth` section of its configuration.
         tls: Certificate chain and key (PEM files); plain HTTP without.
         ca_file: What a client must trust to talk to it.
+        client_cas: Who must vouch for clients (PEM file); without, it asks them for no certificate.
         username: Who may push, when it asks for a login.
         password: Its password.
     """
@@ -141,6 +142,7 @@ class Registry:
     auth: Mapping[str, Any] | None = None
     tls: tuple[Path, Path] | None = None
     ca_file: Path | None = None
+    client_cas: Path | None = None
     username: str | None = None
     password: str | None = None
     port: int = 0
@@ -205,6 +207,8 @@ class Registry:
         http: dict[str, Any] = {"addr": self.host, "secret": "test"}
         if self.tls:
             http["tls"] = {"certificate": str(self.tls[0]), "key": str(self.tls[1])}
+            if self.client_cas:
+                http["tls"]["clientcas"] = [str(self.client_cas)]
         return {
             "version": 0.1,
             "log": {"level": "info"},

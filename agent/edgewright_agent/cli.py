@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from edgewright_agent import __version__
 from edgewright_agent.clock import uptime, utc_now
@@ -26,6 +26,9 @@ from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.record import MISSING, Ledger
 from edgewright_agent.store import Store
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport import Source
 
 EXIT_CODES = """exit codes:
   0  up to date, updated, or done as asked
@@ -84,6 +87,11 @@ def _init(options: argparse.Namespace) -> int:
     ):
         if value:
             document["source"][key] = value
+    if options.device_identity:
+        folder = options.device_identity.absolute()
+        document["identity"] = {"key": str(folder / "device.key"), "certificate": str(folder / "device.crt")}
+        if options.device_ca:
+            document["identity"]["ca"] = str(options.device_ca.absolute())
     if options.interval_s is not None:
         document["poll"] = {"intervalS": options.interval_s}
     if options.reserve_bytes is not None:
@@ -113,6 +121,8 @@ def _init(options: argparse.Namespace) -> int:
     told = _first_record(config, options)  # before the configuration: a second try begins it again
     Disk().make_dir(options.out.absolute().parent)
     Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
+    if options.device_identity:
+        told = ": edgewright-agent identity create" if told == ": edgewright-agent once" else told
     print(f"wrote {options.out}; next{told} --config {options.out}")
     return 0
 
@@ -160,10 +170,26 @@ def _once(options: argparse.Namespace) -> int:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
+            _renew_identity(config, ledger, source, as_json=options.json)
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
             report = replace(report, traffic=traffic.document())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
+
+
+def _renew_identity(config: Config, ledger: Ledger, source: Source, *, as_json: bool) -> None:
+    """Fetch the next certificate when that is due; whatever comes of it, the poll goes on."""
+    from edgewright_agent.identity.validity import renewal_due
+    from edgewright_agent.poll import trusted_now
+
+    now = trusted_now(ledger.record, utc_now())
+    if config.identity is None or not renewal_due(config.identity, config.state, now):
+        return
+    from edgewright_agent.identity.renewal import renew
+
+    done = renew(config, config.identity, source, Disk(), now=now)
+    event = {"event": "identity", "code": done.code, "message": done.message}
+    print(json.dumps(event, sort_keys=True) if as_json else f"identity  {done.code}: {done.message}")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -254,6 +280,48 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _identity_create(options: argparse.Namespace) -> int:
+    from edgewright_agent.identity import command
+
+    path = options.key or command.identity_of(load(options.config)).key
+    print(command.create_key(path, options.provider))
+    return 0
+
+
+def _identity_request(options: argparse.Namespace) -> int:
+    from edgewright_agent.identity import command
+
+    print(command.write_request(load(options.config), options.out))
+    return 0
+
+
+def _identity_show(options: argparse.Namespace) -> int:
+    from edgewright_agent.identity import command
+
+    told = command.describe(load(options.config), utc_now())
+    print(command.as_json(told) if options.json else command.in_words(told))
+    return 0
+
+
+def _identity_install(options: argparse.Namespace) -> int:
+    from edgewright_agent.identity import command
+
+    print(command.install(load(options.config), options.certificate, utc_now()))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from edgewright_agent.identity import command
+
+    envelope = command.report(load(options.config), utc_now())
+    if options.out is None:
+        print(envelope.decode())
+        return 0
+    Disk().replace_file(options.out.absolute(), envelope + b"\n")
+    print(f"wrote {options.out}; next, in the fleet's repository: edgewright collect {options.out.name}")
+    return 0
+
+
 class _Bar:
     """Tells how far a long command is: one line that moves on a terminal, one line per tenth elsewhere."""
 
@@ -294,8 +362,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgewright-agent {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def verb(name: str, run: Any, text: str, *, model: bool = False) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = verbs.add_parser(
+    def verb(
+        name: str, run: Any, text: str, *, model: bool = False, below: Any = None
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = (below or verbs).add_parser(
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
@@ -375,6 +445,15 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
     )
+    init.add_argument(
+        "--device-identity",
+        type=Path,
+        metavar="DIR",
+        help="this device gets a key and a certificate, kept there",
+    )
+    init.add_argument(
+        "--device-ca", type=Path, metavar="FILE", help="the authority that issues it; needed to renew"
+    )
     init.add_argument("--interval-s", type=float, metavar="SECONDS", help="time between polls (default: 900)")
     init.add_argument(
         "--reserve-bytes", type=int, metavar="BYTES", help="disk space never used (default: 64 MiB)"
@@ -416,6 +495,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--fleet", metavar="NAME", help="the fleet this device belongs to; alone: it was renamed"
     )
+    _identity_verbs(verbs, verb)
     infer = verb(
         "infer", _infer, "run the active model on a golden sample, or on inputs from a file", model=True
     )
@@ -429,6 +509,26 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=_rounds, default=2, metavar="N", help="times every net is measured (default: 2)"
     )
     return parser
+
+
+def _identity_verbs(verbs: Any, verb: Any) -> None:
+    text = "the device's own key, its certificate and requests for one"
+    identity = verbs.add_parser("identity", help=text, description=text[0].upper() + text[1:] + ".")
+    below = identity.add_subparsers(metavar="COMMAND", required=True)
+    create = verb("create", _identity_create, "make the device's key, on the device", below=below)
+    create.add_argument("--key", type=Path, metavar="FILE", help="where to keep it (default: identity.key)")
+    create.add_argument(
+        "--provider", metavar="NAME", help="OpenSSL provider that makes and keeps it, such as tpm2"
+    )
+    request = verb("request", _identity_request, "write a request for a certificate (PKCS#10)", below=below)
+    request.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
+    show = verb("show", _identity_show, "show key, certificate and when that renews", below=below)
+    show.add_argument("--json", action="store_true", help="as JSON")
+    install = verb("install", _identity_install, "check a certificate and put it in place", below=below)
+    install.add_argument("certificate", type=Path, metavar="CERT", help="from `edgewright devices certify`")
+    verb("report", _report, "write what runs here, numbered and signed with the device's key").add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write it (default: standard output)"
+    )
 
 
 def _rounds(text: str) -> int:

@@ -48,6 +48,22 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What this device is known by: its own key, the certificate for it, and who may issue that.
+
+    Without `ca` nothing is renewed: whoever answers for the registry could put another certificate here.
+    """
+
+    key: Path
+    certificate: Path
+    ca: Path | None = None
+
+    def client(self) -> tuple[str, str] | None:
+        """Return certificate and key (PEM files) for TLS; None as long as there is no certificate."""
+        return (str(self.certificate), str(self.key)) if self.certificate.is_file() else None
+
+
+@dataclass(frozen=True)
 class Mirror:
     """One place that artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; secrets by reference.
 
@@ -59,6 +75,7 @@ class Mirror:
     password: Secret | None = None
     credential_helper: str | None = None
     ca_file: Path | None = None
+    identity: Identity | None = None
 
     def open(self) -> Source:
         """Open it; secrets are read now: a rotated password takes effect at the next poll.
@@ -74,6 +91,7 @@ class Mirror:
             password=self.password.read("source.password") if self.password else None,
             credential_helper=self.credential_helper,
             ca_file=str(self.ca_file) if self.ca_file else None,
+            client=self.identity.client() if self.identity else None,
         )
 
 
@@ -179,6 +197,7 @@ class Config:
     reserve_bytes: int
     budget: Budget
     decryption: Decryption
+    identity: Identity | None = None
 
     @property
     def metadata(self) -> Path:
@@ -228,8 +247,9 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
     decryption = top.section("decryption", optional=True)
+    identity = _own_identity(top, base)
     further = source.mirrors("mirrors")
-    mirrors = [_mirror(section, base) for section in (source, *further)]
+    mirrors = [_mirror(section, base, identity) for section in (source, *further)]
     if len({mirror.url for mirror in mirrors}) != len(mirrors):
         source.problem("mirrors", "names a URL twice")
     config = Config(
@@ -255,6 +275,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         decryption=Decryption(
             tuple(base / key for key in decryption.texts("keys")) if "decryption" in top else ()
         ),
+        identity=identity,
     )
     if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
         decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")
@@ -265,7 +286,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     return config
 
 
-def _mirror(section: _Section, base: Path) -> Mirror:
+def _mirror(section: _Section, base: Path, identity: Identity | None) -> Mirror:
     url = section.text("url")
     host = url.partition("://")[2].partition("/")[0] if url.startswith("http") else ""
     if "@" in host:
@@ -279,7 +300,17 @@ def _mirror(section: _Section, base: Path) -> Mirror:
         section.problem("credentialHelper", "and password are two answers to one question: keep one")
     if url.startswith("http://") and (password or helper) and not _is_loopback(url):
         section.problem("url", "must be https://, or the password could be read on the way")
-    return Mirror(_absolute(url, base), username, password, helper, section.path("caFile", base))
+    return Mirror(_absolute(url, base), username, password, helper, section.path("caFile", base), identity)
+
+
+def _own_identity(top: _Section, base: Path) -> Identity | None:
+    section = top.section("identity", optional=True)
+    if "identity" not in top:
+        return None
+    key, certificate = section.text("key"), section.text("certificate")
+    found = Identity(base / key, base / certificate, section.path("ca", base))
+    section.finish()
+    return found
 
 
 class _Section:

@@ -91,6 +91,8 @@ TRUSTED_ROOT_TARGET = "trust/trusted-root.json"  # Sigstore trusted root for key
 ISSUED_FIELD = (
     "x-edgewright-issued"  # of timestamp metadata: when it was signed, RFC 3339; devices' clock floor
 )
+KEY_NAME_FIELD = "x-edgewright-name"  # of a key in metadata: what people call it; carries no authority
+MIN_AGENT = "0.1.0"  # the lowest version of the agent that understands the artifacts of this version
 
 # --- encrypted layers (containers/ocicrypt, OCI image encryption) -----------------------------------------------
 ENCRYPTED = "+encrypted"  # suffix of the media type
@@ -103,6 +105,12 @@ DEVICE_REPORT_PAYLOAD = (
     "application/vnd.edgewright.device-report.v1+json"  # DSSE payload type: nothing else has it
 )
 DEVICE_CERTIFICATES = "devices"  # repository, under the registry's prefix, that holds devices' certificates
+DEVICE_CERTIFICATE = "application/vnd.dev.edgewright.device-certificate.v1"  # artifact type; tag = device id
+DEVICE_REVOCATIONS = "application/vnd.dev.edgewright.device-crl.v1"
+REVOCATIONS_TAG = "ca.crl"  # of the same repository; no device can be called so
+PEM_CHAIN = "application/pem-certificate-chain"  # RFC 8555 9.1
+PEM_FILE = "application/x-pem-file"  # a revocation list as TLS servers read it
+DEVICE_URI = "urn:edgewright:device:"  # subject alternative name of a device's request and certificate
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
 MAX_MANIFEST_BYTES = 256 * 1024

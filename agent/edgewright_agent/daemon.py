@@ -26,7 +26,7 @@ from edgewright_agent.config import Config, Polling, load
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
-from edgewright_agent.poll import ask, conditional, failed, nothing_new
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
 from edgewright_agent.record import Ledger, Poll
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -122,7 +122,7 @@ class Daemon:
             etag = conditional(
                 ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
             )
-            if etag is None:
+            if etag is None or self._certificate_due(config, ledger):
                 return self._child()
             polls = ledger.record.counters.get("polls", 0)
             with contextlib.closing(config.origin.open(polls=polls)) as source, _interruptible():
@@ -135,6 +135,13 @@ class Daemon:
         _record(config, nothing_new(utc_now()))
         log("not-modified")
         return 0
+
+    def _certificate_due(self, config: Config, ledger: Ledger) -> bool:
+        if config.identity is None:
+            return False
+        from edgewright_agent.identity.validity import renewal_due
+
+        return renewal_due(config.identity, config.state, trusted_now(ledger.record, utc_now()))
 
     def _child(self) -> int:
         """Run the update and return its exit code; a stop is passed on, and safe at any moment of it."""

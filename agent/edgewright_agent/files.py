@@ -44,6 +44,10 @@ class Calls:
     def open(self, path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
+    def open_private(self, path: Path) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, 0o600)
+
     def write(self, path: Path, fd: int, data: bytes, offset: int) -> None:
         view = memoryview(data)
         while view:
@@ -68,6 +72,9 @@ class Calls:
 
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)
+
+    def link(self, old: Path, new: Path) -> None:
+        os.link(old, new, follow_symlinks=False)
 
     def symlink(self, link: Path, target: str) -> None:
         link.symlink_to(target)
@@ -179,6 +186,30 @@ class Disk:
         fresh = path.with_name(path.name + ".new")
         self.write_file(fresh, data)
         self.rename(fresh, path)
+
+    def create_private(self, path: Path, data: bytes) -> bool:
+        """Put a file only its owner can read in place, whole and durably, unless something is there.
+
+        Returns:
+            Whether it was put there; what is there is never touched.
+        """
+        fresh = path.with_name(path.name + ".new")
+        self.remove(fresh)
+        with faults(path, "create"):
+            fd = self.calls.open_private(fresh)
+            try:
+                self.calls.write(fresh, fd, data, 0)
+                self.calls.sync(fresh, fd)
+            finally:
+                os.close(fd)
+            try:
+                self.calls.link(fresh, path)  # unlike a rename, it refuses to replace
+            except FileExistsError:
+                return False
+            finally:
+                self.calls.unlink(fresh)
+            self.calls.sync_dir(path.parent)
+        return True
 
     def rename(self, old: Path, new: Path) -> None:
         """Rename inside one directory, durably.

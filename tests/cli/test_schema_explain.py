@@ -23,6 +23,7 @@ def test_all_schemas_are_written(tmp_path: Path) -> None:
     assert ran.exit_code == 0
     assert sorted(file.name for file in out.iterdir()) == [
         "baseline.schema.json",
+        "device.schema.json",
         "fleet.schema.json",
         "hardware.schema.json",
         "model.schema.json",
@@ -42,7 +43,10 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 def test_no_kind_and_no_folder_says_what_to_do() -> None:
     ran = CliRunner().invoke(schema, [])
     assert ran.exit_code == 2
-    assert "name one of fleet, hardware, model, baseline, or write all of them with --out DIR" in ran.stderr
+    assert (
+        "name one of fleet, hardware, model, baseline, device, or write all of them with --out DIR"
+        in ran.stderr
+    )
 
 
 def test_a_key_is_explained() -> None:
@@ -65,7 +69,7 @@ def test_a_wrong_key_suggests_the_right_one() -> None:
     assert ran.exception.hint == "did you mean hardware.limits.latency?"
 
 
-@pytest.mark.parametrize("kind", ["fleet", "hardware", "model", "baseline"])
+@pytest.mark.parametrize("kind", ["fleet", "hardware", "model", "baseline", "device"])
 def test_a_whole_kind_is_an_overview(kind: str) -> None:
     ran = CliRunner().invoke(explain, [kind])
     assert ran.stdout.startswith(f"{kind}   mapping, required\n")

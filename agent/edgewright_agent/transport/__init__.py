@@ -89,6 +89,7 @@ def open_source(
     password: str | None = None,
     credential_helper: str | None = None,
     ca_file: str | None = None,
+    client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
@@ -101,10 +102,12 @@ def open_source(
         credential_helper: Instead of both: the program `docker-credential-…` to ask once a registry wants a
             log-in.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
 
     Raises:
-        ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL.
+        ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
+            certificate and key cannot be used.
     """
     scheme, _, rest = url.partition(":")
     # Each implementation is imported only when asked for: http.client and ssl cost 7 MiB of memory.
@@ -125,6 +128,7 @@ def open_source(
             password=password,
             credential_helper=credential_helper,
             ca_file=ca_file,
+            client=client,
             timeout_s=timeout_s,
         )
     raise ConfigError(

@@ -29,7 +29,7 @@ from edgewright_agent.transport.auth import Authorization, Credentials, authoriz
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
 from edgewright_agent.transport.pace import Pace
-from edgewright_agent.transport.wire import Response, Wire
+from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
@@ -50,11 +50,12 @@ class RegistrySource:
         password: Belongs to `username`.
         credential_helper: Instead of both: see `transport.helper`; it is asked only when the registry wants a log-in.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        client: PEM files of certificate and key; shown to the registry itself, never to where it redirects.
         timeout_s: Longest silence of the server, in seconds.
         pace: Least transfer rate.
 
     Raises:
-        ConfigError: `bad-source`, `bad-ca-file`.
+        ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RegistrySource:
         password: str | None = None,
         credential_helper: str | None = None,
         ca_file: str | None = None,
+        client: tuple[str, str] | None = None,
         timeout_s: float = 20.0,
         pace: Pace | None = None,
     ) -> None:
@@ -81,7 +83,8 @@ class RegistrySource:
         self._helper = credential_helper
         if (self._credentials or self._helper) and not may_carry_secrets(self._url):
             raise ConfigError("bad-source", f"{self._url.netloc}: a password is sent over https only")
-        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, pace=pace)
+        own = ClientIdentity(origin(self._url), *client) if client else None
+        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
         self._authorizations: dict[str, Authorization] = {}
 
     def manifest(

@@ -16,6 +16,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
@@ -108,26 +109,45 @@ class Response:
             return False
 
 
+@dataclass(frozen=True)
+class ClientIdentity:
+    """Who we are to the one server `home` (as `origin` spells it): PEM files of certificate and key."""
+
+    home: str
+    certificate: str
+    key: str
+
+
 class Wire:
     """Requests to any host, over one connection that is kept open between requests.
 
     Args:
         timeout_s: Longest silence of a server, in seconds.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
+        identity: For a server that asks for a certificate (mutual TLS).
         pace: See `Pace`.
 
     Raises:
-        ConfigError: `bad-ca-file`.
+        ConfigError: `bad-ca-file`, `bad-identity`.
     """
 
-    def __init__(self, *, timeout_s: float, ca_file: str | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        ca_file: str | None = None,
+        identity: ClientIdentity | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
         self._ca_file = ca_file
+        self._identity = identity
         self._pace = pace or Pace()
-        self._tls: ssl.SSLContext | None = None
+        self._tls: dict[bool, ssl.SSLContext] = {}  # with our certificate, and without
         self._kept: tuple[str, http.client.HTTPConnection] | None = None
-        if ca_file is not None:
-            self._tls_context()  # a wrong path is a configuration error: say so at once
+        if ca_file is not None or identity is not None:
+            # A wrong path is a configuration error: say so at once.
+            self._tls_context(identified=identity is not None)
 
     def get(
         self, url: str, headers: Mapping[str, str], *, ceiling: int, form: bytes | None = None
@@ -180,8 +200,12 @@ class Wire:
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
         if parts.scheme == "https":
+            identified = self._identity is not None and self._identity.home == origin(parts)
             return http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=self._timeout_s, context=self._tls_context()
+                parts.hostname,
+                parts.port,
+                timeout=self._timeout_s,
+                context=self._tls_context(identified=identified),
             )
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
 
@@ -211,20 +235,44 @@ class Wire:
             sent = {"User-Agent": _USER_AGENT, **headers}
             if form is not None:
                 sent["Content-Type"] = "application/x-www-form-urlencoded"
-            connection.request("GET" if form is None else "POST", target, body=form, headers=sent)
+            try:
+                connection.request("GET" if form is None else "POST", target, body=form, headers=sent)
+            except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):
+                # TLS 1.3 refuses a client's certificate after the handshake: the reason may wait to be read.
+                metered.makefile("rb").read(1)
+                raise
             return connection.getresponse()
         except BaseException:
             connection.close()
             raise
 
-    def _tls_context(self) -> ssl.SSLContext:
-        if self._tls is None:
+    def _tls_context(self, *, identified: bool) -> ssl.SSLContext:
+        if identified not in self._tls:
             try:
-                self._tls = ssl.create_default_context(cafile=self._ca_file)  # it verifies, names included
-                self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+                context = ssl.create_default_context(cafile=self._ca_file)  # it verifies, names included
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
             except OSError as error:
                 raise ConfigError("bad-ca-file", f"cannot use CA file {self._ca_file}: {error}") from error
-        return self._tls
+            if identified and self._identity is not None:
+                _identify(context, self._identity)
+            self._tls[identified] = context
+        return self._tls[identified]
+
+
+def _identify(context: ssl.SSLContext, identity: ClientIdentity) -> None:
+    """Have a context show our certificate; a key that an OpenSSL provider decodes is one too."""
+
+    def no_terminal() -> str:  # OpenSSL would ask for the passphrase of an encrypted key, and wait
+        raise OSError("the key is encrypted")
+
+    try:
+        context.load_cert_chain(identity.certificate, identity.key, password=no_terminal)
+    except OSError as error:
+        raise ConfigError(
+            "bad-identity",
+            f"certificate {identity.certificate} and key {identity.key} cannot be used: "
+            f"{getattr(error, 'reason', None) or error.strerror or error}; see edgewright-agent identity show",
+        ) from error
 
 
 def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
@@ -260,6 +308,16 @@ def _http_failures(host: str) -> Iterator[None]:
         raise TransportError(
             "network", f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right?"
         ) from error
+    except ssl.SSLError as error:
+        reason = (error.reason or "").lower()
+        # What a server says that asks for a certificate and does not like ours (RFC 8446 6.2).
+        if "alert" in reason and ("certificate" in reason or "unknown_ca" in reason):
+            said = reason.partition("alert_")[2].replace("_", " ")
+            raise TransportError(
+                "denied",
+                f"{host} does not accept this device's certificate ({said}); see edgewright-agent identity show",
+            ) from error
+        raise TransportError("network", f"{host} cannot be reached: {error}") from error
     except TimeoutError:
         raise TransportError("network", f"{host} stopped answering") from None
     except UnicodeError:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.options import root_option
+from edgewright.errors import TrustError
 from edgewright.plan.render import table
 from edgewright.spec.load import load_fleet
+from edgewright_agent.contract import is_name
 
 if TYPE_CHECKING:
     from edgewright.spec.fleet import Fleet
+    from edgewright.spec.workspace import Workspace
     from edgewright.trust.keys import KeySummary
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -31,22 +34,16 @@ def command() -> None:
 def init(root: Path, as_json: bool) -> None:
     """Create the signing key and the keys of the TUF roles; never overwrites any."""
     from edgewright.trust.keys import create_keys
-    from edgewright.trust.secret import read_line
+    from edgewright.trust.roles import addresses, purposes
 
     workspace = load_fleet(root)
     fleet = workspace.fleet
-    passphrases = {
-        what: read_line(reference, workspace.root, what=f"the passphrase of the {what}")
-        for what, reference in (
-            ("signing key", fleet.signing.passphrase),
-            ("role keys", fleet.trust.passphrase),
-        )
-        if reference is not None
-    }
     made = create_keys(
         workspace.root / fleet.trust.keys,
-        signing_passphrase=passphrases.get("signing key"),
-        role_passphrase=passphrases.get("role keys"),
+        signing_passphrase=passphrase_of(workspace, signing=True),
+        role_passphrase=passphrase_of(workspace, signing=False),
+        purposes=purposes(fleet.trust),
+        addresses=addresses(fleet.trust),
     )
     advice = next_steps(fleet)
     if as_json:
@@ -59,21 +56,91 @@ def init(root: Path, as_json: bool) -> None:
 
 @command.command()
 @root_option
+@click.argument("names", nargs=-1, required=True)
+@_json_option
+def new(root: Path, names: tuple[str, ...], as_json: bool) -> None:
+    """Create single keys, such as NAMES for a role's next holder; never overwrites any."""
+    from edgewright.trust.keys import create_key
+    from edgewright.trust.roles import SIGNING
+
+    workspace = load_fleet(root)
+    folder = workspace.root / workspace.fleet.trust.keys
+    made = [
+        create_key(folder, require_name(name), passphrase_of(workspace, signing=name == SIGNING))
+        for name in names
+    ]
+    if as_json:
+        click.echo(json.dumps({"keys": [key.to_json() for key in made]}, indent=2))
+        return
+    click.echo(f"{listing(made)}\n")
+    click.echo(
+        f"  → whoever names it in metadata needs {', '.join(f'{key.name}.pub' for key in made)}, no more"
+    )
+
+
+@command.command("import")
+@root_option
+@click.argument("name")
+def import_(root: Path, name: str) -> None:
+    """Fetch the public half of a key in a PKCS #11 token: NAME has an `hsm:` address in fleet.yaml."""
+    from edgewright.trust.roles import addresses
+    from edgewright.trust.signers import KeyRing, import_token_key
+
+    workspace = load_fleet(root)
+    ring = KeyRing.of(workspace)
+    uri = addresses(workspace.fleet.trust).get(name)
+    if uri is None:
+        raise TrustError(
+            f"fleet.yaml gives no address for a key '{name}'", hint="edgewright explain fleet.trust.roles"
+        )
+    path = import_token_key(name, uri, ring.folder, ring.pin)
+    click.echo(f"Wrote {path}\n\n  → next: edgewright keys show")
+
+
+@command.command()
+@root_option
 @_json_option
 def show(root: Path, as_json: bool) -> None:
     """Show every key's fingerprint and what it is for; asks for no passphrase."""
     from edgewright.trust.keys import describe_keys
+    from edgewright.trust.roles import addresses, purposes
 
     workspace = load_fleet(root)
-    keys = describe_keys(workspace.root / workspace.fleet.trust.keys)
+    trust = workspace.fleet.trust
+    keys = describe_keys(workspace.root / trust.keys, purposes(trust), addresses(trust))
     if as_json:
         click.echo(json.dumps({"keys": [key.to_json() for key in keys]}, indent=2))
     else:
         click.echo(listing(keys))
 
 
+def passphrase_of(workspace: Workspace, *, signing: bool) -> str | None:
+    """Return the passphrase that fleet.yaml names for new keys; None when it names none."""
+    from edgewright.trust.secret import read_line
+
+    fleet = workspace.fleet
+    reference = fleet.signing.passphrase if signing else fleet.trust.passphrase
+    if reference is None:
+        return None
+    what = "the passphrase of the signing key" if signing else "the passphrase of the role keys"
+    return read_line(reference, workspace.root, what=what)
+
+
+def require_name(name: str) -> str:
+    """Return `name` if a key may be called so.
+
+    Raises:
+        TrustError: it is not a plain name.
+    """
+    if not is_name(name):
+        raise TrustError(f"'{name}' is not a name for a key: lower-case letters, digits and single dashes")
+    return name
+
+
 def next_steps(fleet: Fleet) -> list[str]:
     """Return what remains to be done with fresh keys of `fleet`."""
+    from edgewright.trust.roles import addresses
+
     folder = fleet.trust.keys
     advice = ["keep that folder out of Git and in a backup: a lost root key means visiting every device"]
     if fleet.signing.mode == "keyless":
@@ -86,6 +153,9 @@ def next_steps(fleet: Fleet) -> list[str]:
         advice.append(
             f"fleet.yaml reads the public key from {fleet.signing.public_key}: put signing.pub there"
         )
+    advice += [
+        f"{name} is at {uri}: edgewright keys import {name}" for name, uri in addresses(fleet.trust).items()
+    ]
     return [*advice, "next: edgewright run"]
 
 

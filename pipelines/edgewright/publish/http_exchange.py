@@ -95,6 +95,7 @@ class Exchange:
             (Bearer), over TLS or within this machine.
         helper: Instead of them: the credential helper that is asked once the registry wants a log-in.
         ca_file: Certificate authority of a private registry, PEM.
+        client: Certificate and key (PEM files) for a registry that asks for one; shown to nobody else.
         sleep: Waits between attempts; a test hands in its own.
     """
 
@@ -102,6 +103,7 @@ class Exchange:
     credentials: Credentials | None = None
     helper: str | None = None
     ca_file: Path | None = None
+    client: tuple[Path, Path] | None = None
     pace: Pace = field(default_factory=Pace)
     timeout_s: tuple[float, float] = TIMEOUT_S
     attempts: int = ATTEMPTS
@@ -119,6 +121,9 @@ class Exchange:
             raise SpecError(f"registry.url {self.registry_url}: a password is not sent over plain http")
         if self.ca_file is not None and not self.ca_file.is_file():
             raise EnvironmentFault(f"registry.caFile {self.ca_file} does not exist")
+        for name, file in zip(("clientCertificate", "clientKey"), self.client or (), strict=False):
+            if not file.is_file():
+                raise EnvironmentFault(f"registry.{name} {file} does not exist")
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Return what `action` returns, trying again after `Transient` failures.
@@ -226,6 +231,8 @@ class Exchange:
         verify = str(self.ca_file) if self.ca_file is not None else True
         # A proxy would read what is not encrypted; "" is requests' word for none.
         proxies = {"http": ""} if url.startswith("http:") else None
+        at_home = origin(url) == origin(self.registry_url)
+        client = (str(self.client[0]), str(self.client[1])) if self.client and at_home else None
         try:
             with ExitStack() as stack:
                 body = stack.enter_context(content.open("rb")) if isinstance(content, Path) else content
@@ -240,6 +247,7 @@ class Exchange:
                         stream=True,
                         verify=verify,
                         proxies=proxies,
+                        cert=client,
                     )
                 )
                 if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
@@ -248,6 +256,11 @@ class Exchange:
         except Unbearable as error:
             raise NetworkError(f"{host} {error}", hint="try again, or from another network") from None
         except requests.exceptions.SSLError as error:
+            if "alert" in str(error).lower() and "certificate" in str(error).lower():
+                raise NetworkError(
+                    f"{host} does not accept this client's certificate: {_innermost(error)}",
+                    hint="set registry.clientCertificate and registry.clientKey in fleet.yaml",
+                ) from error
             raise NetworkError(
                 f"the certificate of {host} cannot be verified: {_innermost(error)}",
                 hint="for a private certificate authority set registry.caFile in fleet.yaml",

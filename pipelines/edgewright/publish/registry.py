@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgewright.errors import SpecError
-from edgewright.trust.secret import read_line
+from edgewright.trust.secret import read_line, secret_path
 
 MAX_TAGS = 64
 
@@ -92,7 +92,8 @@ def open_registry(spec: Mapping[str, Any], root: Path) -> OpenRepository:
     """Return what opens a repository by name below the registry's prefix; nothing is contacted yet.
 
     Args:
-        spec: `url`, and optionally `credentials {username, password}` or `{helper}`, and `caFile`, as in fleet.yaml.
+        spec: `url`, and optionally `credentials {username, password}` or `{helper}`, `caFile`, `clientCertificate` and
+            `clientKey`, as in fleet.yaml.
         root: The fleet's repository; relative paths start there.
 
     Raises:
@@ -118,5 +119,20 @@ def open_registry(spec: Mapping[str, Any], root: Path) -> OpenRepository:
             read_line(given["password"], root, what="the registry's password"),
         )
     ca_file = root / spec["caFile"] if spec.get("caFile") else None
-    exchange = Exchange(url, credentials=credentials, helper=given.get("helper"), ca_file=ca_file)
+    exchange = Exchange(
+        url,
+        credentials=credentials,
+        helper=given.get("helper"),
+        ca_file=ca_file,
+        client=_client(spec, root),
+    )
     return lambda repository: HttpRegistry(repository, exchange)
+
+
+def _client(spec: Mapping[str, Any], root: Path) -> tuple[Path, Path] | None:
+    if not spec.get("clientCertificate") or not spec.get("clientKey"):
+        return None
+    key = secret_path(spec["clientKey"], root)
+    if key is None:
+        raise SpecError("registry.clientKey must be file:PATH: TLS reads this key from a file")
+    return root / spec["clientCertificate"], key

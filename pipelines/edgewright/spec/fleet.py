@@ -109,6 +109,10 @@ class Registry(Spec):
     """How layers are stored: `gzip` compresses those that lose a tenth by it (int8 and pruned weights often do)."""
     ca_file: FilePath | None = None
     """Certificate authority of a private registry (PEM)."""
+    client_certificate: FilePath | None = None
+    """Certificate that the pipeline shows to a registry that asks for one (PEM)."""
+    client_key: SecretRef | None = None
+    """Key of `clientCertificate`; TLS reads it from a file, so `file:PATH`."""
 
 
 KEY_FIELDS = ("private_key", "public_key", "passphrase")
@@ -157,13 +161,78 @@ class Expiry(Spec):
     root: Seconds = 365 * 86400.0
     """Root."""
     targets: Seconds = 90 * 86400.0
-    """Targets: which artifacts exist."""
+    """Targets: who signs artifacts and rollouts, and what devices believe."""
+    artifacts: Seconds = 90 * 86400.0
+    """Class roles: which artifacts exist."""
     rollout: Seconds = 14 * 86400.0
     """Rollout: who should run what."""
     snapshot: Seconds = 14 * 86400.0
     """Snapshot."""
     timestamp: Seconds = 7 * 86400.0
     """Timestamp: how long a cut-off device keeps installing."""
+
+
+KeyUri = Annotated[
+    str,
+    Text(
+        "the address of a private key in a token or a key service: hsm:, gcpkms:, awskms:, azurekms: or hv:",
+        r"(hsm|gcpkms|awskms|azurekms|hv):\S*",
+        ("hsm:2?label=release",),
+        max_length=1024,
+    ),
+]
+"""Where a private key is that never leaves its token or service, as securesystemslib's signers write it."""
+
+
+class RoleKey(Spec):
+    """A key that a token or a key service holds."""
+
+    name: Name
+    """Name; its public half is the file `<trust.keys>/<name>.pub`."""
+    uri: KeyUri
+    """Where the private half is: `hsm:[ID][?label=TOKEN]` (PKCS #11), `gcpkms:…`, `awskms:…`, `azurekms:…`, `hv:…`."""
+
+
+class RoleKeys(Spec):
+    """Who signs a role."""
+
+    threshold: int = Field(default=1, ge=1, le=16)
+    """How many of the keys have to sign."""
+    keys: tuple[Name | RoleKey, ...] = Field(min_length=1, max_length=16)
+    """Keys: names of files `<trust.keys>/<name>.key` and `.pub`, or `{name, uri}`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the keys, in their order."""
+        return tuple(key if isinstance(key, str) else key.name for key in self.keys)
+
+
+class Roles(Spec):
+    """Who signs which metadata; a role that is not named has one key with the role's own name."""
+
+    root: RoleKeys | None = None
+    """Root: names the keys of root, targets, snapshot and timestamp. Several keys, kept offline, in several hands."""
+    targets: RoleKeys | None = None
+    """Targets: names the keys of class roles and rollout, and signs what devices believe. May be offline."""
+    artifacts: RoleKeys | None = None
+    """Class roles: which artifacts exist."""
+    classes: dict[Name, RoleKeys] = Field(default_factory=dict)
+    """Hardware classes whose artifacts other keys sign."""
+    rollout: RoleKeys | None = None
+    """Rollout: which devices run which artifact."""
+    snapshot: RoleKeys | None = None
+    """Snapshot."""
+    timestamp: RoleKeys | None = None
+    """Timestamp."""
+
+    def named(self) -> dict[tuple[str, ...], RoleKeys]:
+        """Return what fleet.yaml says, by the place it says it (`("root",)`, `("classes", "pi")`)."""
+        found: dict[tuple[str, ...], RoleKeys] = {}
+        for name in type(self).model_fields:
+            keys = getattr(self, name)
+            if isinstance(keys, RoleKeys):
+                found[(name,)] = keys
+        return {**found, **{("classes", name): keys for name, keys in self.classes.items()}}
 
 
 class Trust(Spec):
@@ -175,8 +244,36 @@ class Trust(Spec):
     """Folder of the metadata files."""
     passphrase: SecretRef | None = None
     """Passphrase of the role keys."""
+    pin: SecretRef | None = None
+    """PIN of the token that holds role keys (`hsm:` addresses)."""
+    roles: Roles = Field(default_factory=Roles)
+    """Who signs which metadata."""
     expiry: Expiry = Field(default_factory=Expiry)
     """Lifetimes."""
+
+
+class DeviceAuthority(Spec):
+    """Who issues the devices' certificates: this fleet's own authority."""
+
+    key: SecretRef = "file:.edgewright/device-ca.key"
+    """Private key (PEM)."""
+    certificate: FilePath = "devices/ca.pem"
+    """Certificate that devices and registries pin; belongs into Git."""
+    passphrase: SecretRef | None = None
+    """Passphrase of the private key."""
+    issued: FilePath = ".edgewright/devices"
+    """Folder of every certificate that was issued and has not ended; keep it as you keep `trust.metadata`."""
+
+
+class Devices(Spec):
+    """Identity of the devices: who issues their certificates, and for how long."""
+
+    ca: DeviceAuthority = Field(default_factory=DeviceAuthority)
+    """The devices' certificate authority."""
+    lifetime: Seconds = 90 * 86400.0
+    """How long a device's certificate is valid; the device renews it when a third of that is left."""
+    crl_lifetime: Seconds = 30 * 86400.0
+    """How long a revocation list is believed: `edgewright devices certify` must run more often than that."""
 
 
 class Selector(Spec):
@@ -283,5 +380,7 @@ class Fleet(Document):
     """Signed desired state."""
     policy: Policy | None = None
     """Who may sign what; absent: the fleet's own signer, a signature and a gate report."""
+    devices: Devices = Field(default_factory=Devices)
+    """Certificates of enrolled devices."""
     groups: tuple[Group, ...] = ()
     """Groups."""

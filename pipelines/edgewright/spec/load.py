@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from edgewright.spec.base import NAME, Document
 from edgewright.spec.baseline import BASELINES, Baseline
+from edgewright.spec.device import DEVICES, Device
 from edgewright.spec.document import Loaded, load_document
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
@@ -26,7 +27,7 @@ D = TypeVar("D", bound=Document)
 
 
 def load_fleet(root: FilePath) -> Workspace:
-    """Read `fleet.yaml`, `hardware/*.yaml`, `models/*/model.yaml` and `baselines/*.yaml` below `root`.
+    """Read `fleet.yaml`, `hardware/*.yaml`, `models/*/model.yaml`, `baselines/*.yaml` and `devices/*.yaml` in `root`.
 
     Raises:
         InvalidSpec: Something is wrong; it holds every problem found in all files.
@@ -35,13 +36,14 @@ def load_fleet(root: FilePath) -> Workspace:
     hardware = _load_all(HardwareClass, _flat_files(root, "hardware", problems), root)
     models = _load_all(Model, _model_files(root, problems), root)
     baselines = _load_all(Baseline, _flat_files(root, BASELINES, problems), root)
+    devices = _load_all(Device, _flat_files(root, DEVICES, problems), root)
     if (root / FLEET_FILE).exists():
         fleet = load_document(Fleet, root / FLEET_FILE, FLEET_FILE, FLEET_FILE)
     else:
         raise InvalidSpec(
             [Problem(FLEET_FILE, 1, 1, "there is no such file", f"create it in {root.name or root}")]
         )
-    draft = Draft(root, fleet, hardware, models, baselines)
+    draft = Draft(root, fleet, hardware, models, baselines, devices)
     for loaded in draft.files():
         problems += loaded.problems
     problems += broken_rules(draft)
@@ -54,6 +56,7 @@ def load_fleet(root: FilePath) -> Workspace:
         models={name: loaded.document for name, loaded in models.items()},
         sources={loaded.source.file: loaded.source for loaded in draft.files()},
         baselines={name: loaded.document for name, loaded in baselines.items()},
+        devices={name: loaded.document for name, loaded in devices.items()},
     )
 
 

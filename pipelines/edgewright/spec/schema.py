@@ -1,4 +1,4 @@
-"""JSON Schemas of the four kinds of spec files, for editors (yaml-language-server) and `explain`.
+"""JSON Schemas of the kinds of spec files, for editors (yaml-language-server) and `explain`.
 
 >>> schema_of("hardware")["$defs"]["Latency"]["properties"]["p95"]["examples"]
 ['30ms', '1.5s']
@@ -19,6 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from edgewright.spec.base import Document
 from edgewright.spec.baseline import Baseline
+from edgewright.spec.device import Device
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import Model
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Document]] = {
     "hardware": HardwareClass,
     "model": Model,
     "baseline": Baseline,
+    "device": Device,
 }
 """Kind of file → its document; the kind is also the first word of an `explain` path."""
 
@@ -37,6 +39,7 @@ FILES = {
     "hardware": "hardware/*.yaml",
     "model": "models/*/model.yaml",
     "baseline": "baselines/*.yaml",
+    "device": "devices/*.yaml",
 }
 """Kind of file → which files are of it."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 
 from edgewright.spec.baseline import Baseline, ClassBaseline
+from edgewright.spec.device import Device
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
 from edgewright.spec.model import Model
@@ -33,6 +34,7 @@ class Workspace:
         models: Model name → model, sorted by name.
         sources: File (relative, with `/`) → where its values stand.
         baselines: Model name → what it costs as published, for models that have a baseline, sorted by name.
+        devices: Device id → enrolled device, sorted by id.
     """
 
     root: FilePath
@@ -41,6 +43,7 @@ class Workspace:
     models: Mapping[str, Model]
     sources: Mapping[str, Source] = field(repr=False)
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    devices: Mapping[str, Device] = field(default_factory=dict)
 
     def at(self, file: str, path: Path) -> Mark:
         """Return line and column (from 1) of a path, or of its nearest parent that is written in the file.

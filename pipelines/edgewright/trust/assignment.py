@@ -1,7 +1,7 @@
 """Who should run what: the one document devices act on, computed from groups and what may be chosen from.
 
 >>> group = Group.model_validate({"name": "all", "models": ({"model": "digit-reader"},)})
->>> candidates = {("digit-reader", "pi-4"): [Candidate("sha256:…", 900, "1.0.0", "digit-reader", 1)]}
+>>> candidates = {("digit-reader", "pi-4"): [Candidate("sha256:…", 900, "1.0.0", "digit-reader", build=1)]}
 >>> documents, held_back = assign([group], wanted={"digit-reader": ["pi-4"]}, candidates=candidates,
 ...                               published={("digit-reader", "pi-4")}, policies={},
 ...                               versions={"digit-reader": "1.0.0"})
@@ -12,12 +12,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
 from edgewright.spec.hardware import HardwareClass
+from edgewright_agent.contract import MIN_AGENT
 
 MAX_HEALTH_TIMEOUT_S = 3600.0
 """Devices refuse an assignment that asks for more."""
@@ -50,13 +51,19 @@ class PublishedLane:
 
 @dataclass(frozen=True)
 class Candidate(PublishedLane):
-    """An artifact the `targets` role has signed, so that a rollout may choose it.
+    """An artifact a class role signs, so that a rollout may choose it.
 
     Attributes:
-        sequence: Place in the history of its lane; the highest is the newest.
+        build: Place in the history of its lane; the highest is the newest.
+        sequence: Approval epoch in which it was last assigned; 0 when it never was.
+        runtime: The engine that may run it (`engine`, `version`).
+        min_agent: Lowest version of the agent that understands it.
     """
 
-    sequence: int
+    build: int
+    sequence: int = 0
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    min_agent: str = MIN_AGENT
 
 
 @dataclass(frozen=True)
@@ -178,9 +185,22 @@ def digests(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], s
     }
 
 
+def by_lane(groups: Sequence[Mapping[str, Any]]) -> dict[LaneKey, set[str]]:
+    """Return lane → digests that any group of an assignment is told to run."""
+    found: dict[LaneKey, set[str]] = {}
+    for (_group, model, name), digest in digests(groups).items():
+        found.setdefault((model, name), set()).add(digest)
+    return found
+
+
+def runtime_of(hardware: HardwareClass) -> dict[str, Any]:
+    """Return which engine a hardware sheet asks for, as the custom data of targets says it."""
+    return {"engine": hardware.runtime.engine, "version": hardware.runtime.versions}
+
+
 def _choose(candidates: Sequence[Candidate], slot: Slot) -> Candidate | None:
     fitting = [entry for entry in candidates if slot.pin in (None, entry.model_version)]
-    return max(fitting, key=lambda entry: entry.sequence, default=None)
+    return max(fitting, key=lambda entry: entry.build, default=None)
 
 
 def _held_back(

@@ -2,10 +2,13 @@
 
 >>> outcome = release(workspace, published)      # doctest: +SKIP
 >>> outcome.release, outcome.versions            # doctest: +SKIP
-('r4', {'root': 1, 'targets': 4, 'rollout': 4, 'snapshot': 5, 'timestamp': 6})
+('r4', {'root': 1, 'targets': 1, 'class-raspberry-pi-4': 4, 'rollout': 4, 'snapshot': 5, 'timestamp': 6})
 
 First everything is checked and computed, then the metadata folder is written, then the registry. A registry
 that fails half-way is completed by the next call: what devices see changes with `timestamp.json`, the last.
+
+The keys of root and targets may be somewhere else: they are asked for only when a hardware class is new or a trust
+document changed. Then, as whenever signatures are missing, the release is staged and says who has to sign.
 """
 
 from __future__ import annotations
@@ -13,24 +16,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edgewright.errors import BuildError, GateError
-from edgewright.publish.durable import locked
-from edgewright.publish.registry import OpenRepository, open_registry
+from edgewright.publish.registry import OpenRepository
 from edgewright.trust import catalog as catalogs
-from edgewright.trust.assignment import HeldBack, LaneKey, assign, digests, policies_of
+from edgewright.trust.assignment import (
+    HeldBack,
+    LaneKey,
+    assign,
+    by_lane,
+    digests,
+    policies_of,
+    runtime_of,
+)
 from edgewright.trust.catalog import Catalog, Published
-from edgewright.trust.keys import load_role_signer, role_public_key
-from edgewright.trust.push import push_metadata, require_ours
-from edgewright.trust.repository import Current, MetadataFolder
-from edgewright.trust.revision import Authority, Lifetimes, advance
-from edgewright.trust.secret import read_line
+from edgewright.trust.documents import trust_documents
+from edgewright.trust.publication import open_repositories, opened
+from edgewright.trust.push import require_ours
+from edgewright.trust.revision import FRESHNESS, Wanted, advance
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
     ANNOTATION_VERSION,
+    ROLE_ROLLOUT,
     TUF_REPOSITORY,
     canonical_json,
 )
@@ -107,24 +117,23 @@ def release(
         progress: Called with one line per step.
 
     Raises:
-        TrustError: keys or metadata are missing or do not belong together, or the registry is ahead.
+        TrustError: keys or metadata are missing or do not belong together, the registry is ahead, or signatures
+            of keys that are not here are needed (what there is has been staged then).
         GateError: nothing is published yet, or a group pins a version that was never released.
         BuildError: a published lane is not in the registry as described.
         NetworkError: the registry cannot be reached or refuses.
         EnvironmentFault: the metadata folder or a layout cannot be written.
     """
     fleet = workspace.fleet
-    moment = (now or datetime.now(UTC)).replace(microsecond=0)
-    spec = fleet.registry.model_dump(mode="json", by_alias=True, exclude_none=True)
-    open_repository = open_registry(spec, workspace.root)
+    open_repository = open_repositories(workspace)
     registry = open_repository(TUF_REPOSITORY)
-    folder = MetadataFolder(workspace.root / fleet.trust.metadata)
-    with locked(folder.folder.with_name(f"{folder.folder.name}.lock")):
-        current = folder.read()
+    with opened(workspace, now) as publication:
+        current = publication.current
         require_ours(registry, current)
 
-        before = catalogs.read_targets(current.targets.signed.targets.values()) if current else {}
-        after = catalogs.add_published(before, published)
+        before = catalogs.read_targets(current.artifacts()) if current else {}
+        runtimes = {name: runtime_of(hardware) for name, hardware in workspace.hardware.items()}
+        after = catalogs.add_published(before, published, runtimes)
         if not after:
             raise GateError("nothing is published yet, so there is nothing to release", hint="edgewright run")
         old: dict[str, Any] = {"sequence": 0, "groups": []}
@@ -142,47 +151,37 @@ def release(
         assignment = _next_assignment(old, fleet.name, groups)
         promised = set(digests(groups).values())
         _require_pushed(open_repository, after, promised)
-        kept = catalogs.prune(after, promised)
+        approved = catalogs.approve(after, by_lane(old["groups"]), by_lane(groups))
+        kept = catalogs.prune(approved, promised)
 
-        authority = _authority(workspace, moment)
-        staged = advance(
+        following = advance(
             current,
-            targets=catalogs.to_targets(kept),
-            assignment=canonical_json(assignment),
-            authority=authority,
-            refresh=refresh,
-            renew_root=(workspace.root / fleet.trust.keys / "root.key").is_file(),
+            publication.staged,
+            wanted=Wanted(
+                classes=catalogs.to_targets(kept, workspace.hardware),
+                documents=trust_documents(workspace),
+                assignment=canonical_json(assignment),
+            ),
+            authority=publication.authority,
+            again=FRESHNESS | {ROLE_ROLLOUT} if refresh else frozenset(),
         )
-        folder.write(staged.files)
-        progress(f"signed {', '.join(staged.files) or 'nothing'}")
-        pushed = push_metadata(registry, folder.published_files(staged.current))
+        pushed = publication.carry_out(following, registry)
+        progress(f"signed {', '.join(following.files) or 'nothing'}")
         progress(f"pushed {len(pushed)} metadata files")
+        assert following.current is not None
+        notes = publication.notes(following.current)
     return ReleaseOutcome(
         release=assignment["release"],
         is_new=assignment["sequence"] != old["sequence"],
         sequence=assignment["sequence"],
         changes=_changes(old["groups"], groups, {**_versions(before), **_versions(after)}),
         held_back=tuple(held),
-        versions=staged.current.versions,
-        expires=staged.current.expires,
-        written=tuple(staged.files),
+        versions=following.current.versions,
+        expires=following.current.expires,
+        written=tuple(following.files),
         pushed=pushed,
         address=registry.address("timestamp.json"),
-        notes=_notes(authority, staged.current),
-    )
-
-
-def _authority(workspace: Workspace, now: datetime) -> Authority:
-    trust = workspace.fleet.trust
-    keys = workspace.root / trust.keys
-    passphrase = None
-    if trust.passphrase is not None:
-        passphrase = read_line(trust.passphrase, workspace.root, what="the passphrase of the role keys")
-    return Authority(
-        public_key=lambda role: role_public_key(keys, role),
-        signer=lambda role: load_role_signer(keys, role, passphrase),
-        lifetimes=Lifetimes(**trust.expiry.model_dump()),
-        now=now,
+        notes=notes,
     )
 
 
@@ -240,10 +239,3 @@ def _changes(
             before, after = old.get(key), new.get(key)
             changes.append(Change(group, model, name, before, after, named[before], named[after]))
     return tuple(changes)
-
-
-def _notes(authority: Authority, current: Current) -> tuple[str, ...]:
-    # With its key at hand root renews itself; an offline key must be fetched in time.
-    if authority.is_old("root", current.root):
-        return (f"root expires on {current.expires['root']}: put root.key back for one release before then",)
-    return ()

@@ -31,7 +31,14 @@ from edgewright.publish.referrer import listed, referrers
 from edgewright.publish.registry import MAX_TAGS, open_registry
 from edgewright_agent.contract import MAX_LISTED_REFERRERS, OCI_INDEX, OCI_MANIFEST, digest_of, fallback_tag
 from real import Registry
-from unit.agent.transport.liar import Liar, answer
+from unit.agent.transport.liar import Liar
+from unit.agent.transport.liar import answer as said
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Return a response that says that the connection ends with it, as the liar's do."""
+    return said(status, body, Connection="close", **headers)
+
 
 MANIFEST = b'{"schemaVersion":2}'
 DIGEST = digest_of(MANIFEST)

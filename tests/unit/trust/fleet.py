@@ -29,6 +29,7 @@ from edgewright.spec.workspace import Workspace
 from edgewright.trust.assignment import PublishedLane
 from edgewright.trust.keys import create_keys
 from edgewright.trust.release import ReleaseOutcome, release
+from edgewright.trust.roles import addresses, purposes
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
@@ -97,7 +98,13 @@ class SmallFleet:
 
     def __post_init__(self) -> None:
         if not (self.root / ".edgewright/keys").exists():
-            create_keys(self.root / ".edgewright/keys")
+            trust = self.workspace.fleet.trust
+            create_keys(self.keys, purposes=purposes(trust), addresses=addresses(trust))
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the keys."""
+        return self.root / ".edgewright/keys"
 
     @property
     def metadata(self) -> Path:

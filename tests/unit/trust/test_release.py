@@ -49,7 +49,8 @@ def test_a_targets_bytes_are_the_oci_manifest(fleet: SmallFleet, device: Device)
     assert target is not None and body is not None
     target.verify_length_and_hashes(body)
     assert target.custom == {
-        "model": "digit-reader", "hardwareClass": PI, "modelVersion": "1.0.0", "sequence": 1,
+        "model": "digit-reader", "hardwareClass": PI, "modelVersion": "1.0.0", "build": 1, "sequence": 1,
+        "runtime": {"engine": "onnxruntime", "version": ">=1.20,<2"}, "minAgent": "0.1.0",
     }  # fmt: skip
 
 
@@ -66,7 +67,9 @@ def test_devices_get_the_policies_of_their_hardware_sheet(device: Device) -> Non
 def test_a_new_build_is_followed_and_bumps_only_what_changed(fleet: SmallFleet, device: Device) -> None:
     fleet.publish("digit-reader", PI, "1.1.0")
     outcome = fleet.release()
-    assert outcome.versions == {"root": 1, "targets": 2, "rollout": 2, "snapshot": 2, "timestamp": 2}
+    assert outcome.versions == {
+        "root": 1, "targets": 1, f"class-{CART}": 1, f"class-{PI}": 2, "rollout": 2, "snapshot": 2, "timestamp": 2,
+    }  # fmt: skip
     assert [
         (change.hardware_class, change.old_version, change.new_version) for change in outcome.changes
     ] == [(PI, "1.0.0", "1.1.0")]
@@ -83,7 +86,9 @@ def test_nothing_changed_signs_nothing_and_pushes_nothing(fleet: SmallFleet) -> 
 def test_refresh_signs_rollout_snapshot_and_timestamp_again(fleet: SmallFleet) -> None:
     fleet.release()
     outcome = fleet.release(refresh=True)
-    assert outcome.versions == {"root": 1, "targets": 1, "rollout": 2, "snapshot": 2, "timestamp": 2}
+    assert outcome.versions == {
+        "root": 1, "targets": 1, f"class-{CART}": 1, f"class-{PI}": 1, "rollout": 2, "snapshot": 2, "timestamp": 2,
+    }  # fmt: skip
     assert outcome.release == "r1"
 
 
@@ -119,7 +124,7 @@ def test_an_offline_root_key_is_asked_for_in_time(fleet: SmallFleet) -> None:
     fleet.now += 200 * DAY
     outcome = fleet.release()
     assert outcome.versions["root"] == 1
-    assert "root.key" in outcome.notes[0]
+    assert "edgewright trust renew root" in outcome.notes[0]
 
 
 def test_a_blocked_class_keeps_what_it_has_and_is_named(fleet: SmallFleet, device: Device) -> None:
@@ -282,14 +287,26 @@ def test_a_key_the_metadata_does_not_name_cannot_sign(fleet: SmallFleet) -> None
         fleet.release(refresh=True)
 
 
-def test_a_missing_role_key_is_named_and_nothing_is_written(fleet: SmallFleet) -> None:
+def test_without_the_timestamps_key_nothing_is_written_at_all(fleet: SmallFleet) -> None:
+    fleet.release()
+    (fleet.root / ".edgewright/keys/timestamp.key").unlink()
+    before = sorted(path for path in fleet.metadata.rglob("*"))
+    fleet.publish("digit-reader", PI, "1.1.0")
+    with pytest.raises(TrustError, match=r"timestamp cannot be signed here: timestamp\.key is not in keys"):
+        fleet.release()
+    assert sorted(path for path in fleet.metadata.rglob("*")) == before
+
+
+def test_a_missing_role_key_is_named_and_nothing_is_published(fleet: SmallFleet) -> None:
     fleet.release()
     (fleet.root / ".edgewright/keys/rollout.key").unlink()
-    before = sorted(path.name for path in fleet.metadata.iterdir())
+    before = sorted(path.name for path in fleet.metadata.glob("*.json"))
     fleet.publish("digit-reader", PI, "1.1.0")
-    with pytest.raises(TrustError, match="rollout is missing"):
+    with pytest.raises(
+        TrustError, match=r"rollout 2 needs 1 more signature of rollout \(rollout\.key is not in"
+    ):
         fleet.release()
-    assert sorted(path.name for path in fleet.metadata.iterdir()) == before
+    assert sorted(path.name for path in fleet.metadata.glob("*.json")) == before
 
 
 def test_edited_metadata_is_noticed(fleet: SmallFleet) -> None:

@@ -12,12 +12,13 @@ reported twice:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple, TypeVar
 
 from edgewright.spec.base import Document
 from edgewright.spec.baseline import Baseline
+from edgewright.spec.device import Device
 from edgewright.spec.document import Loaded
 from edgewright.spec.fleet import Fleet
 from edgewright.spec.hardware import HardwareClass
@@ -53,10 +54,17 @@ class Draft:
     hardware: Mapping[str, Loaded[HardwareClass]]
     models: Mapping[str, Loaded[Model]]
     baselines: Mapping[str, Loaded[Baseline]]
+    devices: Mapping[str, Loaded[Device]] = field(default_factory=dict)
 
     def files(self) -> list[Loaded[Any]]:
         """Return every file."""
-        return [self.fleet, *self.hardware.values(), *self.models.values(), *self.baselines.values()]
+        return [
+            self.fleet,
+            *self.hardware.values(),
+            *self.models.values(),
+            *self.baselines.values(),
+            *self.devices.values(),
+        ]
 
 
 class Context(NamedTuple):
@@ -85,6 +93,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
     from edgewright.spec.rules import (  # noqa: F401
         baseline,
         condition,
+        device,
         encryption,
         fleet,
         hardware,

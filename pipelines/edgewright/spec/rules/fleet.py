@@ -11,9 +11,12 @@ from edgewright.spec.base import camel_case
 from edgewright.spec.fleet import KEY_FIELDS, KEYLESS_FIELDS, Expiry, Fleet
 from edgewright.spec.problem import did_you_mean
 from edgewright.spec.rules import Context, Finding, repeated, rule
+from edgewright.spec.source import Path
 
 _SHORTEST_S = 1
 _LONGEST_S = 10 * 365 * 86400
+_SHORTEST_CERTIFICATE_S = 3600
+_LONGEST_CERTIFICATE_S = 2 * 365 * 86400
 
 
 @rule(Fleet, "groups")
@@ -100,6 +103,69 @@ def metadata_lives_a_sensible_time(fleet: Fleet, context: Context) -> Iterator[F
         if not _SHORTEST_S <= seconds <= _LONGEST_S:
             message = f"{role} metadata lives between a second and ten years"
             yield Finding(("trust", "expiry", role), message, "write 7d, for example")
+
+
+@rule(Fleet, "trust")
+def thresholds_can_be_met(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A role needs as many different keys as have to sign."""
+    for place, role in fleet.trust.roles.named().items():
+        path: Path = ("trust", "roles", *place)
+        for index, _first, name in repeated(role.names):
+            yield Finding((*path, "keys", index), f"key '{name}' is here twice, and counts once")
+        if role.threshold > len(set(role.names)):
+            message = f"{role.threshold} signatures are asked of {len(set(role.names))} keys"
+            yield Finding((*path, "threshold"), message, "name more keys, or ask for fewer")
+
+
+@rule(Fleet, "trust")
+def keys_have_one_purpose(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A key that signs artifacts signs no metadata, and a root key, which stays offline, signs nothing else."""
+    roles = fleet.trust.roles.named()
+    roots = set(roles[("root",)].names if ("root",) in roles else ("root",))
+    addresses: dict[str, str | None] = {}
+    for place, role in roles.items():
+        for index, key in enumerate(role.keys):
+            path: Path = ("trust", "roles", *place, "keys", index)
+            name, uri = (key, None) if isinstance(key, str) else (key.name, key.uri)
+            if name == "signing":
+                yield Finding(path, "'signing' is the key of artifacts and signs no metadata")
+            elif place != ("root",) and name in roots:
+                yield Finding(path, f"'{name}' is a key of root, which signs nothing else")
+            if addresses.setdefault(name, uri) != uri:
+                yield Finding(path, f"'{name}' has another address elsewhere in this file")
+
+
+@rule(Fleet, "trust")
+def classes_with_their_own_keys_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """Keys for a class nobody knows would never sign."""
+    for name in fleet.trust.roles.classes:
+        if name not in context.draft.hardware:
+            message = f"there is no hardware class '{name}' (hardware/{name}.yaml)"
+            hint = did_you_mean(name, context.draft.hardware, "classes are")
+            yield Finding(("trust", "roles", "classes", name), message, hint)
+
+
+@rule(Fleet, "devices")
+def device_certificates_live_a_sensible_time(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A certificate must outlive the way to its renewal, and one for years is what enrolment is meant to avoid."""
+    for field, key in (("lifetime", "lifetime"), ("crl_lifetime", "crlLifetime")):
+        if not _SHORTEST_CERTIFICATE_S <= getattr(fleet.devices, field) <= _LONGEST_CERTIFICATE_S:
+            yield Finding(
+                ("devices", key), "this lies between an hour and two years", "write 90d, for example"
+            )
+
+
+@rule(Fleet, "registry")
+def a_client_certificate_has_its_key(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """One without the other is a mistake that would only show at the registry."""
+    certificate, key = fleet.registry.client_certificate, fleet.registry.client_key
+    if (certificate is None) != (key is None):
+        there, missing = (
+            ("clientCertificate", "clientKey") if key is None else ("clientKey", "clientCertificate")
+        )
+        yield Finding(("registry", there), f"{there} needs {missing}", f"add {missing}", value=False)
+    elif key is not None and key.startswith("env:"):
+        yield Finding(("registry", "clientKey"), "TLS reads this key from a file", "write file:PATH")
 
 
 @rule(Fleet, "groups")

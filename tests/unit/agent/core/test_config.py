@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.config import Budget, Mirror, load, parse
+from edgewright_agent.config import Budget, Identity, Mirror, load, parse
 from edgewright_agent.errors import ConfigError
 from edgewright_agent.transport.secret import Secret
 
@@ -234,3 +234,27 @@ def test_a_pinned_identity_is_part_of_what_decides_and_keys_may_be_absent(tmp_pa
 def test_a_missing_trust_anchor_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trust\.root: cannot read"):
         parse(MINIMAL, base=tmp_path).fingerprint()
+
+
+def test_an_identity_is_read_whole_and_reaches_the_source() -> None:
+    identity = {"key": "id/device.key", "certificate": "id/device.crt", "ca": "/etc/ca.pem"}
+    source = {**MINIMAL["source"], "mirrors": ["https://near.example/acme"]}
+    config = parse({**MINIMAL, "source": source, "identity": identity}, base=Path("/etc/edgewright"))
+    assert config.identity == Identity(
+        Path("/etc/edgewright/id/device.key"), Path("/etc/edgewright/id/device.crt"), Path("/etc/ca.pem")
+    )
+    assert [mirror.identity for mirror in config.origin.mirrors] == [config.identity] * 2
+    assert parse(MINIMAL, base=Path("/")).identity is None
+
+
+@pytest.mark.parametrize(
+    ("identity", "told"),
+    [
+        ({}, "identity.key is missing"),
+        ({"key": "k"}, "identity.certificate is missing"),
+        ({"key": "k", "certificate": "c", "password": "p"}, "identity.password is unknown"),
+        ("k", "identity. must be an object"),
+    ],
+)
+def test_half_an_identity_is_told(identity: object, told: str) -> None:
+    assert told in complaint({**MINIMAL, "identity": identity})

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.config import Polling
 from edgewright_agent.daemon import wait_s
 from edgewright_agent.errors import StorageError
+from edgewright_agent.identity.validity import TRIED
 from edgewright_agent.lock import exclusive
 from edgewright_agent.poll import conditional
 from edgewright_agent.record import ModelState, Record, Seen, Trial
@@ -159,6 +160,34 @@ def test_news_start_the_updating_child(
     running.signal(signal.SIGHUP)
     assert running.until("update")["exit_code"] == 0
     assert asked == ['"old"']
+
+
+def test_a_certificate_that_is_due_starts_the_child_and_one_tried_just_now_does_not(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    bench.document["identity"] = {"key": "device.key", "certificate": "device.crt", "ca": "ca.pem"}
+    (tmp_path / "device.key").touch()  # and no certificate yet: the first one is due
+    settled(bench, url)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    running.signal(signal.SIGHUP)
+    assert running.until("update")["exit_code"] == 0
+    assert asked == []
+    running.until("sleep")
+    (bench.state / TRIED).write_text(to_text(utc_now()))
+    running.signal(signal.SIGHUP)
+    running.until("not-modified")
+    assert asked == ['"known"']
+
+
+def test_asking_whether_a_certificate_is_due_costs_an_idle_device_no_cryptography() -> None:
+    program = (
+        "import sys; import edgewright_agent.identity.validity; "
+        "raise SystemExit(any(name in sys.modules for name in ('cryptography', 'ssl', 'tuf')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_an_unreachable_registry_is_recorded_and_backed_off_from(

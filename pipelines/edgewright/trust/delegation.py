@@ -1,0 +1,141 @@
+"""What the `targets` role signs: who signs each class and the rollout, and the documents devices believe.
+
+>>> targets = delegate(None, classes=["raspberry-pi-4"], documents={}, keys=keys)    # doctest: +SKIP
+>>> sorted(targets.delegations.roles)                                                # doctest: +SKIP
+['class-raspberry-pi-4', 'rollout']
+
+A class that was delegated once stays so: clients refuse a snapshot that no longer lists a role (TUF 5.5.5).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
+
+from edgewright.errors import TrustError
+from edgewright.trust.repository import delegated
+from edgewright.trust.roles import TOP, class_of, is_class
+from edgewright_agent.contract import ROLE_ROLLOUT, class_role, is_name
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Who signs a role.
+
+    Attributes:
+        threshold: How many have to.
+        keys: Public keys.
+    """
+
+    threshold: int
+    keys: Sequence[Key]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the keys."""
+        return [key.keyid for key in self.keys]
+
+
+HoldersOf = Callable[[str], Holders]
+"""Role → who signs it, according to fleet.yaml."""
+
+
+def new_root(holders: HoldersOf) -> Root:
+    """Return the first root."""
+    roles = {role: holders(role) for role in TOP}
+    return Root(
+        keys={key.keyid: key for found in roles.values() for key in found.keys},
+        roles={role: Role(found.ids, found.threshold) for role, found in roles.items()},
+        consistent_snapshot=True,
+    )
+
+
+def delegate(
+    base: Targets | None,
+    *,
+    classes: Iterable[str],
+    documents: Mapping[str, bytes],
+    holders: HoldersOf,
+) -> Targets:
+    """Return what `targets` has to say; who signs a role that is delegated already stays as it is.
+
+    Args:
+        base: What it says now.
+        classes: Hardware classes that need a role.
+        documents: Target path → bytes of the trust documents.
+        holders: Who signs a new role.
+    """
+    old = base.delegations if base is not None else None
+    keys = dict(old.keys) if old else {}
+    roles: dict[str, DelegatedRole] = dict(old.roles or {}) if old else {}
+    for role in (*(class_role(name) for name in classes), ROLE_ROLLOUT):
+        if role not in roles:
+            found = holders(role)
+            roles[role] = _role(role, found)
+            keys |= {key.keyid: key for key in found.keys}
+    listing = {path: TargetFile.from_data(path, body, ["sha256"]) for path, body in documents.items()}
+    return Targets(targets=listing, delegations=_delegations(keys, roles))
+
+
+def with_root_role(root: Root, role: str, holders: Holders) -> Root:
+    """Return root with other keys for one role; keys that no role uses any more are left out."""
+    following = copy.deepcopy(root)
+    following.roles[role] = Role(holders.ids, holders.threshold, following.roles[role].unrecognized_fields)
+    keys = {**following.keys, **{key.keyid: key for key in holders.keys}}
+    used = {keyid for one in following.roles.values() for keyid in one.keyids}
+    following.keys = {keyid: key for keyid, key in keys.items() if keyid in used}
+    return following
+
+
+def with_delegated_role(targets: Targets, role: str, holders: Holders) -> Targets:
+    """Return targets with other keys for one class role or rollout."""
+    following = copy.deepcopy(targets)
+    assert following.delegations is not None and following.delegations.roles is not None
+    keys = {**following.delegations.keys, **{key.keyid: key for key in holders.keys}}
+    roles = {**following.delegations.roles, role: _role(role, holders)}
+    following.delegations = _delegations(keys, roles)
+    return following
+
+
+def holders_in(delegator: Root | Targets, role: str) -> Holders:
+    """Return who signs a role according to metadata."""
+    found = delegator.get_delegated_role(role)
+    return Holders(found.threshold, [delegator.get_key(keyid) for keyid in found.keyids])
+
+
+def require_our_shape(targets: Targets) -> None:
+    """Refuse delegations that give a role more than is its own, before anybody signs them.
+
+    Raises:
+        TrustError: a role, its paths or its flags are not what this program writes.
+    """
+    roles = targets.delegations.roles if targets.delegations else None
+    for name, role in (roles or {}).items():
+        right = name == ROLE_ROLLOUT or (is_class(name) and is_name(class_of(name)))
+        if not right or (role.paths, role.path_hash_prefixes, role.terminating) != (_paths(name), None, True):
+            raise TrustError(
+                f"the staged targets delegate {role.paths} to '{name}', which is not ours to sign"
+            )
+    if ROLE_ROLLOUT not in delegated(targets):
+        raise TrustError("the staged targets name nobody who signs rollouts")
+    for path in targets.targets:
+        if not path.startswith("trust/"):
+            raise TrustError(f"the staged targets list {path}, which no fleet's targets do")
+
+
+def _role(role: str, holders: Holders) -> DelegatedRole:
+    return DelegatedRole(role, holders.ids, holders.threshold, terminating=True, paths=_paths(role))
+
+
+def _paths(role: str) -> list[str]:
+    return ["rollout/*"] if role == ROLE_ROLLOUT else [f"artifacts/*/{class_of(role)}/*"]
+
+
+def _delegations(keys: Mapping[str, Key], roles: Mapping[str, DelegatedRole]) -> Delegations:
+    used = {keyid for role in roles.values() for keyid in role.keyids}
+    ordered = dict(sorted(roles.items()))
+    return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, ordered)

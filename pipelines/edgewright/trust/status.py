@@ -1,0 +1,196 @@
+"""How a fleet's trust stands: every role's version, expiry and keys, what waits for whom, and what to do next.
+
+>>> status = inspect(workspace)              # doctest: +SKIP
+>>> status.next                              # doctest: +SKIP
+('root 2 needs 1 more signature of root-b: where that key is, edgewright trust sign',)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from edgewright.errors import TrustError
+from edgewright.trust.delegation import Holders, holders_in
+from edgewright.trust.publication import Publication, count, opened
+from edgewright.trust.repository import Current
+from edgewright.trust.roles import ARTIFACTS, TOP, class_of, declared, is_class, is_declared
+from edgewright.trust.signers import key_fingerprint
+from edgewright.trust.staged import Signing
+
+if TYPE_CHECKING:
+    from edgewright.spec.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class KeyStatus:
+    """A key of a role.
+
+    Attributes:
+        name: What people call it.
+        fingerprint: sha256 of its SubjectPublicKeyInfo, hex.
+        absence: Why it cannot sign here; None when it can.
+    """
+
+    name: str
+    fingerprint: str
+    absence: str | None
+
+
+@dataclass(frozen=True)
+class StagedStatus:
+    """A version of a role that waits.
+
+    Attributes:
+        version: Its version.
+        signed: Names of the keys that have signed it.
+        missing: How many signatures are missing at least.
+        waiting: Names of the keys whose signature would help.
+    """
+
+    version: int
+    signed: tuple[str, ...]
+    missing: int
+    waiting: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RoleStatus:
+    """A role.
+
+    Attributes:
+        role: Its name.
+        version: Current version; None before the first release.
+        expires: When that is no longer believed, ISO 8601.
+        seconds_left: Until then; negative afterwards.
+        state: `valid`, `due` (less than half of its life is left), `expired` or `absent`.
+        threshold: How many keys have to sign.
+        keys: The keys that may.
+        staged: What waits for signatures or for being taken over.
+        declared: Whether fleet.yaml says something else about its keys than the metadata does: `no`, `same`, `other`.
+    """
+
+    role: str
+    version: int | None
+    expires: str | None
+    seconds_left: float | None
+    state: str
+    threshold: int
+    keys: tuple[KeyStatus, ...]
+    staged: StagedStatus | None
+    declared: str
+
+
+@dataclass(frozen=True)
+class TrustStatus:
+    """All roles, and what to do next, most urgent first."""
+
+    roles: tuple[RoleStatus, ...]
+    next: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return asdict(self)
+
+
+def inspect(workspace: Workspace, *, now: datetime | None = None) -> TrustStatus:
+    """Return how a fleet's trust stands; touches no network and asks for no passphrase.
+
+    Raises:
+        TrustError: the metadata is damaged, or what is staged does not follow it.
+    """
+    with opened(workspace, now) as publication:
+        current, staged = publication.current, publication.staged
+        if current is None and not staged.metadata:
+            return TrustStatus((), ("nothing is signed yet: edgewright trust init, or edgewright release",))
+        signing = {one.role: one for one in staged.signing(current)}
+        names = [*(current.metadata if current else ())]
+        names += [role for role in (*TOP, *signing) if role not in names]
+        roles = tuple(_role(workspace, publication, role, signing.get(role)) for role in names)
+        return TrustStatus(roles, tuple(_next(workspace, publication, roles, list(signing.values()))))
+
+
+def _role(workspace: Workspace, publication: Publication, role: str, signing: Signing | None) -> RoleStatus:
+    current, authority = publication.current, publication.authority
+    metadata = current.metadata.get(role) if current else None
+    holders = _holders(publication, role)
+    state, left = "absent", None
+    if metadata is not None:
+        left = (metadata.signed.expires - authority.now).total_seconds()
+        state = "expired" if left <= 0 else "due" if authority.is_old(role, metadata) else "valid"
+    return RoleStatus(
+        role=role,
+        version=metadata.signed.version if metadata else None,
+        expires=f"{metadata.signed.expires:%Y-%m-%dT%H:%M:%SZ}" if metadata else None,
+        seconds_left=left,
+        state=state,
+        threshold=holders.threshold,
+        keys=tuple(_key(publication, key) for key in holders.keys),
+        staged=_staged(publication, signing) if signing else None,
+        declared=_declared(workspace, publication, role, holders),
+    )
+
+
+def _holders(publication: Publication, role: str) -> Holders:
+    current: Current | None = publication.current
+    parent = "root" if role in TOP else "targets"
+    found = (current.metadata if current else publication.staged.metadata).get(parent)
+    if found is None or (current is not None and role not in current.metadata):
+        found = publication.staged.metadata.get(parent)
+    return holders_in(found.signed, role) if found is not None else Holders(0, ())
+
+
+def _key(publication: Publication, key: Any) -> KeyStatus:
+    ring = publication.authority.ring
+    name = ring.name_of(key)
+    return KeyStatus(name, key_fingerprint(key), ring.absence(name))
+
+
+def _staged(publication: Publication, signing: Signing) -> StagedStatus:
+    name_of = publication.authority.ring.name_of
+    signed, waiting = ([name_of(key) for key in keys.values()] for keys in (signing.signed, signing.waiting))
+    return StagedStatus(signing.version, tuple(signed), signing.missing, tuple(waiting))
+
+
+def _declared(workspace: Workspace, publication: Publication, role: str, holders: Holders) -> str:
+    trust = workspace.fleet.trust
+    if not is_declared(trust, role):
+        return "no"
+    said = declared(trust, role)
+    ring = publication.authority.ring
+    try:
+        ids = {ring.public(name).keyid for name in said.names}
+        same = ids == set(holders.ids)
+    except TrustError:  # a public half is not here: names have to do
+        same = set(said.names) == {ring.name_of(key) for key in holders.keys}
+    return "same" if same and said.threshold == holders.threshold else "other"
+
+
+def _next(
+    workspace: Workspace, publication: Publication, roles: tuple[RoleStatus, ...], signing: list[Signing]
+) -> Iterator[str]:
+    ring = publication.authority.ring
+    waits = [one for one in signing if not one.complete]
+    for one in waits:
+        names = [ring.name_of(key) for key in one.waiting.values()]
+        here = [name for name in names if ring.absence(name) is None]
+        where = "here" if here else f"where {'that key is' if len(names) == 1 else 'such a key is'}"
+        asked = f"{one.role} {one.version} needs {count(one.missing)} of {', '.join(names)}"
+        yield f"{asked}: {where}, edgewright trust sign"
+    if signing and not waits:
+        what = "edgewright trust refresh" if publication.current is not None else "edgewright release"
+        yield f"everything staged has its signatures: {what}"
+    staged = {one.role for one in signing}
+    for role in roles:
+        if role.state in ("expired", "due") and role.role not in staged:
+            word = "has expired" if role.state == "expired" else f"expires on {role.expires}"
+            enough = sum(key.absence is None for key in role.keys) >= role.threshold
+            fresh = enough or role.role in ("snapshot", "timestamp")
+            yield f"{role.role} {word}: edgewright trust {'refresh' if fresh else f'renew {role.role}'}"
+        # Before the first release fleet.yaml counts anyway, unless it was staged.
+        if role.declared == "other" and role.version is not None and role.role not in staged:
+            shared = is_class(role.role) and class_of(role.role) not in workspace.fleet.trust.roles.classes
+            name = ARTIFACTS if shared else role.role
+            yield f"fleet.yaml names other keys for {role.role}: edgewright trust rotate {name}"

@@ -1,0 +1,157 @@
+"""After a theft: python-tuf's own client, which has believed the thief, comes back to us and to nobody else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tuf.api.exceptions import BadVersionNumberError, RepositoryError
+
+from edgewright.errors import TrustError
+from edgewright.trust.ceremony import sign
+from edgewright.trust.publication import refresh
+from edgewright.trust.rotation import rotate
+from unit.trust.fleet import Device, SmallFleet
+from unit.trust.thief import FAR, Thief
+
+PI = "raspberry-pi-4"
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> SmallFleet:
+    fleet = SmallFleet(tmp_path / "fleet")
+    fleet.publish_all("1.0.0")
+    fleet.release()
+    return fleet
+
+
+@pytest.fixture
+def device(fleet: SmallFleet, tmp_path: Path) -> Device:
+    device = Device(fleet, tmp_path / "device")
+    device.assignment()
+    return device
+
+
+def seen_by(device: Device, role: str) -> int:
+    from tuf.api.metadata import Metadata
+
+    return int(Metadata.from_file(str(device.cache / f"{role}.json")).signed.version)
+
+
+def test_devices_that_believed_a_fast_forward_refuse_us_until_the_keys_are_replaced(
+    fleet: SmallFleet, device: Device
+) -> None:
+    thief = Thief(fleet, "timestamp", "snapshot")
+    thief.fast_forward()
+    device.assignment()
+    assert (seen_by(device, "timestamp"), seen_by(device, "snapshot")) == (FAR, FAR)
+    with pytest.raises(TrustError, match="somebody released from another copy"):
+        fleet.release(refresh=True)
+    honest = (fleet.metadata / "timestamp.json").read_bytes()
+    thief.put("timestamp.json", honest)
+    with pytest.raises(BadVersionNumberError):
+        device.assignment()
+
+
+def test_after_recovery_they_follow_us_again(fleet: SmallFleet, device: Device) -> None:
+    thief = Thief(fleet, "timestamp", "snapshot")
+    thief.fast_forward()
+    device.assignment()
+    rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    with pytest.raises(TrustError, match="somebody released from another copy"):
+        refresh(fleet.workspace, now=fleet.now)  # never by accident
+    outcome = refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert outcome.current.versions["timestamp"] == 2
+    assert device.assignment()["release"] == "r1"
+    assert (seen_by(device, "timestamp"), seen_by(device, "snapshot")) == (2, 2)
+    fleet.publish("digit-reader", PI, "1.1.0")
+    fleet.release()
+    assert device.assignment()["release"] == "r2"
+
+
+def test_what_the_thief_signs_afterwards_is_worth_nothing(fleet: SmallFleet, device: Device) -> None:
+    thief = Thief(fleet, "timestamp", "snapshot")
+    rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)
+    device.assignment()
+    thief.fast_forward()
+    with pytest.raises(RepositoryError):
+        device.assignment()
+    assert seen_by(device, "timestamp") == 2
+
+
+def test_a_fast_forward_of_rollout_and_artifacts_is_recovered_from_as_well(
+    fleet: SmallFleet, device: Device
+) -> None:
+    thief = Thief(fleet, "timestamp", "snapshot", "rollout")
+    thief.fast_forward("rollout")
+    device.assignment()
+    assert seen_by(device, "rollout") == FAR
+    rotate(fleet.workspace, ["timestamp", "snapshot", "rollout"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+    assert seen_by(device, "rollout") == 2
+
+
+def test_a_stolen_timestamp_key_alone_needs_only_a_new_timestamp_key(
+    fleet: SmallFleet, device: Device
+) -> None:
+    Thief(fleet, "timestamp").fast_forward_timestamp()
+    device.assignment()
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+@pytest.mark.parametrize("forgotten", ["timestamp", "snapshot"])
+def test_a_recovery_that_devices_would_not_follow_is_refused(fleet: SmallFleet, forgotten: str) -> None:
+    Thief(fleet, "timestamp", "snapshot").fast_forward()
+    rotate(fleet.workspace, [role for role in ("timestamp", "snapshot") if role != forgotten], now=fleet.now)
+    before = (fleet.metadata / "timestamp.json").read_bytes()
+    with pytest.raises(
+        TrustError, match=f"the registry's {forgotten} .* keys that root still names"
+    ) as caught:
+        refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert f"edgewright trust rotate {forgotten}" in str(caught.value.hint)
+    assert (fleet.metadata / "timestamp.json").read_bytes() == before
+
+
+def test_a_longer_chain_of_roots_than_ours_is_never_recovered_over(fleet: SmallFleet, tmp_path: Path) -> None:
+    shutil.copytree(fleet.metadata, tmp_path / "older")
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)
+    shutil.rmtree(fleet.metadata)
+    shutil.copytree(tmp_path / "older", fleet.metadata)
+    with pytest.raises(TrustError, match=r"2\.root\.json is beyond the root of this folder"):
+        refresh(fleet.workspace, now=fleet.now, recover=True)
+
+
+def test_a_recovery_can_need_two_root_keys_on_two_machines(tmp_path: Path) -> None:
+    fleet = SmallFleet(
+        tmp_path / "fleet", trust={"roles": {"root": {"threshold": 2, "keys": ("one", "two")}}}
+    )
+    fleet.publish_all("1.0.0")
+    fleet.release()
+    device = Device(fleet, tmp_path / "device")
+    Thief(fleet, "timestamp", "snapshot").fast_forward()
+    device.assignment()
+    (fleet.keys / "two.key").rename(tmp_path / "two.key")
+    rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    with pytest.raises(TrustError, match="keys that root still names"):
+        refresh(fleet.workspace, now=fleet.now, recover=True)  # root 2 lacks a signature, so root 1 goes on
+    (tmp_path / "two.key").rename(fleet.keys / "two.key")
+    sign(fleet.workspace, now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+def test_files_the_thief_left_under_our_next_names_are_written_over(
+    fleet: SmallFleet, device: Device
+) -> None:
+    thief = Thief(fleet, "timestamp", "snapshot")
+    thief.fast_forward()
+    thief.put("2.snapshot.json", b'{"not": "ours"}')
+    rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
