@@ -78,13 +78,15 @@ def _init(options: argparse.Namespace) -> int:
     ]
     if identities:
         document["trust"]["identities"] = identities
-    for key, path in (
-        ("usernameFile", options.username_file),
-        ("passwordFile", options.password_file),
-        ("caFile", options.ca_file),
+    for key, value in (
+        ("mirrors", options.mirror),
+        ("username", options.username),
+        ("password", options.password),
+        ("credentialHelper", options.credential_helper),
+        ("caFile", str(options.ca_file.absolute()) if options.ca_file else None),
     ):
-        if path:
-            document["source"][key] = str(path.absolute())
+        if value:
+            document["source"][key] = value
     if options.device_identity:
         folder = options.device_identity.absolute()
         document["identity"] = {"key": str(folder / "device.key"), "certificate": str(folder / "device.crt")}
@@ -109,7 +111,13 @@ def _init(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.
-    document["source"]["url"] = config.origin.url
+    first, *others = config.origin.mirrors
+    document["source"]["url"] = first.url
+    if others:
+        document["source"]["mirrors"] = [mirror.url for mirror in others]
+    for key, secret in (("username", first.username), ("password", first.password)):
+        if secret:
+            document["source"][key] = str(secret)
     told = _first_record(config, options)  # before the configuration: a second try begins it again
     Disk().make_dir(options.out.absolute().parent)
     Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
@@ -146,7 +154,7 @@ def _first_record(config: Config, options: argparse.Namespace) -> str:
 
 def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
-    from edgewright_agent.metered import Metered
+    from edgewright_agent.metered import Traffic
     from edgewright_agent.poll import failed
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
@@ -155,15 +163,16 @@ def _once(options: argparse.Namespace) -> int:
     with _at_work(config) as (ledger, store):
         try:
             config.fingerprint()
-            opened = config.origin.open()
+            traffic = Traffic()
+            opened = config.origin.open(polls=ledger.record.counters.get("polls", 0), traffic=traffic)
         except ConfigError as error:
             if not ledger.record.quarantined:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
-        with contextlib.closing(Metered(opened)) as source:
+        with contextlib.closing(opened) as source:
             _renew_identity(config, ledger, source, as_json=options.json)
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
-            report = replace(report, traffic=source.traffic())
+            report = replace(report, traffic=traffic.document())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 
@@ -420,8 +429,19 @@ def _parser() -> argparse.ArgumentParser:
             help="pin a signer's certificate identity; repeatable",
         )
     init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
-    init.add_argument("--username-file", type=Path, metavar="FILE", help="registry user name")
-    init.add_argument("--password-file", type=Path, metavar="FILE", help="registry password or token")
+    init.add_argument(
+        "--mirror",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="repeatable; asked in this order when the source fails; no log-in (edit FILE for one of its own)",
+    )
+    forms = "env:NAME, file:PATH or credential:NAME (systemd)"
+    init.add_argument("--username", metavar="REF", help=f"where the registry's user name is: {forms}")
+    init.add_argument("--password", metavar="REF", help="where its password or access token is, likewise")
+    init.add_argument(
+        "--credential-helper", metavar="NAME", help="ask the program docker-credential-NAME instead"
+    )
     init.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
     )

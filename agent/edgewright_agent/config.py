@@ -16,11 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from edgewright_agent.contract import canonical_json, is_name
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.transport.secret import Secret
 
 if TYPE_CHECKING:
+    from edgewright_agent.metered import Traffic
     from edgewright_agent.transport import Source
 
 DEFAULT_STATE = "/var/lib/edgewright"
@@ -29,6 +32,8 @@ DEFAULT_RESERVE_BYTES = 64 * 1024 * 1024
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
+_MAX_MIRRORS = 8
+_HELPER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_DECRYPTION_KEYS = 8
 _MAX = 2.0**63
 
@@ -59,37 +64,68 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; credentials by file."""
+class Mirror:
+    """One place that artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; secrets by reference.
+
+    What is said about one mirror holds for it alone: its password is never sent to another.
+    """
 
     url: str
-    username_file: Path | None = None
-    password_file: Path | None = None
+    username: Secret | None = None
+    password: Secret | None = None
+    credential_helper: str | None = None
     ca_file: Path | None = None
     identity: Identity | None = None
 
     def open(self) -> Source:
-        """Open the source; credentials are read now: a rotated password takes effect at the next poll.
+        """Open it; secrets are read now: a rotated password takes effect at the next poll.
 
         Raises:
-            ConfigError: a credential file cannot be read.
-            TransportError: a layout or bundle cannot be opened.
+            ConfigError: `bad-secret`, `bad-ca-file`, `bad-source`.
         """
         from edgewright_agent.transport import open_source
 
-        def secret(path: Path | None) -> str | None:
-            try:
-                return _read(path, "credential").decode().strip() if path else None
-            except UnicodeDecodeError:
-                raise ConfigError("bad-config", f"credential: {path} is not UTF-8 text") from None
-
         return open_source(
             self.url,
-            username=secret(self.username_file),
-            password=secret(self.password_file),
+            username=self.username.read("source.username", private=False) if self.username else None,
+            password=self.password.read("source.password") if self.password else None,
+            credential_helper=self.credential_helper,
             ca_file=str(self.ca_file) if self.ca_file else None,
             client=self.identity.client() if self.identity else None,
         )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where artifacts come from: one or more mirrors in order of preference, the first being `source.url`."""
+
+    mirrors: tuple[Mirror, ...]
+
+    @property
+    def url(self) -> str:
+        """The preferred one, which a poll asks first."""
+        return self.mirrors[0].url
+
+    def open(self, *, polls: int = 0, traffic: Traffic | None = None) -> Source:
+        """Open the source.
+
+        Args:
+            polls: How many polls there have been: now and then all mirrors are asked what is new.
+            traffic: Counts what is asked for and given.
+
+        Raises:
+            ConfigError: as `Mirror.open`.
+        """
+        opened = {mirror.url: mirror.open() for mirror in self.mirrors}
+        if traffic is not None:
+            from edgewright_agent.metered import Metered
+
+            opened = {url: Metered(source, traffic) for url, source in opened.items()}
+        if len(opened) == 1:
+            return opened[self.url]
+        from edgewright_agent.transport.mirrors import Mirrors, is_thorough
+
+        return Mirrors(opened, thorough=is_thorough(polls))
 
 
 @dataclass(frozen=True)
@@ -178,10 +214,10 @@ class Config:
         """
         anchors = [hashlib.sha256(b).hexdigest() for b in (self.trust.root_bytes(), *self.trust.key_bytes())]
         pinned = [[pin.issuer, pin.identity, pin.pattern] for pin in self.trust.identities]
-        device = self.device
+        device, urls = self.device, [mirror.url for mirror in self.origin.mirrors]
         labels = dict(device.labels)
         return hashlib.sha256(
-            canonical_json([self.origin.url, device.id, device.hardware_class, labels, anchors, pinned])
+            canonical_json([urls, device.id, device.hardware_class, labels, anchors, pinned])
         ).hexdigest()
 
 
@@ -212,19 +248,13 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     poll, budget = top.section("poll", optional=True), top.section("budget", optional=True)
     decryption = top.section("decryption", optional=True)
     identity = _own_identity(top, base)
-    url = source.text("url")
-    if url.startswith("http") and "@" in url.partition("://")[2].partition("/")[0]:
-        # Refused before it is shown: `status` and the log print the URL.
-        source.problem("url", "must not carry a password: that belongs into a file")
+    further = source.mirrors("mirrors")
+    mirrors = [_mirror(section, base, identity) for section in (source, *further)]
+    if len({mirror.url for mirror in mirrors}) != len(mirrors):
+        source.problem("mirrors", "names a URL twice")
     config = Config(
         device=Device(device.text("id"), device.name("class"), device.labels("labels")),
-        origin=Origin(
-            _absolute(url, base),
-            source.path("usernameFile", base),
-            source.path("passwordFile", base),
-            source.path("caFile", base),
-            identity,
-        ),
+        origin=Origin(tuple(mirrors)),
         state=base / top.text("state", DEFAULT_STATE),
         trust=Anchors(
             base / trust.text("root"),
@@ -249,11 +279,28 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     )
     if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
         decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")
-    for section in (top, device, source, trust, poll, budget, decryption):
+    for section in (top, device, source, *further, trust, poll, budget, decryption):
         section.finish()
     if problems:
         raise ConfigError("bad-config", f"{name}: " + "; ".join(problems))
     return config
+
+
+def _mirror(section: _Section, base: Path, identity: Identity | None) -> Mirror:
+    url = section.text("url")
+    host = url.partition("://")[2].partition("/")[0] if url.startswith("http") else ""
+    if "@" in host:
+        # Refused before it is shown: `status` and the log print the URL.
+        section.problem("url", "must not carry a password: say in username and password where they are")
+    username, password = section.secret("username", base), section.secret("password", base)
+    helper = section.helper("credentialHelper")
+    if (username is None) != (password is None):
+        section.problem("username", "and password belong together")
+    if helper and password:
+        section.problem("credentialHelper", "and password are two answers to one question: keep one")
+    if url.startswith("http://") and (password or helper) and not _is_loopback(url):
+        section.problem("url", "must be https://, or the password could be read on the way")
+    return Mirror(_absolute(url, base), username, password, helper, section.path("caFile", base), identity)
 
 
 def _own_identity(top: _Section, base: Path) -> Identity | None:
@@ -305,6 +352,42 @@ class _Section:
             return base / self.text(key)
         self._known.add(key)
         return None
+
+    def secret(self, key: str, base: Path) -> Secret | None:
+        if key not in self._values:
+            self._known.add(key)
+            return None
+        try:
+            return Secret.parse(self.text(key), base)
+        except ValueError as error:
+            self.problem(key, str(error))
+            return None
+
+    def helper(self, key: str) -> str | None:
+        if key not in self._values:
+            self._known.add(key)
+            return None
+        name = self.text(key)
+        if name and _HELPER.fullmatch(name) is None:
+            self.problem(key, "must be the NAME of a program docker-credential-NAME")
+        return name or None
+
+    def mirrors(self, key: str) -> list[_Section]:
+        """Return further mirrors: URLs, or mappings like the section itself; the caller finishes them."""
+        value = self._take(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or len(value) >= _MAX_MIRRORS:
+            self.problem(key, f"must be a list of fewer than {_MAX_MIRRORS} URLs or objects with a url")
+            return []
+        return [
+            _Section(
+                {"url": entry} if isinstance(entry, str) else entry,
+                f"{self._where}{key}[{index}].",
+                self._problems,
+            )
+            for index, entry in enumerate(value)
+        ]
 
     def number(self, key: str, default: float, *, low: float = 0, high: float = _MAX) -> float:
         value = self._take(key)
@@ -358,6 +441,15 @@ class _Section:
     def finish(self) -> None:
         for key in sorted(set(self._values) - self._known):
             self.problem(key, f"is unknown (known: {', '.join(sorted(self._known))})")
+
+
+def _is_loopback(url: str) -> bool:
+    from edgewright_agent.transport.host import is_loopback
+
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:  # no URL at all, which opening it says
+        return True
 
 
 def _identity(section: _Section) -> PinnedIdentity:

@@ -124,7 +124,8 @@ class Daemon:
             )
             if etag is None or self._certificate_due(config, ledger):
                 return self._child()
-            with contextlib.closing(config.origin.open()) as source, _interruptible():
+            polls = ledger.record.counters.get("polls", 0)
+            with contextlib.closing(config.origin.open(polls=polls)) as source, _interruptible():
                 new = ask(source, etag) is not None
         except AgentError as error:
             _record(config, failed(error, utc_now()))

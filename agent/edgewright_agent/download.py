@@ -3,7 +3,8 @@
 >>> fetch(source, "digit-reader", layer, staging, disk, reserve_bytes=64 << 20)   # doctest: +SKIP
 
 The unfinished file is `<name>.part`. Its size is the offset to resume from, also after a restart: what is
-there is hashed first, and if the whole then has another digest it is thrown away and fetched anew, once.
+there is hashed first, and if the whole then has another digest it is thrown away and fetched anew, once; then the
+next mirror is asked, if there is one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.files import Appender, Disk, faults
 from edgewright_agent.store import READ_BYTES, check_file, part_of, unpacked_of
 from edgewright_agent.transport import Source
+from edgewright_agent.transport.mirrors import in_turn
 from edgewright_agent.unpack import unpack
 
 if TYPE_CHECKING:
@@ -64,14 +66,19 @@ def fetch(
             return
         except StorageError:
             disk.remove(final)
-    resumed = _size(part)
-    try:
-        if not _complete(source, repository, layer, part, disk, reserve_bytes):
+
+    def whole(place: Source) -> None:
+        resumed = _size(part)
+        if not _complete(place, repository, layer, part, disk, reserve_bytes):
             disk.remove(part)
-            # A resumed part may be older than a power cut: only bytes fetched in one go accuse the source.
-            if not resumed or not _complete(source, repository, layer, part, disk, reserve_bytes):
+            # A resumed part may be older than a power cut, or another mirror's: only bytes fetched in one go
+            # accuse the source.
+            if not resumed or not _complete(place, repository, layer, part, disk, reserve_bytes):
                 disk.remove(part)
                 raise TransportError("digest-mismatch", f"{repository}: {layer.file} is not what was signed")
+
+    try:
+        in_turn(source, whole)
         if layer.content is not None:
             unpack(part, unpacked_of(staging, layer), layer, disk, reserve_bytes=reserve_bytes, key=key)
     except (StorageError, TrustError) as error:

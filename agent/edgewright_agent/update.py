@@ -30,6 +30,7 @@ from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
+from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
@@ -106,25 +107,26 @@ class Update:
             manifest = ask(self.source, etag)
             if manifest is None:
                 return self._finish(nothing_new(self.now()), outcomes)
-            desired = self._accept()
+            desired = freshest(self.source, self._accept)
             outcomes = self._update_all(desired, outcomes, reread=force)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
-        seen = Seen(manifest.etag, fingerprint) if manifest.etag else None
+        etag = next_etag(self.source, manifest)
+        seen = Seen(etag, fingerprint) if etag else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
-    def _accept(self) -> Desired:
-        """Refresh the metadata and make what it raises durable before anything acts on it.
+    def _accept(self, place: Source) -> Desired:
+        """Refresh the metadata from one mirror and make what it raises durable before anything acts on it.
 
         Raises:
             TrustError: as `Trust.refresh` and `acceptance.accepted`.
         """
         record, up = self.ledger.record, self.uptime()
         # The clock as it is: whether the clock floor still holds is known when the newest root is.
-        desired = self.trust.refresh(self.source, floor=record.lowest(up), now=self.now())
+        desired = self.trust.refresh(place, floor=record.lowest(up), now=self.now())
         self.ledger.commit(accepted(record, desired, self.config.device, up))
         return desired
 
@@ -195,11 +197,20 @@ class Update:
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact = self._manifest(desired, target, digest)
-        self.trust.verify(self.source, target.repository, digest, model=target.model, desired=desired)
+        self._verify(target, desired)
         self._obtain(artifact, target)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _verify(self, target: Assigned, desired: Desired) -> None:
+        """Accept the artifact's signatures as one of the mirrors shows them."""
+        in_turn(
+            self.source,
+            lambda place: self.trust.verify(
+                place, target.repository, target.digest, model=target.model, desired=desired
+            ),
+        )
 
     def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
         """Hash the active artifact as the disk has it; fetch it again when it is not what was signed."""
@@ -207,9 +218,7 @@ class Update:
             self.store.verify(target.digest)
         except StorageError as error:
             artifact = self._manifest(desired, target, target.digest)
-            self.trust.verify(
-                self.source, target.repository, target.digest, model=target.model, desired=desired
-            )
+            self._verify(target, desired)
             self._obtain(artifact, target)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current

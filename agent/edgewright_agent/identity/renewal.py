@@ -24,6 +24,7 @@ from edgewright_agent.identity.key import load
 from edgewright_agent.identity.validity import TRIED
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.document import read_document
+from edgewright_agent.transport.mirrors import in_turn
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def renew(config: Config, identity: Identity, source: Source, disk: Disk, *, now
         # Noted before the try: whatever it does, it is not made again at once.
         disk.make_dir(config.state)
         disk.replace_file(config.state / TRIED, to_text(now).encode())
-        return _renew(config.device.id, identity, source, disk)
+        # Mirror by mirror: one that holds an old certificate, or another's, hides none.
+        return in_turn(source, lambda place: _renew(config.device.id, identity, place, disk))
     except AgentError as error:
         return Renewal(error.code, str(error))
 

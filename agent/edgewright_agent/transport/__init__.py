@@ -87,6 +87,7 @@ def open_source(
     *,
     username: str | None = None,
     password: str | None = None,
+    credential_helper: str | None = None,
     ca_file: str | None = None,
     client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
@@ -98,6 +99,8 @@ def open_source(
             `bundle:FILE` (an uncompressed tar of such a DIR).
         username: For registries that ask for one (basic or token authentication).
         password: The password or access token that belongs to it.
+        credential_helper: Instead of both: the program `docker-credential-…` to ask once a registry wants a
+            log-in.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
@@ -120,7 +123,13 @@ def open_source(
         from edgewright_agent.transport.registry import RegistrySource
 
         return RegistrySource(
-            url, username=username, password=password, ca_file=ca_file, client=client, timeout_s=timeout_s
+            url,
+            username=username,
+            password=password,
+            credential_helper=credential_helper,
+            ca_file=ca_file,
+            client=client,
+            timeout_s=timeout_s,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

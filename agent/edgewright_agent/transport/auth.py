@@ -14,8 +14,10 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from edgewright_agent.errors import TransportError
 from edgewright_agent.transport.document import parse_json
+from edgewright_agent.transport.host import may_carry_secrets
 from edgewright_agent.transport.wire import Wire
 
+IDENTITY_TOKEN = "<token>"  # noqa: S105  the user name by which credential helpers mark an identity token
 _MAX_TOKEN_BYTES = 64 * 1024
 _PARAM = re.compile(r'([A-Za-z0-9_-]+)="([^"\\]*)"|([A-Za-z0-9_-]+)=([^\s,"]+)')
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750 2.1, b64token: nothing that could end a header
@@ -31,7 +33,10 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user name and a password or access token; never printed."""
+    """A user name and a password or access token; never printed.
+
+    With the user name `IDENTITY_TOKEN` the password is an OAuth 2 refresh token.
+    """
 
     username: str
     password: str = field(repr=False)
@@ -85,6 +90,12 @@ def authorize(
     if challenge.scheme == "basic":
         if credentials is None:
             raise TransportError("denied", f"{registry.netloc} asks for a password; none is configured")
+        if credentials.username == IDENTITY_TOKEN:
+            raise TransportError(
+                "denied", f"{registry.netloc} asks for a password; the helper has an identity token"
+            )
+        if not may_carry_secrets(registry):
+            raise TransportError("denied", f"{registry.netloc} wants the password without TLS; not sent")
         return Authorization(credentials.basic(), float("inf"))
     if challenge.scheme != "bearer":
         raise TransportError("bad-response", f"{registry.netloc} asks for unknown {challenge.scheme!r}")
@@ -101,18 +112,26 @@ def _fetch_token(
 ) -> Authorization:
     realm = _checked_realm(challenge.params.get("realm", ""), registry)
     headers = {"Accept": "application/json"}
-    if credentials is not None:
-        if not _may_see_credentials(realm, registry):
-            raise TransportError(
-                "denied", f"{registry.netloc} wants the password sent to {realm.netloc} without TLS; not sent"
-            )
-        headers["Authorization"] = credentials.basic()
     query = {"scope": f"repository:{repository}:pull"}
     if "service" in challenge.params:
         query["service"] = challenge.params["service"]
-    base_query = f"{realm.query}&" if realm.query else ""
-    url = realm._replace(query=base_query + urlencode(query), fragment="").geturl()
-    with wire.get(url, headers, ceiling=_MAX_TOKEN_BYTES) as response:
+    form = None
+    if credentials is not None:
+        if not _may_see_credentials(realm, registry):
+            raise TransportError(
+                "denied",
+                f"{registry.netloc} wants the password sent to {realm.netloc}, without TLS; not sent",
+            )
+        if credentials.username == IDENTITY_TOKEN:
+            # distribution, "OAuth2 Token Authentication": POST, so that the token stands in no URL.
+            grant = {"grant_type": "refresh_token", "refresh_token": credentials.password}
+            form = urlencode({**grant, "client_id": "edgewright-agent", **query}).encode()
+            query = {}
+        else:
+            headers["Authorization"] = credentials.basic()
+    whole_query = "&".join(part for part in (realm.query, urlencode(query)) if part)
+    url = realm._replace(query=whole_query, fragment="").geturl()
+    with wire.get(url, headers, ceiling=_MAX_TOKEN_BYTES, form=form) as response:
         if response.status in (401, 403):
             raise TransportError("denied", f"{realm.netloc} refuses a token for {repository}")
         if response.status != 200:
@@ -137,10 +156,10 @@ def _checked_realm(realm: str, registry: SplitResult) -> SplitResult:
 
 
 def _may_see_credentials(realm: SplitResult, registry: SplitResult) -> bool:
-    # A registry proven by TLS could ask for the password itself, so the https token service it names may
-    # have it. Without TLS anybody on the path can name one: then only the very same host gets it.
+    # A registry proven by TLS could ask for the password itself, so the https token service it names may have
+    # it. Without TLS anybody on the path can name one: then it does not leave this machine.
     proven = registry.scheme == "https" and realm.scheme == "https"
-    return proven or realm.hostname == registry.hostname
+    return proven or (may_carry_secrets(registry) and realm.hostname == registry.hostname)
 
 
 def _parse_token(body: bytes, host: str, now_s: float) -> Authorization:

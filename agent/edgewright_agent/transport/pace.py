@@ -40,11 +40,19 @@ class Pace:
 
 
 class Meter:
-    """Counts the bytes of one response and the time spent waiting for them, not the time spent using them."""
+    """Counts the bytes of one response and the time spent waiting for them, not the time spent using them.
 
-    def __init__(self, pace: Pace, ceiling: int, host: str) -> None:
+    Args:
+        pace: Least rate.
+        ceiling: Bytes there may be, headers and framing included.
+        host: For messages.
+        patience_s: Longest time to wait for all of it together.
+    """
+
+    def __init__(self, pace: Pace, ceiling: int, host: str, *, patience_s: float = float("inf")) -> None:
         self._pace, self._left, self._host = pace, ceiling, host
         self._window_bytes, self._window_s = 0, 0.0
+        self._patience_s = patience_s
 
     def read(self, receive: Callable[[], int]) -> int:
         """Call `receive`, count the bytes it says it got, and return their number.
@@ -54,9 +62,13 @@ class Meter:
         """
         started = self._pace.clock()
         count = receive()
-        self._window_s += self._pace.clock() - started
+        waited_s = self._pace.clock() - started
+        self._window_s += waited_s
         self._window_bytes += count
+        self._patience_s -= waited_s
         self._left -= count
+        if self._patience_s < 0:
+            raise TransportError("too-slow", f"{self._host} takes longer than the answer is worth")
         if self._left < 0:
             raise TransportError("too-large", f"{self._host} sends more than the answer may have")
         if self._window_s >= self._pace.window_s:

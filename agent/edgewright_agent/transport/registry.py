@@ -16,18 +16,28 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from edgewright_agent.contract import MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, fallback_tag
+from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    fallback_tag,
+)
 from edgewright_agent.errors import ConfigError, TransportError
 from edgewright_agent.transport import BusyError, Manifest, check_reference, check_repository
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
+from edgewright_agent.transport.host import may_carry_secrets, origin
 from edgewright_agent.transport.pace import Pace
-from edgewright_agent.transport.wire import ClientIdentity, Response, Wire, origin
+from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
+_MAX_PAGES = 8  # of a list of referrers: a registry that gives few at a time, but not one that never ends
 _MAX_RETRY_AFTER_S = 6 * 3600.0  # a hostile or confused server may not silence a device for longer
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
+# distribution-spec 1.1, "Listing Referrers": the next page is the same list with other parameters.
+_NEXT_PAGE = re.compile(r'<([^<>\s"]{1,2000})>\s*;\s*rel="?next"?')
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')  # RFC 9110 8.8.3, ASCII only
 
 
@@ -38,6 +48,7 @@ class RegistrySource:
         url: `http(s)://host[:port][/prefix]`; repositories live under the prefix.
         username: For basic or token authentication.
         password: Belongs to `username`.
+        credential_helper: Instead of both: see `transport.helper`; it is asked only when the registry wants a log-in.
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         client: PEM files of certificate and key; shown to the registry itself, never to where it redirects.
         timeout_s: Longest silence of the server, in seconds.
@@ -53,6 +64,7 @@ class RegistrySource:
         *,
         username: str | None = None,
         password: str | None = None,
+        credential_helper: str | None = None,
         ca_file: str | None = None,
         client: tuple[str, str] | None = None,
         timeout_s: float = 20.0,
@@ -68,6 +80,9 @@ class RegistrySource:
         if (username is None) != (password is None):
             raise ConfigError("bad-source", f"{url} needs both a user name and a password, or neither")
         self._credentials = Credentials(username, password) if username and password else None
+        self._helper = credential_helper
+        if (self._credentials or self._helper) and not may_carry_secrets(self._url):
+            raise ConfigError("bad-source", f"{self._url.netloc}: a password is sent over https only")
         own = ClientIdentity(origin(self._url), *client) if client else None
         self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
         self._authorizations: dict[str, Authorization] = {}
@@ -122,17 +137,27 @@ class RegistrySource:
                     yield chunk[skipped:]
 
     def referrers(self, repository: str, digest: str) -> list[dict[str, Any]]:
-        """See `Source.referrers`; reads the first page only, which the bound makes enough."""
+        """See `Source.referrers`; of a list in pages at most `_MAX_PAGES` are read."""
         check_reference(digest)
         what = f"the referrers of {repository}@{digest}"
-        with self._get(
-            repository, f"referrers/{digest}", {"Accept": OCI_INDEX}, ceiling=MAX_MANIFEST_BYTES
-        ) as response:
-            if response.status == 200:
-                return referrer_list(response.body(limit=MAX_MANIFEST_BYTES), what)
-            if response.status != 404:
-                self._expect(response, {200}, repository, f"referrers/{digest}")
-            response.discard()
+        found: list[dict[str, Any]] = []
+        path = f"referrers/{digest}"
+        query: str | None = ""
+        for _ in range(_MAX_PAGES):
+            if query is None or len(found) >= MAX_LISTED_REFERRERS:
+                break
+            with self._get(
+                repository, path, {"Accept": OCI_INDEX}, ceiling=MAX_MANIFEST_BYTES, query=query
+            ) as response:
+                if response.status == 404 and not query:
+                    response.discard()
+                    return self._fallback_referrers(repository, digest, what)
+                self._expect(response, {200}, repository, path)
+                found += referrer_list(response.body(limit=MAX_MANIFEST_BYTES), what)
+                query = _next_page(response.header("Link"))
+        return found[:MAX_LISTED_REFERRERS]
+
+    def _fallback_referrers(self, repository: str, digest: str, what: str) -> list[dict[str, Any]]:
         try:
             listed = self.manifest(repository, fallback_tag(digest))
         except TransportError as error:
@@ -145,10 +170,12 @@ class RegistrySource:
         """Close the kept connection."""
         self._wire.close()
 
-    def _get(self, repository: str, path: str, headers: dict[str, str], *, ceiling: int) -> Response:
+    def _get(
+        self, repository: str, path: str, headers: dict[str, str], *, ceiling: int, query: str = ""
+    ) -> Response:
         check_repository(repository)
         full = f"{self._prefix}/{repository}" if self._prefix else repository
-        url = self._url._replace(path=f"/v2/{full}/{path}").geturl()
+        url = self._url._replace(path=f"/v2/{full}/{path}", query=query).geturl()
         response = self._follow(url, full, headers, ceiling)
         if response.status != 401:
             return response
@@ -164,11 +191,19 @@ class RegistrySource:
             parse_challenge(challenge),
             registry=self._url,
             repository=full,
-            credentials=self._credentials,
+            credentials=self._login(),
             wire=self._wire,
             clock=time.monotonic,
         )
         return self._follow(url, full, headers, ceiling)
+
+    def _login(self) -> Credentials | None:
+        if self._credentials is None and self._helper is not None:
+            from edgewright_agent.transport.helper import ask
+
+            told = ask(self._helper, self._url.netloc)
+            self._credentials = Credentials(*told) if told else None
+        return self._credentials
 
     def _follow(self, url: str, full: str, headers: dict[str, str], ceiling: int) -> Response:
         for _ in range(_MAX_REDIRECTS + 1):
@@ -238,6 +273,15 @@ def _registry_url(url: str) -> SplitResult:
     if "@" in parts.netloc:
         raise ConfigError("bad-source", "the registry's password belongs into a file, not into its URL")
     return parts
+
+
+def _next_page(link: str | None) -> str | None:
+    """Return the parameters that lead to a list's next page, from its Link header (RFC 8288); None at its end.
+
+    Nothing else of it is taken: where the list is, we know.
+    """
+    found = _NEXT_PAGE.search(link) if link and link.isascii() and link.isprintable() else None
+    return (found[1].partition("?")[2].partition("#")[0] or None) if found else None
 
 
 def _is_plain(url: str) -> bool:

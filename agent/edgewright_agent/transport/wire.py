@@ -1,6 +1,8 @@
-"""HTTP GET against a server that may lie, stall or never stop: http.client with a meter on the socket.
+"""HTTP against a server that may lie, stall or never stop: http.client with a meter on the socket.
 
-Redirects, authentication and the meaning of an answer are the caller's.
+Redirects, authentication and the meaning of an answer are the caller's. Certificates are always verified, TLS 1.2
+is the least, and the proxies of the environment (`HTTPS_PROXY`) are not used: a device talks to the hosts that its
+configuration names and to nobody in between.
 
 >>> wire = Wire(timeout_s=20.0)                                              # doctest: +SKIP
 >>> with wire.get("https://registry.example/v2/", {}, ceiling=1024) as response:
@@ -11,20 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
 from edgewright_agent.errors import ConfigError, TransportError
 from edgewright_agent.transport.document import in_chunks
+from edgewright_agent.transport.host import origin
 from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
 _OVERHEAD_BYTES = 256 * 1024
+_MAX_ADDRESSES = 4
 _USER_AGENT = f"edgewright-agent/{__version__}"
 
 
@@ -114,7 +119,7 @@ class ClientIdentity:
 
 
 class Wire:
-    """GET requests to any host, over one connection that is kept open between requests.
+    """Requests to any host, over one connection that is kept open between requests.
 
     Args:
         timeout_s: Longest silence of a server, in seconds.
@@ -144,13 +149,16 @@ class Wire:
             # A wrong path is a configuration error: say so at once.
             self._tls_context(identified=identity is not None)
 
-    def get(self, url: str, headers: Mapping[str, str], *, ceiling: int) -> Response:
+    def get(
+        self, url: str, headers: Mapping[str, str], *, ceiling: int, form: bytes | None = None
+    ) -> Response:
         """Send one GET request; redirects and authentication are the caller's.
 
         Args:
             url: Absolute http or https URL.
             headers: Added to `Host`, `User-Agent` and `Accept-Encoding: identity`.
             ceiling: Bytes of body the caller is ready to read.
+            form: Sent as a form by POST instead, for what must not stand in a URL.
 
         Raises:
             TransportError: `network`, `too-slow`, `too-large`, `bad-response`.
@@ -158,7 +166,7 @@ class Wire:
         parts = urlsplit(url)
         place = origin(parts)
         with _http_failures(parts.netloc):
-            connection, answer = self._answered(place, parts, headers, ceiling)
+            connection, answer = self._answered(place, parts, headers, ceiling, form)
         if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
             connection.close()
             raise TransportError("bad-response", f"{parts.netloc} compressed its answer unasked")
@@ -178,16 +186,16 @@ class Wire:
             self._kept = None
 
     def _answered(
-        self, place: str, parts: SplitResult, headers: Mapping[str, str], ceiling: int
+        self, place: str, parts: SplitResult, headers: Mapping[str, str], ceiling: int, form: bytes | None
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         # Taking the kept connection out while it is used makes a request during a blob open its own.
         if self._kept is not None and self._kept[0] == place:
             (_, connection), self._kept = self._kept, None
             # The server may have closed it at any time; only a fresh connection tells whether it is there.
             with contextlib.suppress(OSError, http.client.HTTPException):
-                return connection, self._ask(connection, parts, headers, ceiling)
+                return connection, self._ask(connection, parts, headers, ceiling, form)
         connection = self._connect(parts)
-        return connection, self._ask(connection, parts, headers, ceiling)
+        return connection, self._ask(connection, parts, headers, ceiling, form)
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
@@ -207,17 +215,28 @@ class Wire:
         parts: SplitResult,
         headers: Mapping[str, str],
         ceiling: int,
+        form: bytes | None,
     ) -> http.client.HTTPResponse:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             if connection.sock is None:
+                cast(Any, connection)._create_connection = _reach  # http.client's own would try all addresses
                 connection.connect()
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
-            metered.meter = Meter(self._pace, 2 * ceiling + _OVERHEAD_BYTES, parts.netloc)
+            metered.meter = Meter(
+                self._pace,
+                2 * ceiling + _OVERHEAD_BYTES,
+                parts.netloc,
+                # What the body may take at the least rate: headers have no share, or they would be a hiding place.
+                patience_s=self._pace.window_s + ceiling / self._pace.min_rate_bytes_s,
+            )
+            sent = {"User-Agent": _USER_AGENT, **headers}
+            if form is not None:
+                sent["Content-Type"] = "application/x-www-form-urlencoded"
             try:
-                connection.request("GET", target, headers={"User-Agent": _USER_AGENT, **headers})
+                connection.request("GET" if form is None else "POST", target, body=form, headers=sent)
             except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):
                 # TLS 1.3 refuses a client's certificate after the handshake: the reason may wait to be read.
                 metered.makefile("rb").read(1)
@@ -230,7 +249,8 @@ class Wire:
     def _tls_context(self, *, identified: bool) -> ssl.SSLContext:
         if identified not in self._tls:
             try:
-                context = ssl.create_default_context(cafile=self._ca_file)
+                context = ssl.create_default_context(cafile=self._ca_file)  # it verifies, names included
+                context.minimum_version = ssl.TLSVersion.TLSv1_2
             except OSError as error:
                 raise ConfigError("bad-ca-file", f"cannot use CA file {self._ca_file}: {error}") from error
             if identified and self._identity is not None:
@@ -255,10 +275,25 @@ def _identify(context: ssl.SSLContext, identity: ClientIdentity) -> None:
         ) from error
 
 
-def origin(parts: SplitResult) -> str:
-    """Return scheme, host and port of a URL in one spelling (RFC 6454)."""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
+    """Connect to one of a host's first addresses, in `timeout_s` seconds for all of them together.
+
+    Whoever owns a name could give it hundreds that never answer.
+    """
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    for index, (family, kind, protocol, _, place) in enumerate(found):
+        connecting = socket.socket(family, kind, protocol)
+        try:
+            connecting.settimeout(timeout_s / len(found))
+            connecting.connect(place)
+        except OSError:
+            connecting.close()
+            if index + 1 == len(found):
+                raise
+        else:
+            connecting.settimeout(timeout_s)
+            return connecting
+    raise OSError("the name has no address")
 
 
 @contextlib.contextmanager

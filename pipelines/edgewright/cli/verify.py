@@ -134,7 +134,10 @@ def _log_in(workspace: Workspace | None, reference: Reference) -> dict[str, str]
             ("username", registry.credentials.username),
             ("password", registry.credentials.password),
         ):
-            given[name] = read_line(secret, workspace.root, what=f"the registry's {name}")
+            if secret is not None:
+                given[name] = read_line(secret, workspace.root, what=f"the registry's {name}")
+        if registry.credentials.helper is not None:
+            given["credential_helper"] = registry.credentials.helper
     if registry.ca_file is not None:
         given["ca_file"] = str(workspace.root / registry.ca_file)
     return given

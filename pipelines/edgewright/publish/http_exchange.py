@@ -16,19 +16,26 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 
-from edgewright.errors import EnvironmentFault, NetworkError
+from edgewright.errors import EnvironmentFault, NetworkError, SpecError
+from edgewright.publish.credential_helper import ask
 from edgewright.publish.http_auth import (
+    IDENTITY_TOKEN,
+    PULL,
+    PUSH,
     Challenge,
     Credentials,
     basic_header,
+    may_carry_secrets,
     origin,
     parse_challenge,
+    token_of,
     token_request,
 )
+from edgewright.publish.http_pace import Pace, PacedAdapter, Unbearable
 
 TRANSIENT = frozenset({429, 502, 503, 504})
 # docker-registry 2.8 answers 500 to a read of a tag that somebody else is just moving.
@@ -77,12 +84,16 @@ class _NoAuth(requests.auth.AuthBase):
 
 @dataclass
 class Exchange:
-    """A session with one registry; log-ins are remembered per repository.
+    """A session with one registry; log-ins are remembered per repository, those to read apart from those to write.
+
+    Certificates are always verified. The proxies of the environment (`HTTPS_PROXY`, `NO_PROXY`) are used for https,
+    where they see nothing but the host; plain http goes past them.
 
     Attributes:
         registry_url: Address of the registry; log-ins are answered there and nowhere else.
         credentials: User name and password; sent to the registry itself (Basic) or to the realm it names
-            (Bearer).
+            (Bearer), over TLS or within this machine.
+        helper: Instead of them: the credential helper that is asked once the registry wants a log-in.
         ca_file: Certificate authority of a private registry, PEM.
         client: Certificate and key (PEM files) for a registry that asks for one; shown to nobody else.
         sleep: Waits between attempts; a test hands in its own.
@@ -90,17 +101,24 @@ class Exchange:
 
     registry_url: str
     credentials: Credentials | None = None
+    helper: str | None = None
     ca_file: Path | None = None
     client: tuple[Path, Path] | None = None
+    pace: Pace = field(default_factory=Pace)
     timeout_s: tuple[float, float] = TIMEOUT_S
     attempts: int = ATTEMPTS
     sleep: Callable[[float], None] = time.sleep
     _session: requests.Session = field(default_factory=requests.Session, repr=False)
-    _authorization: dict[str, str] = field(default_factory=dict, repr=False)
+    _authorization: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._session.auth = _NoAuth()
-        self._session.headers["User-Agent"] = "edgewright"
+        # Never compressed: a short answer could become a long one.
+        self._session.headers.update({"User-Agent": "edgewright", "Accept-Encoding": "identity"})
+        self._session.mount("https://", PacedAdapter(self.pace))
+        self._session.mount("http://", PacedAdapter(self.pace))
+        if (self.credentials or self.helper) and not may_carry_secrets(self.registry_url):
+            raise SpecError(f"registry.url {self.registry_url}: a password is not sent over plain http")
         if self.ca_file is not None and not self.ca_file.is_file():
             raise EnvironmentFault(f"registry.caFile {self.ca_file} does not exist")
         for name, file in zip(("clientCertificate", "clientKey"), self.client or (), strict=False):
@@ -148,19 +166,22 @@ class Exchange:
             NetworkError: refused connection, unknown host, bad certificate, refused log-in.
         """
         home = origin(self.registry_url)
+        actions = PULL if method in READING else PUSH
         logged_in = False
         for _ in range(MAX_REDIRECTS + 2):
             if home[0] == "https" and origin(url)[0] != "https":
                 raise NetworkError(f"{self.registry_url} leads to {url}, which is not encrypted; refused")
+            if origin(url)[0] not in ("http", "https") or "@" in urlsplit(url).netloc:
+                raise NetworkError(f"{self.registry_url} leads to {url[:200]!r}; refused")
             # Only the registry itself sees its log-in; storage servers it leads to do not.
             at_home = origin(url) == home
             sent = dict(headers or {})
-            if at_home and scope in self._authorization:
-                sent["Authorization"] = self._authorization[scope]
+            if at_home and (scope, actions) in self._authorization:
+                sent["Authorization"] = self._authorization[scope, actions]
             answer = self._once(method, url, sent, content, limit)
             if answer.status == 401 and at_home and not logged_in:
                 challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
-                self._authorization[scope] = self._log_in(challenge, url, scope)
+                self._authorization[scope, actions] = self._log_in(challenge, url, scope, actions)
                 logged_in = True
             elif answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
                 url = urljoin(url, answer.headers["Location"])
@@ -170,35 +191,46 @@ class Exchange:
                 return answer
         raise NetworkError(f"{url} keeps redirecting")
 
-    def _log_in(self, challenge: Challenge, url: str, scope: str) -> str:
+    def _log_in(self, challenge: Challenge, url: str, scope: str, actions: str) -> str:
         host = urlsplit(url).netloc
+        if self.credentials is None and self.helper is not None:
+            self.credentials = ask(self.helper, host)
+        username = self.credentials[0] if self.credentials else None
         if challenge.scheme == "basic":
             if self.credentials is None:
                 raise NetworkError(f"{host} asks for a log-in", hint="set registry.credentials in fleet.yaml")
+            if username == IDENTITY_TOKEN:
+                raise NetworkError(f"{host} asks for a password, but the credential helper has a token")
             return basic_header(self.credentials)
         if challenge.scheme != "bearer":
-            raise NetworkError(f"{host} asks for a log-in of an unknown kind ({challenge.scheme!r})")
-        realm, query = token_request(challenge, url, scope)
-        headers = {"Authorization": basic_header(self.credentials)} if self.credentials else {}
-        address = requests.Request("GET", realm, params=query).prepare().url or realm
-        answer = self._once("GET", address, headers, None, MAX_ANSWER_BYTES)
+            raise NetworkError(f"{host} asks for a log-in of an unknown kind ({challenge.scheme[:40]!r})")
+        realm, query = token_request(challenge, url, scope, actions, with_secret=username is not None)
+        answer = self._ask_for_token(realm, query)
         if answer.status in TRANSIENT:
             raise Transient(explain(answer), _retry_after_s(answer.headers))
         if answer.status != 200:
             raise NetworkError(f"the log-in at {realm} failed: {explain(answer)}", hint=_LOGIN_HINT)
-        try:
-            document = json.loads(answer.body)
-            token = document.get("token") or document["access_token"]
-        except (ValueError, KeyError, AttributeError) as error:
-            raise NetworkError(f"the log-in at {realm} gave no token") from error
-        return f"Bearer {token}"
+        return f"Bearer {token_of(answer.body, realm)}"
+
+    def _ask_for_token(self, realm: str, query: list[tuple[str, str]]) -> Answer:
+        if self.credentials is not None and self.credentials[0] == IDENTITY_TOKEN:
+            # distribution, "OAuth2 Token Authentication": POST, so that the token stands in no URL.
+            grant = [("grant_type", "refresh_token"), ("refresh_token", self.credentials[1])]
+            form = urlencode([*grant, ("client_id", "edgewright"), *query]).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            return self._once("POST", realm, headers, form, MAX_ANSWER_BYTES)
+        address = requests.Request("GET", realm, params=query).prepare().url or realm
+        headers = {"Authorization": basic_header(self.credentials)} if self.credentials else {}
+        return self._once("GET", address, headers, None, MAX_ANSWER_BYTES)
 
     def _once(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes | Path | None, limit: int
     ) -> Answer:
         host = urlsplit(url).netloc
         # Given per request: a session-wide setting would lose against REQUESTS_CA_BUNDLE.
-        verify = str(self.ca_file) if self.ca_file is not None else None
+        verify = str(self.ca_file) if self.ca_file is not None else True
+        # A proxy would read what is not encrypted; "" is requests' word for none.
+        proxies = {"http": ""} if url.startswith("http:") else None
         at_home = origin(url) == origin(self.registry_url)
         client = (str(self.client[0]), str(self.client[1])) if self.client and at_home else None
         try:
@@ -214,10 +246,15 @@ class Exchange:
                         allow_redirects=False,
                         stream=True,
                         verify=verify,
+                        proxies=proxies,
                         cert=client,
                     )
                 )
+                if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
+                    raise NetworkError(f"{host} compressed its answer unasked")
                 received = _read(response, limit + 1)
+        except Unbearable as error:
+            raise NetworkError(f"{host} {error}", hint="try again, or from another network") from None
         except requests.exceptions.SSLError as error:
             if "alert" in str(error).lower() and "certificate" in str(error).lower():
                 raise NetworkError(
@@ -258,7 +295,7 @@ def explain(answer: Answer) -> str:
     try:
         first = json.loads(answer.body)["errors"][0]
         said = f": {first.get('code', '')} {first.get('message', '')}".rstrip()
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         said = ""
     return f"{host} answers HTTP {answer.status}{said}"
 

@@ -12,13 +12,25 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from edgewright.errors import NetworkError, SpecError
 from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure
-from edgewright_agent.contract import MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, digest_of, is_digest
+from edgewright.publish.registry import MAX_TAGS
+from edgewright_agent.contract import (
+    MAX_LISTED_REFERRERS,
+    MAX_MANIFEST_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    digest_of,
+    is_digest,
+)
 
 _DIGEST_HEADER = "Docker-Content-Digest"
+_NEXT_PAGE = re.compile(r'<([^<>\s"]{1,2000})>\s*;\s*rel="?next"?')
+_MAX_PAGES = 16
+_MAX_TAGS_BYTES = 4 * 1024 * 1024
 # distribution-spec 1.1, Pulling Manifests: the grammar of a repository name.
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 
@@ -104,10 +116,69 @@ class HttpRegistry:
         answer = self._call("GET", f"manifests/{reference}", accept, limit=MAX_MANIFEST_BYTES)
         return self._body(answer, reference, MAX_MANIFEST_BYTES)
 
+    def own_referrers(self, digest: str) -> list[dict[str, Any]] | None:
+        """Return what the registry's referrers API lists (distribution-spec 1.1, Listing Referrers), page by page.
+
+        Raises:
+            NetworkError: unreachable, or the list makes no sense.
+        """
+        place = f"referrers/{digest}"
+        found: list[dict[str, Any]] = []
+        query: str | None = ""
+        for _ in range(_MAX_PAGES):
+            if query is None or len(found) >= MAX_LISTED_REFERRERS:
+                break
+            answer = self._call("GET", f"{place}?{query}" if query else place, {"Accept": OCI_INDEX})
+            if answer.status == 404 and not query:
+                return None
+            found += [
+                entry
+                for entry in self._list_of(answer, "manifests", f"the referrers of {digest}")
+                if isinstance(entry, dict) and is_digest(entry.get("digest"))
+            ]
+            query = _next_page(answer)
+        return found[:MAX_LISTED_REFERRERS]
+
+    def tags(self, prefix: str) -> list[str]:
+        """Return tags that begin with `prefix`, from the registry's list (distribution-spec 1.1, Listing Tags).
+
+        Raises:
+            NetworkError: unreachable, or the list makes no sense.
+        """
+        found: list[str] = []
+        # The list is in order: what comes before the prefix need not be sent. Old registries send it all the same.
+        query: str | None = f"last={prefix}"
+        for _ in range(_MAX_PAGES):
+            if query is None or len(found) >= MAX_TAGS:
+                break
+            answer = self._call("GET", f"tags/list?{query}", limit=_MAX_TAGS_BYTES)
+            if answer.status in (401, 403, 404, 405):
+                break
+            listed = self._list_of(answer, "tags", f"the tags of {self._path}")
+            found += [tag for tag in listed if isinstance(tag, str) and tag.startswith(prefix)]
+            past = any(isinstance(tag, str) and tag > prefix and not tag.startswith(prefix) for tag in listed)
+            query = None if past else _next_page(answer)
+        return found[:MAX_TAGS]
+
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Do nothing: registries have no locks (the referrers list is verified after writing instead)."""
-        yield
+    def exclusive(self) -> Iterator[bool]:
+        """Keep nobody out: registries have no locks."""
+        yield False
+
+    def _list_of(self, answer: Answer, key: str, what: str) -> list[Any]:
+        if answer.status != 200:
+            raise failure(f"read {what} in {self._host}", answer)
+        if not answer.complete:
+            raise NetworkError(f"{what} in {self._host}: the list is too long to be read")
+        try:
+            listed = json.loads(answer.body)[key]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            listed = None
+        if listed is None and key == "tags":
+            return []  # docker-registry's word for none
+        if not isinstance(listed, list):
+            raise NetworkError(f"{self._host} gives something else than {what}")
+        return listed
 
     def _call(
         self,
@@ -170,6 +241,16 @@ class HttpRegistry:
                 f"{self.address(reference)} came back with other bytes; {self._host} is damaged"
             )
         return answer.body
+
+
+def _next_page(answer: Answer) -> str | None:
+    """Return the parameters that lead to a list's next page, from its Link header (RFC 8288); None at its end.
+
+    Nothing else of it is taken: where the list is, we know.
+    """
+    link = answer.headers.get("Link", "")
+    found = _NEXT_PAGE.search(link) if len(link) <= 8192 and link.isascii() and link.isprintable() else None
+    return (found[1].partition("?")[2].partition("#")[0] or None) if found else None
 
 
 def _name(content: bytes | Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from edgewright.errors import EnvironmentFault
 from edgewright.publish import oci
 from edgewright.publish.durable import locked, storage, write_file
+from edgewright.publish.registry import MAX_TAGS
 from edgewright_agent.contract import ANNOTATION_REF_NAME, OCI_INDEX, canonical_json, digest_of, is_digest
 
 LAYOUT_FILE = "oci-layout"
@@ -116,17 +117,29 @@ class LayoutRegistry:
                 return self.get_blob(entry["digest"], limit=int(entry["size"]))
         return None
 
+    def own_referrers(self, digest: str) -> None:  # noqa: ARG002
+        """Return None: the fallback tag is a layout's list."""
+
+    def tags(self, prefix: str) -> list[str]:
+        """Return the tags in the index that begin with `prefix`.
+
+        Raises:
+            EnvironmentFault: `index.json` is damaged or unreadable.
+        """
+        names = (entry.get("annotations", {}).get(ANNOTATION_REF_NAME) or "" for entry in self._entries())
+        return [name for name in names if name.startswith(prefix)][:MAX_TAGS]
+
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[bool]:
         """Hold the layout's lock; may be nested."""
         if self._held:
-            yield
+            yield True
             return
         self._ensure()
         with locked(self.folder / ".lock"):
             self._held = True
             try:
-                yield
+                yield True
             finally:
                 self._held = False
 

@@ -18,7 +18,7 @@ from edgewright.publish import oci
 from edgewright.publish.attestations import BUNDLES
 from edgewright.publish.durable import write_file
 from edgewright.publish.package import CONFIG, MANIFEST
-from edgewright.publish.referrer import attach
+from edgewright.publish.referrer import attach, require_listed
 from edgewright.publish.registry import Registry, open_registry
 from edgewright.publish.statement import read_statement, subject_digest
 from edgewright_agent.contract import (
@@ -56,6 +56,7 @@ def run(job: Job) -> Result:
     attached = [attach(registry, subject=subject, bundle=bundle) for bundle in reversed(bundles)]
     referrers = attached[::-1]
 
+    require_listed(registry, subject=subject, bundles=bundles)
     published = {
         "repository": job.model,
         "digest": digest,

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from edgewright.errors import SpecError
 from edgewright.trust.secret import read_line, secret_path
 
+MAX_TAGS = 64
+
 
 class Registry(Protocol):
     """One repository that takes manifests and blobs (OCI distribution-spec 1.1, push side)."""
@@ -65,8 +67,22 @@ class Registry(Protocol):
             NetworkError: unreachable, too large, or a digest reference whose bytes hash to something else.
         """
 
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Keep other writers out while the block runs, where the medium can (a layout), else do nothing."""
+    def own_referrers(self, digest: str) -> list[dict[str, Any]] | None:
+        """Return at most `MAX_LISTED_REFERRERS` descriptors of what refers to `digest`; None when no list is kept.
+
+        Raises:
+            NetworkError: unreachable, or the list makes no sense.
+        """
+
+    def tags(self, prefix: str) -> list[str]:
+        """Return the tags that begin with `prefix`, at most `MAX_TAGS` of them; none where tags are not told.
+
+        Raises:
+            NetworkError: unreachable.
+        """
+
+    def exclusive(self) -> AbstractContextManager[bool]:
+        """Keep other writers out while the block runs, where the medium can (a layout); whether it does."""
 
 
 OpenRepository = Callable[[str], Registry]
@@ -76,7 +92,7 @@ def open_registry(spec: Mapping[str, Any], root: Path) -> OpenRepository:
     """Return what opens a repository by name below the registry's prefix; nothing is contacted yet.
 
     Args:
-        spec: `url`, and optionally `credentials {username, password}`, `caFile`, `clientCertificate` and
+        spec: `url`, and optionally `credentials {username, password}` or `{helper}`, `caFile`, `clientCertificate` and
             `clientKey`, as in fleet.yaml.
         root: The fleet's repository; relative paths start there.
 
@@ -95,15 +111,21 @@ def open_registry(spec: Mapping[str, Any], root: Path) -> OpenRepository:
     from edgewright.publish.http_exchange import Exchange
     from edgewright.publish.http_registry import HttpRegistry
 
-    given = spec.get("credentials")
+    given = spec.get("credentials") or {}
     credentials = None
-    if given:
+    if given.get("username") and given.get("password"):
         credentials = (
             read_line(given["username"], root, what="the registry's user name"),
             read_line(given["password"], root, what="the registry's password"),
         )
     ca_file = root / spec["caFile"] if spec.get("caFile") else None
-    exchange = Exchange(url, credentials=credentials, ca_file=ca_file, client=_client(spec, root))
+    exchange = Exchange(
+        url,
+        credentials=credentials,
+        helper=given.get("helper"),
+        ca_file=ca_file,
+        client=_client(spec, root),
+    )
     return lambda repository: HttpRegistry(repository, exchange)
 
 

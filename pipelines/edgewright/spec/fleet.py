@@ -20,13 +20,13 @@ from edgewright.spec.quantity import Seconds
 SecretRef = Annotated[
     str,
     Text(
-        "a reference to a secret, never the secret itself: env:NAME or file:PATH",
-        r"env:[A-Za-z_][A-Za-z0-9_]*|file:(?!.*-----BEGIN)\S(.*\S)?",
+        "a reference to a secret, never the secret itself: env:NAME, file:PATH or credential:NAME",
+        r"env:[A-Za-z_][A-Za-z0-9_]*|file:(?!.*-----BEGIN)\S(.*\S)?|credential:[A-Za-z0-9_][A-Za-z0-9_.-]*",
         ("env:REGISTRY_PASSWORD",),
         max_length=1024,
     ),
 ]
-"""Where a secret is found: `env:NAME` or `file:PATH`; never the secret itself."""
+"""Where a secret is found: `env:NAME`, `file:PATH` or `credential:NAME` (systemd); never the secret itself."""
 
 RegistryUrl = Annotated[
     str,
@@ -34,6 +34,15 @@ RegistryUrl = Annotated[
         "https://host/prefix, http://host:port/prefix or oci:DIR, without a user name or password in it",
         r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._/-]+[a-z0-9]+)*)?/?|oci:[^\s@]+",
         ("https://registry.example/edge", "oci:dist/registry"),
+    ),
+]
+
+Helper = Annotated[
+    str,
+    Text(
+        "what follows docker-credential- in a program's name",
+        r"[a-z0-9][a-z0-9._-]{0,63}",
+        ("ecr-login",),
     ),
 ]
 
@@ -79,12 +88,14 @@ Label = Annotated[
 
 
 class Credentials(Spec):
-    """User name and password of the registry, by reference."""
+    """The registry's log-in: user name and password by reference, or a program that knows them."""
 
-    username: SecretRef
+    username: SecretRef | None = None
     """Reference of the user name."""
-    password: SecretRef
+    password: SecretRef | None = None
     """Reference of the password or token."""
+    helper: Helper | None = None
+    """Credential helper: `docker-credential-NAME` is asked when the registry wants a log-in (`ecr-login`, `pass`)."""
 
 
 class Registry(Spec):

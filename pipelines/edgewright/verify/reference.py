@@ -43,12 +43,23 @@ class Reference:
         return f"{self.url.removeprefix('https://').removeprefix('http://')}/{self.repository}@{digest}"
 
     def open(
-        self, *, username: str | None = None, password: str | None = None, ca_file: str | None = None
+        self,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        credential_helper: str | None = None,
+        ca_file: str | None = None,
     ) -> Source:
         """Open the source; nothing is contacted yet."""
         from edgewright_agent.transport import open_source
 
-        return open_source(self.url, username=username, password=password, ca_file=ca_file)
+        return open_source(
+            self.url,
+            username=username,
+            password=password,
+            credential_helper=credential_helper,
+            ca_file=ca_file,
+        )
 
 
 def parse_reference(text: str, *, plain_http: bool = False) -> Reference:

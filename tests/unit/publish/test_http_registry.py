@@ -223,14 +223,14 @@ def test_endless_redirects_end() -> None:
 
 def test_a_token_is_asked_for_with_the_rights_to_push() -> None:
     challenge = parse_challenge('Bearer realm="https://auth/t",service="r",scope="repository:a/b:pull"')
-    realm, query = token_request(challenge, "https://registry/v2/", "a/b")
+    realm, query = token_request(challenge, "https://registry/v2/", "a/b", "pull,push", with_secret=True)
     assert (realm, query) == ("https://auth/t", [("service", "r"), ("scope", "repository:a/b:pull,push")])
 
 
 def test_a_password_is_not_taken_from_https_to_http() -> None:
     challenge = Challenge("bearer", {"realm": "http://auth/token"})
     with pytest.raises(NetworkError, match="not encrypted"):
-        token_request(challenge, "https://registry/v2/", "a/b")
+        token_request(challenge, "https://registry/v2/", "a/b", "pull", with_secret=False)
 
 
 def test_a_repository_name_no_registry_takes_is_a_mistake_in_the_yaml() -> None:

@@ -362,6 +362,55 @@ def test_a_wrong_fleet_says_what_is_wrong(repository: Repository, old: str, new:
     assert only(repository) == f"fleet.yaml:{message}"
 
 
+@pytest.mark.parametrize(
+    ("url", "credentials", "told"),
+    [
+        (
+            "https://registry.example/edge",
+            "{username: env:U}",
+            "a log-in is username and password, or helper",
+        ),
+        ("https://registry.example/edge", "{}", "a log-in is username and password, or helper"),
+        (
+            "https://registry.example/edge",
+            "{username: env:U, password: env:P, helper: x}",
+            "a helper knows user name and password",
+        ),
+        ("https://registry.example/edge", "{helper: ../x}", "what follows docker-credential-"),
+        ("https://registry.example/edge", "{username: env:U, password: credential:../p}", "credential:NAME"),
+        ("http://registry.example/edge", "{helper: ecr-login}", "a password is not sent over http"),
+        ("http://10.0.0.7:5000", "{username: env:U, password: env:P}", "a password is not sent over http"),
+    ],
+)
+def test_a_log_in_that_is_half_or_in_the_open_is_refused(
+    repository: Repository, url: str, credentials: str, told: str
+) -> None:
+    repository.edit(
+        "fleet.yaml", "  url: oci:dist/registry\n", f"  url: {url}\n  credentials: {credentials}\n"
+    )
+    with pytest.raises(InvalidSpec) as caught:
+        load_fleet(repository.root)
+    assert told in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "credentials"),
+    [
+        ("https://registry.example/edge", "{helper: ecr-login}"),
+        ("http://localhost:5000/edge", "{username: credential:user, password: credential:registry}"),
+        ("http://127.0.0.1:5000", "{username: env:U, password: file:token}"),
+    ],
+)
+def test_a_log_in_over_tls_or_within_this_machine_is_fine(
+    repository: Repository, url: str, credentials: str
+) -> None:
+    repository.edit(
+        "fleet.yaml", "  url: oci:dist/registry\n", f"  url: {url}\n  credentials: {credentials}\n"
+    )
+    assert load_fleet(repository.root)
+
+
 def test_a_literal_secret_is_refused_and_never_echoed(repository: Repository) -> None:
     repository.edit(
         "fleet.yaml",
@@ -374,7 +423,7 @@ def test_a_literal_secret_is_refused_and_never_echoed(repository: Repository) ->
         load_fleet(repository.root)
     assert len(caught.value.problems) == 5
     assert "hunter2" not in str(caught.value)
-    assert "env:NAME or file:PATH" in str(caught.value)
+    assert "env:NAME, file:PATH or credential:NAME" in str(caught.value)
 
 
 def test_a_link_out_of_the_repository_is_no_checkpoint(repository: Repository, tmp_path: Path) -> None:

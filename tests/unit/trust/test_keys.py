@@ -122,6 +122,6 @@ def test_two_halves_that_do_not_belong_together_are_refused(folder: Path) -> Non
 
 def test_a_passphrase_that_is_no_text_is_one_sentence_without_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "pw").write_bytes(b"hunter2\xff")
-    with pytest.raises(TrustError, match="the passphrase is not UTF-8 text") as caught:
+    with pytest.raises(TrustError, match="the passphrase is not one line of UTF-8 text") as caught:
         read_line("file:pw", tmp_path, what="the passphrase")
     assert caught.value.__context__ is None

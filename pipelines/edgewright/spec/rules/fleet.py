@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from edgewright.spec.base import camel_case
 from edgewright.spec.fleet import KEY_FIELDS, KEYLESS_FIELDS, Expiry, Fleet
@@ -36,6 +38,24 @@ def group_models_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
                 yield Finding(("groups", index, "models", place, "model"), message, hint)
         for place, _first, name in repeated(slot.model for slot in group.models):
             yield Finding(("groups", index, "models", place, "model"), f"'{name}' is here twice")
+
+
+@rule(Fleet, "registry")
+def a_log_in_is_whole_and_encrypted(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A user name needs its password, a helper stands alone, and neither travels where it can be read."""
+    credentials = fleet.registry.credentials
+    if credentials is None:
+        return
+    named = [bool(credentials.username), bool(credentials.password)]
+    place = ("registry", "credentials")
+    if credentials.helper and any(named):
+        yield Finding((*place, "helper"), "a helper knows user name and password", "keep one of the two")
+    elif not credentials.helper and not all(named):
+        yield Finding(place, "a log-in is username and password, or helper")
+    url = urlsplit(fleet.registry.url)
+    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+        message = "a password is not sent over http, where it could be read on the way"
+        yield Finding(("registry", "url"), message, "use https:// (caFile names a private authority)")
 
 
 @rule(Fleet, "signing")
@@ -163,3 +183,10 @@ def groups_are_reachable(fleet: Fleet, context: Context) -> Iterator[Finding]:
                         ("groups", index, "models", place, "model"), message, "put narrower groups first"
                     )
                     break
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -93,6 +93,29 @@ def test_init_writes_a_configuration_that_works_from_anywhere(
     assert status["state"] == "new"
 
 
+def test_init_writes_mirrors_and_references_that_work_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provision(tmp_path)
+    (tmp_path / "password").write_text("s3cret\n")
+    (tmp_path / "password").chmod(0o600)
+    monkeypatch.setenv("REGISTRY_USER", "pi-7")
+    monkeypatch.chdir(tmp_path)
+    login = ("--username", "env:REGISTRY_USER", "--password", "file:password")
+    mirrors = ("--mirror", "oci:usb", "--mirror", "https://far.example/acme")
+    assert init(tmp_path, "--source", "https://r.example/acme", *login, *mirrors) == 0
+    written = (tmp_path / "etc" / "agent.json").read_text()
+    assert "s3cret" not in written
+    assert json.loads(written)["source"] == {
+        "url": "https://r.example/acme",
+        "mirrors": [f"oci:{tmp_path}/usb", "https://far.example/acme"],
+        "username": "env:REGISTRY_USER",
+        "password": f"file:{tmp_path}/password",
+    }
+    (tmp_path / "password").chmod(0o644)
+    assert init(tmp_path, "--force", "--source", "https://r.example/acme", *login) == 1
+
+
 def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 1
     assert "trust.root: cannot read" in capsys.readouterr().err
@@ -101,7 +124,10 @@ def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.Capture
         (("--source", "ftp://registry.example"), "is none of https://HOST"),
         (("--source", "https://bob:s3cret@registry.example"), "must not carry a password"),
         (("--source", "https://registry.example", "--ca-file", "/nowhere.pem"), "bad-ca-file"),
-        (("--source", "https://registry.example", "--password-file", "/nowhere"), "credential: cannot read"),
+        (
+            ("--source", "https://r.example", "--username", "env:HOME", "--password", "file:/nowhere"),
+            "source.password: file:/nowhere cannot be read",
+        ),
         (("--key", str(tmp_path / "root.json")), "not a PEM public key"),
     ):
         assert init(tmp_path, *more) == 1
@@ -193,17 +219,19 @@ def test_a_broken_configuration_is_exit_code_1(tmp_path: Path, capsys: pytest.Ca
 def test_a_credential_or_anchor_that_is_gone_is_in_the_status(
     bench: Bench, lost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {"usernameFile": "user", "passwordFile": "password"}
+    files = {"username": "file:user", "password": "file:password"}
     bench.document["source"] = {"url": "http://127.0.0.1:9/acme", **files}
-    for name in files.values():
-        (bench.folder / name).write_text("pi-7")
+    for name in files:
+        (bench.folder / files[name].removeprefix("file:")).write_text("pi-7")
+        (bench.folder / files[name].removeprefix("file:")).chmod(0o600)
     write_config(bench)
     (bench.folder / lost).unlink()
     assert agent(bench, "once") == 1
     capsys.readouterr()
     assert agent(bench, "status", "--json") == 0
     status = json.loads(capsys.readouterr().out)
-    assert (status["state"], status["poll"]["code"]) == ("failing", "bad-config")
+    code = "bad-secret" if lost == "password" else "bad-config"
+    assert (status["state"], status["poll"]["code"]) == ("failing", code)
     assert lost in status["poll"]["message"]
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.config import Budget, Identity, load, parse
+from edgewright_agent.config import Budget, Identity, Mirror, load, parse
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.transport.secret import Secret
 
 MINIMAL: dict[str, Any] = {
     "version": 1,
@@ -43,9 +44,13 @@ def test_a_full_configuration_is_read_whole() -> None:
             "device": {"id": "pi-7", "class": "raspberry-pi-4", "labels": {"site": "lab"}},
             "source": {
                 "url": "https://r.example",
-                "usernameFile": "user",
-                "passwordFile": "/run/secrets/password",
+                "username": "file:user",
+                "password": "credential:registry",
                 "caFile": "ca.pem",
+                "mirrors": [
+                    "oci:usb",
+                    {"url": "https://near.example/acme", "credentialHelper": "ecr-login"},
+                ],
             },
             "state": "state",
             "poll": {"intervalS": 60, "jitter": 0, "maxBackoffS": 120},
@@ -55,8 +60,16 @@ def test_a_full_configuration_is_read_whole() -> None:
         base=Path("/etc/edgewright"),
     )
     assert config.state == Path("/etc/edgewright/state")
-    assert config.origin.username_file == Path("/etc/edgewright/user")
-    assert config.origin.password_file == Path("/run/secrets/password")
+    assert config.origin.mirrors == (
+        Mirror(
+            "https://r.example",
+            Secret("file", "/etc/edgewright/user"),
+            Secret("credential", "registry"),
+            ca_file=Path("/etc/edgewright/ca.pem"),
+        ),
+        Mirror("oci:/etc/edgewright/usb"),
+        Mirror("https://near.example/acme", credential_helper="ecr-login"),
+    )
     assert config.budget == Budget(10, 1.5, 1000)
     assert config.poll.interval_s == 60
 
@@ -99,6 +112,77 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     text = complaint({**MINIMAL, "source": {"url": "https://bob:s3cret@registry.example/acme"}})
     assert "source.url must not carry a password" in text
     assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            {"password": "s3cret", "username": "env:U"},
+            "source.password must say where the secret is: env:NAME",
+        ),
+        ({"password": "file:", "username": "env:U"}, "source.password must say where"),
+        ({"password": "credential:../s3cret", "username": "env:U"}, "source.password must say where"),
+        ({"username": "env:U"}, "source.username and password belong together"),
+        (
+            {"username": "env:U", "password": "env:P", "credentialHelper": "x"},
+            "source.credentialHelper and password are two answers",
+        ),
+        ({"credentialHelper": "../x"}, "source.credentialHelper must be the NAME of a program"),
+        ({"mirrors": "https://m"}, "source.mirrors must be a list of fewer than 8 URLs"),
+        ({"mirrors": ["https://m"] * 8}, "source.mirrors must be a list of fewer than 8 URLs"),
+        ({"mirrors": ["https://m", "https://m"]}, "source.mirrors names a URL twice"),
+        ({"mirrors": [7]}, "source.mirrors[0]. must be an object"),
+        ({"mirrors": [{"url": "https://m", "colour": "red"}]}, "source.mirrors[0].colour is unknown"),
+        ({"mirrors": ["https://bob:s3cret@m"]}, "source.mirrors[0].url must not carry a password"),
+    ],
+)
+def test_a_source_that_makes_no_sense_is_told_without_repeating_a_secret(
+    source: dict[str, object], told: str
+) -> None:
+    text = complaint({**MINIMAL, "source": {"url": "https://registry.example/acme", **source}})
+    assert told in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("login", [{"username": "env:U", "password": "env:P"}, {"credentialHelper": "x"}])
+def test_a_log_in_needs_https_except_on_this_very_device(login: dict[str, str]) -> None:
+    for url in ("http://registry.example/acme", "http://10.0.0.7:5000", "http://localhost.evil.example"):
+        text = complaint({**MINIMAL, "source": {"url": url, **login}})
+        assert "source.url must be https://, or the password could be read on the way" in text
+        assert complaint({**MINIMAL, "source": {"url": "oci:x", "mirrors": [{"url": url, **login}]}})
+        parse({**MINIMAL, "source": {"url": url}}, base=Path("/"))  # what is signed may travel in the open
+    for url in (
+        "https://registry.example",
+        "http://127.0.0.1:5000",
+        "http://localhost:5000",
+        "http://[::1]:5000",
+    ):
+        parse({**MINIMAL, "source": {"url": url, **login}}, base=Path("/"))
+
+
+def test_what_is_said_about_one_mirror_holds_for_it_alone() -> None:
+    source = {
+        "url": "https://r.example",
+        "username": "env:U",
+        "password": "env:P",
+        "caFile": "ca.pem",
+        "mirrors": ["https://near.example"],
+    }
+    first, second = parse({**MINIMAL, "source": source}, base=Path("/")).origin.mirrors
+    assert first.password
+    assert second == Mirror("https://near.example")
+
+
+def test_other_mirrors_make_what_was_seen_worthless(tmp_path: Path) -> None:
+    for name in ("root.json", "a.pub", "b.pub"):
+        (tmp_path / name).write_text(name)
+    made = [
+        parse({**MINIMAL, "source": {"url": "https://r", "mirrors": mirrors}}, base=tmp_path).fingerprint()
+        for mirrors in (["https://a"], ["https://b"], ["https://a", "https://b"], ["https://a"])
+    ]
+    assert len(set(made)) == 3
+    assert made[0] == made[3]
 
 
 def test_relative_sources_and_files_move_with_the_configuration(tmp_path: Path) -> None:
@@ -154,11 +238,12 @@ def test_a_missing_trust_anchor_is_a_configuration_error(tmp_path: Path) -> None
 
 def test_an_identity_is_read_whole_and_reaches_the_source() -> None:
     identity = {"key": "id/device.key", "certificate": "id/device.crt", "ca": "/etc/ca.pem"}
-    config = parse({**MINIMAL, "identity": identity}, base=Path("/etc/edgewright"))
+    source = {**MINIMAL["source"], "mirrors": ["https://near.example/acme"]}
+    config = parse({**MINIMAL, "source": source, "identity": identity}, base=Path("/etc/edgewright"))
     assert config.identity == Identity(
         Path("/etc/edgewright/id/device.key"), Path("/etc/edgewright/id/device.crt"), Path("/etc/ca.pem")
     )
-    assert config.origin.identity == config.identity
+    assert [mirror.identity for mirror in config.origin.mirrors] == [config.identity] * 2
     assert parse(MINIMAL, base=Path("/")).identity is None
 
 

@@ -264,15 +264,17 @@ def test_a_password_that_is_no_text_and_a_lost_key_do_not_end_it(
     tmp_path: Path, daemons: list[Running]
 ) -> None:
     bench = Bench(tmp_path)
-    bench.document["source"].update(usernameFile="user", passwordFile="password")
+    bench.document["source"].update(username="file:user", password="file:password")
     (tmp_path / "user").write_text("pi-7")
     (tmp_path / "password").write_bytes(b"\xff\xfe")
+    for name in ("user", "password"):
+        (tmp_path / name).chmod(0o600)
     settled(bench, "http://127.0.0.1:9/acme")
     daemons.append(running := Running(bench, "http://127.0.0.1:9/acme"))
     running.until("sleep")
     running.signal(signal.SIGHUP)
     failed = running.until("failed")
-    assert (failed["code"], "is not UTF-8 text" in failed["message"]) == ("bad-config", True)
+    assert (failed["code"], "is not one line of UTF-8 text" in failed["message"]) == ("bad-secret", True)
     running.until("sleep")
     bench.config.trust.keys[0].unlink()
     running.signal(signal.SIGHUP)

@@ -16,7 +16,7 @@ from edgewright_agent.contract import digest_of
 from edgewright_agent.download import MAX_RECONNECTS, fetch
 from edgewright_agent.errors import StorageError, TransportError
 from edgewright_agent.files import Calls, Disk, Free
-from edgewright_agent.metered import Metered
+from edgewright_agent.metered import Metered, Traffic
 from unit.agent.core.workbench import Shelf
 
 DATA = bytes(range(256)) * 400
@@ -151,10 +151,11 @@ def test_a_disk_that_fills_up_gives_its_space_back(shelf: Shelf, tmp_path: Path)
 
 
 def test_what_a_source_gives_is_counted(shelf: Shelf, tmp_path: Path) -> None:
-    metered = Metered(shelf)
+    traffic = Traffic()
+    metered = Metered(shelf, traffic)
     shelf.cut_after = 50_000
     fetch(metered, "digit-reader", LAYER, tmp_path, Disk(), reserve_bytes=0)
-    assert metered.traffic() == {"requests": 2, "bytes_received": len(DATA)}
+    assert traffic.document() == {"requests": 2, "bytes_received": len(DATA)}
 
 
 def test_the_reserve_is_kept_while_downloading(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from edgewright_agent.contract import DEVICE_CERTIFICATES, MAX_CERTIFICATE_BYTES
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.identity.renewal import Renewal, renew
 from edgewright_agent.identity.validity import renewal_due
-from edgewright_agent.metered import Metered
+from edgewright_agent.metered import Metered, Traffic
 from edgewright_agent.transport import open_source
 from unit.agent.transport.shelf import Shelf
 from unit.devices.plant import DAY, Device, Plant
@@ -56,10 +56,11 @@ def test_a_device_fetches_even_its_first_certificate(plant: Plant) -> None:
 
 def test_nothing_newer_changes_nothing_and_costs_two_requests_a_day(plant: Plant, pump: Device) -> None:
     before = pump.identity.certificate.read_bytes()
-    source = Metered(open_source(pump.source))
+    traffic = Traffic()
+    source = Metered(open_source(pump.source), traffic)
     done = renew(pump.config, pump.identity, source, Disk(), now=plant.now)
     assert done.code == "certificate-not-newer"
-    assert source.traffic()["requests"] == 2
+    assert traffic.document()["requests"] == 2
     assert pump.identity.certificate.read_bytes() == before
     assert not renewal_due(pump.identity, pump.config.state, plant.now)
 

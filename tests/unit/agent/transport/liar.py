@@ -26,10 +26,11 @@ def answer(status: int, body: bytes = b"", *, length: int | None = None, **heade
 
 
 class Liar:
-    """Answers GET requests by path with scripted bytes; remembers every request's headers."""
+    """Answers requests by path with scripted bytes; remembers every request's headers, and bodies if there are."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.bodies: list[bytes] = []
         self.connections = 0
         self._scripts: dict[str, tuple[Script, bool]] = {}
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -80,6 +81,8 @@ class Liar:
         with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
             for path, headers in _requests(reader.readline):
                 self.requests.append((path, headers))
+                if length := int(headers.get("Content-Length", "0")):
+                    self.bodies.append(reader.read(length))
                 script, keep = self._scripts.get(path, (lambda _headers: [answer(404)], True))
                 for piece in script(headers):
                     connection.sendall(piece)

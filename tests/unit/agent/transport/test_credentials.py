@@ -83,9 +83,9 @@ def test_a_private_authority_is_trusted_only_where_the_configuration_says_so(
     refuses("not-found", lambda: trusted.manifest("digit-reader", "1.0.0"))
     untrusted = open_source(tls_registry.url)
     assert "caFile" in refuses("network", lambda: untrusted.manifest("digit-reader", "1.0.0"))
-    # The right authority, the wrong name.
-    elsewhere = open_source(f"https://127.0.0.2:{tls_registry.port}", ca_file=str(authority.ca_file))
-    refuses("network", lambda: elsewhere.manifest("digit-reader", "1.0.0"))
+    # The right authority and address, by a name that is not in the certificate.
+    elsewhere = open_source(f"https://127.1:{tls_registry.port}", ca_file=str(authority.ca_file))
+    assert "is not trusted" in refuses("network", lambda: elsewhere.manifest("digit-reader", "1.0.0"))
 
 
 # --- challenges that lie -----------------------------------------------------------------------------------
@@ -181,7 +181,9 @@ def test_without_a_password_an_anonymous_token_may_come_from_anywhere(liar: Liar
     [
         ("https://registry.example", "https://registry.example/token", True),
         ("https://registry.example", "https://auth.example/token", True),
-        ("http://registry.local:5000", "http://registry.local:5001/token", True),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token", True),
+        ("http://127.0.0.1:5000", "http://localhost:5001/token", False),
+        ("http://registry.local:5000", "http://registry.local:5001/token", False),
         ("http://registry.local:5000", "https://auth.example/token", False),
         ("http://registry.local:5000", "http://auth.local/token", False),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import socket
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -412,3 +413,87 @@ def test_a_connection_the_server_has_closed_is_opened_again(liar: Liar) -> None:
     assert made.manifest("model", "1") is not None
     assert made.manifest("model", "1") is not None
     assert liar.connections == 2
+
+
+# --- lists of referrers in pages -----------------------------------------------------------------------------
+
+LIST_AT = f"/v2/acme/model/referrers/{DIGEST}"
+
+
+def entries(first: int, count: int) -> list[dict[str, object]]:
+    digests = [digest_of(str(number).encode()) for number in range(first, first + count)]
+    return [{"mediaType": OCI_MANIFEST, "digest": digest, "size": 1} for digest in digests]
+
+
+def page(listed: list[dict[str, object]], **headers: str) -> bytes:
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+    return answer(200, body, Content_Type=OCI_INDEX, **headers)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f'<{LIST_AT}?n=2&last=x>; rel="next"',
+        "<?n=2&last=x>;rel=next",
+        f'<http://evil.invalid{LIST_AT}?n=2&last=x>; rel="next"',
+        f'<{LIST_AT}?n=9>; rel="prev", <{LIST_AT}?n=2&last=x>; rel="next"',
+    ],
+)
+def test_referrers_on_further_pages_are_found_and_asked_of_the_registry_itself(liar: Liar, link: str) -> None:
+    liar.says(LIST_AT, page(entries(0, 2), Link=link))
+    liar.says(f"{LIST_AT}?n=2&last=x", page(entries(2, 2)))
+    assert source(liar).referrers("model", DIGEST) == entries(0, 4)
+
+
+def test_pages_without_an_end_are_given_up(liar: Liar) -> None:
+    liar.says(LIST_AT, page(entries(0, 1), Link=f'<{LIST_AT}?again>; rel="next"'))
+    liar.says(f"{LIST_AT}?again", page(entries(1, 1), Link=f'<{LIST_AT}?again>; rel="next"'))
+    assert len(source(liar).referrers("model", DIGEST)) == 8
+    assert len(liar.requests) == 8
+
+
+def test_a_flood_of_referrers_over_pages_is_cut(liar: Liar) -> None:
+    liar.says(LIST_AT, page(entries(0, 30), Link=f'<{LIST_AT}?2>; rel="next"'))
+    liar.says(f"{LIST_AT}?2", page(entries(30, 500), Link=f'<{LIST_AT}?3>; rel="next"'))
+    assert source(liar).referrers("model", DIGEST) == entries(0, MAX_LISTED_REFERRERS)
+    assert len(liar.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "link", ["", "<>", '<x>; rel="prev"', '<no-parameters>; rel="next"', "<" * 3000, "é"]
+)
+def test_a_link_that_leads_nowhere_ends_the_list(liar: Liar, link: str) -> None:
+    liar.says(LIST_AT, page(entries(0, 2), Link=link))
+    assert source(liar).referrers("model", DIGEST) == entries(0, 2)
+
+
+def test_headers_at_a_fair_pace_are_no_way_to_waste_time(liar: Liar) -> None:
+    # A KiB at every look, and every look costs a second: fast enough, but for nothing.
+    liar.says(AT, lambda _headers: endless(b"HTTP/1.1 200 X\r\n", piece=b"X-Y: " + b"y" * 1500 + b"\r\n"))
+    small = RegistrySource(f"{liar.url}/acme", pace=Pace(window_s=4, min_rate_bytes_s=1024, clock=Ticking()))
+    told = refuses("too-slow", lambda: small.manifest("model", "1", limit=2048))
+    assert "longer than the answer is worth" in told
+
+
+# --- names with many addresses ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dead", "reached"), [(0, True), (3, True), (4, False), (500, False)])
+def test_of_many_addresses_a_few_are_tried(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch, dead: int, reached: bool
+) -> None:
+    liar.says(AT, answer(200, MANIFEST, Content_Type=OCI_MANIFEST))
+    host, port = liar.host.split(":")
+    with closed_port() as closed:
+
+        def addresses(*_asked: object, **_more: object) -> list[tuple[object, ...]]:
+            places = [(host, closed)] * dead + [(host, int(port))]
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+
+        made = RegistrySource("http://registry.example/acme", timeout_s=5)
+        monkeypatch.setattr(socket, "getaddrinfo", addresses)
+        if reached:
+            assert made.manifest("model", "1") is not None
+        else:
+            refuses("network", lambda: made.manifest("model", "1"))
+            assert liar.connections == 0
