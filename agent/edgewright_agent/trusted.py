@@ -63,7 +63,7 @@ class DeviceTrust:
         digest: str,
         *,
         model: str,
-        desired: Documents | None = None,
+        desired: Documents,
     ) -> None:
         """Accept an artifact that carries what the policy demands for this class, by signers pinned here.
 
@@ -72,7 +72,7 @@ class DeviceTrust:
             repository: Where the artifact is.
             digest: Its manifest.
             model: The model it is meant to be.
-            desired: What `targets` says of signers; without it only what is pinned counts.
+            desired: What `targets` says of signers.
 
         Raises:
             TrustError: as `trust.policy.parse_policy`, `trust.policy.demands_of`, `trust.sigstore.verify_artifact`.
@@ -82,7 +82,7 @@ class DeviceTrust:
         from edgewright_agent.trust.policy import demands_of, parse_policy
 
         hardware_class = self._config.device.hardware_class
-        policy = parse_policy(desired.policy) if desired is not None and desired.policy is not None else None
+        policy = parse_policy(desired.policy) if desired.policy is not None else None
         sigstore.verify_artifact(
             source,
             repository,
@@ -90,7 +90,7 @@ class DeviceTrust:
             demands_of(policy, pins=self._pins(), hardware_class=hardware_class),
             model=model,
             hardware_class=hardware_class,
-            trusted_root=desired.trusted_root if desired is not None else None,
+            trusted_root=desired.trusted_root,
         )
 
     def _pins(self) -> list[Signer]:

@@ -6,6 +6,7 @@ $ make bench
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -27,6 +28,7 @@ from e2e.journey import MODEL, PROGRAMS, Journey
 from real import Registry, Tool, require
 
 ROUNDS = 7
+ACCOUNTED = str(Path(__file__).with_name("accounted.py"))
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,13 @@ def cost(run: Callable[[], list[str]], cwd: Path) -> Cost:
     """Run a command several times as a process of its own and let the kernel account for it."""
     cpu, peak = [], []
     for _ in range(ROUNDS):
-        words = run()
-        process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        assert process.stderr is not None
-        complaint = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0, complaint.decode()
-        cpu.append(usage.ru_utime + usage.ru_stime)
-        peak.append(usage.ru_maxrss / 1024)
+        launched = subprocess.run(
+            [sys.executable, "-S", ACCOUNTED, *run()], cwd=cwd, capture_output=True, text=True, check=True
+        )
+        found = json.loads(launched.stdout)
+        assert found["exit_code"] == 0, launched.stderr
+        cpu.append(found["cpu_s"])
+        peak.append(found["peak_mib"])
     return Cost(statistics.median(cpu), statistics.median(peak))
 
 
