@@ -25,9 +25,10 @@ _KEY_CHARS = 16
 
 def keys_of(keyids: Iterable[str], threshold: int) -> str:
     """Return who may sign for a role, in the form the record keeps: the threshold, and a short digest per key."""
-    return f"{threshold}:" + ",".join(
-        sorted(hashlib.sha256(keyid.encode(errors="replace")).hexdigest()[:_KEY_CHARS] for keyid in keyids)
-    )
+    # python-tuf checks neither that a key id is text nor that a threshold is whole; a root may be signed all the same.
+    names = (str(keyid).encode(errors="replace") for keyid in keyids)
+    short = sorted(hashlib.sha256(name).hexdigest()[:_KEY_CHARS] for name in names)
+    return f"{int(threshold)}:" + ",".join(short)
 
 
 def rotated(before: str | None, after: str | None) -> bool:
