@@ -107,8 +107,15 @@ class Update:
         record = self.ledger.record
         now = trusted_now(record, self.now())
         desired = self.trust.refresh(self.source, floor=record.floor, now=now)
+        # The ETag goes with the metadata that it was for. Whoever loses the newest slot of the record and is shown
+        # that metadata again must find it too old, not "not modified".
         self.ledger.commit(
-            replace(record.raised(desired.versions), expires=dict(desired.expires), clock_floor=to_text(now))
+            replace(
+                record.raised(desired.versions),
+                expires=dict(desired.expires),
+                clock_floor=to_text(now),
+                seen=None,
+            )
         )
         return desired
 

@@ -128,15 +128,16 @@ class Device:
         answer: Mapping[str, Any] | None = json.loads(told.text) if told.exit_code == 0 else None
         return answer
 
-    def installed(self) -> dict[str, list[str]]:
-        """Return what is on the disk as a model, and what the record points at."""
+    def installed(self) -> list[str]:
+        """Return what is on the disk as a model, and what applications are pointed at."""
+        stored = [path.name for path in (self.state / "store").iterdir() if path.suffix != ".staging"]
+        return sorted(stored) + [str(path.readlink()) for path in sorted((self.state / "current").iterdir())]
+
+    def slots(self) -> list[str]:
+        """Return what the record says of the model."""
         state = self.record.model(MODEL)
         slots = {"active": state.active, "previous": state.previous, "trial": state.trial}
-        return {
-            "slots": [f"{name} {slot.digest}" for name, slot in slots.items() if slot],
-            "store": sorted(path.name for path in (self.state / "store").iterdir() if path.suffix != ".staging"),
-            "current": [str(path.readlink()) for path in sorted((self.state / "current").iterdir())],
-        }
+        return [f"{name} {slot.digest}" for name, slot in slots.items() if slot]
 
 
 @contextlib.contextmanager

@@ -91,12 +91,21 @@ class Fleet:
         moment = datetime.now(UTC)
         for number in RELEASES:
             fleet._release(number, moment - timedelta(hours=RELEASES[-1] - number))
+        # From here on the storage is a link: to one of the copies, or to a tampered one.
+        registry.storage.rename(folder / "storage-of-the-releases")
+        registry.storage.symlink_to(fleet.releases[RELEASES[-1]].storage)
         return fleet
 
     def lane(self, model: str, hardware_class: str, number: int, **changes: Any) -> LaneFiles:
         """Return a lane of this fleet as the earlier stages leave it: its model differs from release to release."""
         return lane(
-            self.made.root, self.url, model, hardware_class, scale=_scale(model, number), number=number, **changes
+            self.made.root,
+            self.url,
+            model,
+            hardware_class,
+            scale=_scale(model, number),
+            number=number,
+            **changes,
         )
 
     def _release(self, number: int, moment: datetime) -> None:
@@ -143,4 +152,3 @@ def lane(
 
 def _scale(model: str, number: int) -> float:
     return (1.0 if model == MODEL else 0.5) + number / 10
-

@@ -121,7 +121,9 @@ class Forgery:
             if path.startswith(prefix)
         )
         targets = self.change(role).targets
-        told = max((t.custom for p, t in targets.items() if p.startswith(prefix)), key=lambda c: c["sequence"])
+        told = max(
+            (t.custom for p, t in targets.items() if p.startswith(prefix)), key=lambda c: c["sequence"]
+        )
         numbers = {key: told[key] + 1 for key in ("build", "sequence") if key in told}
         made = TargetFile.from_data(path, manifest, ["sha256"])
         made.unrecognized_fields["custom"] = {**told, **numbers, **custom}

@@ -42,8 +42,8 @@ class Mirror:
                     self.close_connection = True
                     with contextlib.suppress(OSError):
                         for piece in lie():
-                            self.wfile.write(piece)
                             mirror.sent_bytes += len(piece)
+                            self.wfile.write(piece)
 
             def _pass_on(self) -> None:
                 upstream = http.client.HTTPConnection("127.0.0.1", registry.port)

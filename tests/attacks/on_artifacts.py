@@ -21,6 +21,7 @@ from edgewright.trust.signing_key import SigningKey, load_signing_key
 from edgewright_agent.contract import (
     DEVICE_REPORT_PAYLOAD,
     INTOTO_PAYLOAD,
+    MAX_REFERRERS,
     OCI_MANIFEST,
     PREDICATE_GATE_REPORT,
     PREDICATE_PROVENANCE,
@@ -31,7 +32,7 @@ from edgewright_agent.contract import (
 )
 
 REGISTRY = "the registry: everything in it can be replaced, no key"
-_MAX_REQUESTS = 64 + 40  # referrers looked at, twice each, and the metadata before them
+_MAX_REQUESTS = 2 * MAX_REFERRERS + 20  # manifest and blob of each, and the metadata before them
 
 
 def _layer(scene: Scene, file: str = "model.onnx") -> dict[str, Any]:
@@ -69,7 +70,9 @@ def other_manifest(scene: Scene) -> Iterator[None]:
     mirror = scene.mirror()
     evil = body.replace(b'"digit-reader"', b'"digit-readed"')
     assert len(evil) == len(body) and evil != body
-    answer = f"HTTP/1.1 200 OK\r\nContent-Type: {OCI_MANIFEST}\r\nContent-Length: {len(evil)}\r\n\r\n".encode()
+    answer = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {OCI_MANIFEST}\r\nContent-Length: {len(evil)}\r\n\r\n".encode()
+    )
     mirror.lies(f"{scene.path}/{MODEL}/manifests/{digest}", lambda: [answer + evil])
     yield
     mirror.lies_about.clear()
@@ -83,9 +86,7 @@ def tag_repointed(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack(
-    "extraneous dependencies: a flood of referrers", has=REGISTRY, refused="unsigned", floor_kept=False
-)
+@attack("extraneous dependencies: a flood of referrers", has=REGISTRY, refused="unsigned", floor_kept=False)
 def referrer_flood(scene: Scene) -> Iterator[None]:
     digest = scene.serve(2).digest
     honest = scene.referrers_of(digest)
@@ -97,7 +98,7 @@ def referrer_flood(scene: Scene) -> Iterator[None]:
             subject=_subject(scene, digest),
             annotations={"n": str(number)},
         )
-        for number in range(100)
+        for number in range(MAX_REFERRERS + 8)
     ]
     scene.list_referrers(digest, *junk, *honest)
     mirror = scene.mirror()
@@ -125,14 +126,14 @@ def signature_of_another_digest(scene: Scene) -> Iterator[None]:
 )
 def provenance_as_signature(scene: Scene) -> Iterator[None]:
     digest = scene.serve(2).digest
-    gate = next(bundle for bundle in _bundles(scene, digest) if _predicate_type(bundle) == PREDICATE_GATE_REPORT)
+    gate = next(
+        bundle for bundle in _bundles(scene, digest) if _predicate_type(bundle) == PREDICATE_GATE_REPORT
+    )
     _attach(scene, digest, _signed(scene, digest, PREDICATE_PROVENANCE, {"buildDefinition": {}}), gate)
     yield
 
 
-@attack(
-    "gate report of another artifact", has=REGISTRY, refused="no-gate-report", floor_kept=False
-)
+@attack("gate report of another artifact", has=REGISTRY, refused="no-gate-report", floor_kept=False)
 def gate_report_of_another_artifact(scene: Scene) -> Iterator[None]:
     old = [b for b in _bundles(scene, scene.serve(1).digest) if _predicate_type(b) == PREDICATE_GATE_REPORT]
     digest = scene.serve(2).digest
@@ -186,7 +187,10 @@ def cross_protocol(scene: Scene) -> Iterator[None]:
     key = _key(scene)
     honest = json.loads(sign_statement(payload, key))
     sig = base64.b64encode(key.sign(dsse_pae(DEVICE_REPORT_PAYLOAD, payload))).decode()
-    for payload_type in (DEVICE_REPORT_PAYLOAD, INTOTO_PAYLOAD):  # as it was signed, and as it should have been
+    for payload_type in (
+        DEVICE_REPORT_PAYLOAD,
+        INTOTO_PAYLOAD,
+    ):  # as it was signed, and as it should have been
         honest["dsseEnvelope"] |= {"payloadType": payload_type, "signatures": [{"sig": sig}]}
         _attach(scene, digest, canonical_json(honest), keep=payload_type == INTOTO_PAYLOAD)
     yield
@@ -252,9 +256,7 @@ def _with_report(scene: Scene, **changes: Any) -> None:
     digest = scene.serve(2).digest
     bundles = {_predicate_type(bundle): bundle for bundle in _bundles(scene, digest)}
     report = _statement(bundles[PREDICATE_GATE_REPORT])["predicate"] | changes
-    _attach(
-        scene, digest, bundles[PREDICATE_SIGN], _signed(scene, digest, PREDICATE_GATE_REPORT, report)
-    )
+    _attach(scene, digest, bundles[PREDICATE_SIGN], _signed(scene, digest, PREDICATE_GATE_REPORT, report))
 
 
 def _key(scene: Scene) -> SigningKey:
@@ -297,5 +299,3 @@ def _statement(bundle: bytes) -> dict[str, Any]:
 
 def _predicate_type(bundle: bytes) -> str:
     return str(_statement(bundle)["predicateType"])
-
-

@@ -70,7 +70,9 @@ def cut_off(scene: Scene) -> Iterator[None]:
     scene.look_into(_bundle(scene, scene.folder / "honest.tar"))
 
 
-@attack("bundle file of an older release", has="a stick that was in a drawer", refused="metadata-rollback", seen=2)
+@attack(
+    "bundle file of an older release", has="a stick that was in a drawer", refused="metadata-rollback", seen=2
+)
 def old_stick(scene: Scene) -> Iterator[None]:
     path = scene.folder / "stick.tar"
     with tarfile.open(path, "w") as tar:

@@ -23,7 +23,9 @@ def a_foreign_fleet(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("wrong key: the timestamp signed by the snapshot's key", has="the snapshot key", refused="bad-signature")
+@attack(
+    "wrong key: the timestamp signed by the snapshot's key", has="the snapshot key", refused="bad-signature"
+)
 def a_key_of_another_role(scene: Scene) -> Iterator[None]:
     forgery = scene.forgery("snapshot")
     key = forgery.stolen["snapshot"]
@@ -118,7 +120,9 @@ def rollback_of_root(scene: Scene) -> Iterator[None]:
     scene.under_new_root(ceremony)
 
 
-@attack("indefinite freeze", has="the network: the device sees release 1 for ever", refused="expired-metadata")
+@attack(
+    "indefinite freeze", has="the network: the device sees release 1 for ever", refused="expired-metadata"
+)
 def indefinite_freeze(scene: Scene) -> Iterator[None]:
     scene.clock = timedelta(days=8)  # the timestamp is believed for seven
     yield
@@ -150,7 +154,9 @@ def mixed_snapshot(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("mix-and-match: the assignment of release 1 as that of release 2", has=YESTERDAY, refused="bad-metadata")
+@attack(
+    "mix-and-match: the assignment of release 1 as that of release 2", has=YESTERDAY, refused="bad-metadata"
+)
 def mixed_assignment(scene: Scene) -> Iterator[None]:
     scene.serve(2)
     old = canonical_json(scene.forgery(of=1).assignment)
@@ -222,7 +228,11 @@ def wrong_class(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("partial release: the timestamp before what it names", has="a publisher cut off half-way", failed="not-found")
+@attack(
+    "partial release: the timestamp before what it names",
+    has="a publisher cut off half-way",
+    failed="not-found",
+)
 def partial_metadata(scene: Scene) -> Iterator[None]:
     release = scene.fleet.releases[2]
     push(scene.tuf, {"timestamp.json": (release.metadata / "timestamp.json").read_bytes()})
@@ -240,4 +250,3 @@ def partial_artifacts(scene: Scene) -> Iterator[None]:
     files = {str(path.relative_to(metadata)): path.read_bytes() for path in metadata.rglob("*.json")}
     push(scene.tuf, {**files, "timestamp.json": files["timestamp.json"]})
     yield
-

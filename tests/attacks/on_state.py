@@ -14,7 +14,9 @@ from edgewright_agent.slots import NAMES, SLOT_BYTES
 REPLAY = "the power switch, and a copy of what the registry held at release 1"
 
 
-@attack("state emptied by power loss, then replay: the cache", has=REPLAY, refused="metadata-rollback", seen=2)
+@attack(
+    "state emptied by power loss, then replay: the cache", has=REPLAY, refused="metadata-rollback", seen=2
+)
 def emptied_cache(scene: Scene) -> Iterator[None]:
     for path in (scene.device.state / "tuf").rglob("*.json"):
         path.write_bytes(b"")
@@ -35,7 +37,12 @@ def emptied_record(scene: Scene) -> Iterator[None]:
     assert told.exit_code == 0, told.text
 
 
-@attack("state emptied by power loss, then replay: one slot of the record", has=REPLAY, refused="metadata-rollback", seen=2)
+@attack(
+    "state emptied by power loss, then replay: one slot of the record",
+    has=REPLAY,
+    refused="metadata-rollback",
+    seen=2,
+)
 def one_slot(scene: Scene) -> Iterator[None]:
     newest = max(NAMES, key=lambda name: (scene.device.state / name).stat().st_mtime_ns)
     (scene.device.state / newest).write_bytes(bytes(SLOT_BYTES))

@@ -1,4 +1,4 @@
-"""Where an attack is played: the fleet's keys, the registry process, a device that runs a model, and the attacker's tools.
+"""Where an attack is played: the fleet's keys, the registry process, a device that runs a model, the attacker's tools.
 
 >>> scene.serve(2)                                            # doctest: +SKIP
 >>> forgery = scene.forgery("rollout", of=1)                   # doctest: +SKIP
@@ -10,20 +10,27 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from attacks.device import Device, Told, clock_shifted
 from attacks.fleet import MODEL, PI, PREFIX, Fleet, Release, lane
 from attacks.forgery import Ceremony, Forgery
 from attacks.mirror import Mirror
 from edgewright.publish import oci
-from edgewright.publish.registry import Registry, open_registry
-from edgewright_agent.contract import OCI_EMPTY_BYTES, OCI_INDEX, OCI_MANIFEST, TUF_REPOSITORY, digest_of, fallback_tag
+from edgewright.publish.registry import Registry
+from edgewright_agent.contract import (
+    OCI_EMPTY_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    TUF_REPOSITORY,
+    digest_of,
+    fallback_tag,
+)
 from unit.publish.lane import LaneFiles
 
 
@@ -45,16 +52,33 @@ class Scene:
     clock: timedelta = timedelta()
     floor: dict[str, int] = field(default_factory=dict)
     served: int = 0
+    _tampered: bool = False
+    _copies: int = 0
     _ceremony: Ceremony | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def serve(self, number: int) -> Release:
         """Let the registry hold exactly what it held after a release."""
         release = self.fleet.releases[number]
-        shutil.rmtree(self.fleet.registry.storage)
-        shutil.copytree(release.storage, self.fleet.registry.storage)
-        self.served = number
+        _show(release.storage, self.fleet.registry.storage)
+        self.served, self._tampered = number, False
         return release
+
+    def tamper(self) -> None:
+        """Go on with a copy of what is served: nobody writes into what the fleet has released.
+
+        Blobs are shared: one that is added changes nothing for a repository that has no link to it.
+        """
+        if self._tampered:
+            return
+        self._tampered = True
+        self._copies += 1
+        copy = self.folder / f"tampered-{self._copies}"
+        root = Path("docker/registry/v2")
+        released = self.fleet.releases[self.served].storage / root
+        shutil.copytree(released / "repositories", copy / root / "repositories", copy_function=_copy)
+        (copy / root / "blobs").symlink_to(released / "blobs")
+        _show(copy, self.fleet.registry.storage)
 
     def serve_honestly(self, number: int) -> None:
         """Serve a release as its owner signs it now: under the new root, when there was a ceremony."""
@@ -89,12 +113,12 @@ class Scene:
     @property
     def tuf(self) -> Registry:
         """The repository of the metadata, to push to."""
-        return self.fleet.made.open(TUF_REPOSITORY)
+        return cast(Registry, _Tampered(self.fleet.made.open(TUF_REPOSITORY), self.tamper))
 
     @property
     def repository(self) -> Registry:
         """The repository of the model, to push to."""
-        return self.fleet.made.open(MODEL)
+        return cast(Registry, _Tampered(self.fleet.made.open(MODEL), self.tamper))
 
     @property
     def path(self) -> str:
@@ -111,6 +135,12 @@ class Scene:
 
     def overwrite(self, digest: str, content: bytes) -> None:
         """Replace what the registry stored under a digest."""
+        self.tamper()
+        blobs = self.fleet.registry.storage / "docker/registry/v2/blobs"
+        if blobs.is_symlink():
+            shared = blobs.resolve()
+            blobs.unlink()
+            shutil.copytree(shared, blobs, copy_function=_copy)
         self.fleet.registry.blob_path(digest).write_bytes(content)
 
     def manifest(self, digest: str) -> dict[str, Any]:
@@ -143,9 +173,8 @@ class Scene:
 
     def malware(self, *, hardware_class: str = PI, **changes: Any) -> LaneFiles:
         """Push a model of the attacker's own, signed by a key of the attacker's own; its answers are other ones."""
-        made = lane(
-            self.folder / "workshop", self.fleet.url, MODEL, hardware_class, scale=-1.0, **changes
-        )
+        self.tamper()
+        made = lane(self.folder / "workshop", self.fleet.url, MODEL, hardware_class, scale=-1.0, **changes)
         made.all()
         return made
 
@@ -176,9 +205,27 @@ class Scene:
         self._stack.enter_context(change)
 
 
-def attackers_repository(url: str, folder: Path, name: str) -> Registry:
-    """Open a repository without any of the fleet's configuration."""
-    return open_registry({"url": url}, folder)(name)
+def _show(storage: Path, link: Path) -> None:
+    """Let the registry process find a folder as its storage."""
+    fresh = link.with_name("storage.new")
+    fresh.symlink_to(storage)
+    fresh.replace(link)
+
+
+def _copy(source: str, destination: str) -> None:
+    Path(destination).write_bytes(Path(source).read_bytes())
+
+
+class _Tampered:
+    """A repository that is copied before anything is written to it."""
+
+    def __init__(self, repository: Registry, before: Callable[[], None]) -> None:
+        self._repository, self._before = repository, before
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("put_"):
+            self._before()
+        return getattr(self._repository, name)
 
 
 @contextlib.contextmanager

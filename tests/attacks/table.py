@@ -2,16 +2,16 @@
 
     $ PYTHONPATH=tests:pipelines:agent python -m attacks.table
 
-prints it. The attacks themselves are in `on_*.py`; each is a generator that bends a `Scene` up to its only `yield`. There
-the device polls. What comes after the `yield` is asserted of that poll, or undoes what only the attack's own scene needs
+prints it. The attacks themselves are in `on_*.py`; each is a generator that bends a `Scene` up to its only `yield`.
+There the device polls. What comes after the `yield` is asserted of that poll, or undoes what only this attack needs
 undone.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MODULES = ("on_metadata", "on_keys", "on_artifacts", "on_transport", "on_bundle_files", "on_state")
 EXIT_REFUSED, EXIT_NETWORK = 2, 3
-UNHARMED = (0, "")
 
 Play = Callable[["Scene"], Iterator[None]]
 
@@ -37,8 +36,8 @@ class Attack:
         seen: Release that the device has installed before.
         honest: Release that the registry serves afterwards, which the device must then install.
         process: Whether the agent runs as a process of its own.
-        floor_kept: Whether the highest versions in the record must be what they were; not where the metadata is honest, or
-            signed by every key that it needs, and only the artifact is refused.
+        floor_kept: Whether the highest versions in the record must be what they were; not where the metadata is
+            honest, or signed by every key that it needs, and only the artifact is refused.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Attack:
     honest: int = 2
     process: bool = False
     floor_kept: bool = True
-    more: Mapping[str, object] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -109,7 +107,9 @@ def main() -> None:
     """Print the table as Markdown."""
     print("| attack | the attacker has | the device says |\n|---|---|---|")
     for entry in load():
-        told = f"`{entry.code}` (exit {entry.exit_code})" if entry.exit_code else "nothing: the lie is passed by"
+        told = (
+            f"`{entry.code}` (exit {entry.exit_code})" if entry.exit_code else "nothing: the lie is passed by"
+        )
         print(f"| {entry.name} | {entry.has} | {told} |")
 
 

@@ -135,6 +135,12 @@ def refresh(
     session = _Session(source, cache, root, floor, moment)
     try:
         return session.run()
+    except TrustError as refusal:
+        # python-tuf keeps every role as soon as its signature is good. Of a refused state nothing may stay: a stolen
+        # key's timestamp of version 7 would hide the owner's own version 7. Expired metadata was good once.
+        if refusal.code != "expired-metadata":
+            _empty(cache)
+        raise
     except OSError:
         # A power cut can leave a cache that python-tuf neither reads nor writes over: start again from the
         # provisioned root. A refused signature, version or expiry never gets here.
