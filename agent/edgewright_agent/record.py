@@ -10,7 +10,6 @@ at keeps running and nothing is installed until a person runs `edgewright-agent 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.slots import Slots
+from edgewright_agent.transport.document import parse_json
 
 VERSION = 1
 MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
@@ -235,15 +235,18 @@ def from_bytes(payload: bytes) -> Record:
     Raises:
         StorageError: `state-version` for a record of another format.
     """
-    document: dict[str, Any] = json.loads(payload)
-    if document.pop("version", None) != VERSION:
-        raise StorageError(
-            "state-version", "the record was written by another version of the agent; install that one"
-        )
-    document["models"] = {name: _model(value) for name, value in document["models"].items()}
-    document["seen"] = Seen(**document["seen"]) if "seen" in document else None
-    document["poll"] = Poll(**document["poll"]) if "poll" in document else None
-    return Record(**document)
+    try:
+        document: dict[str, Any] = parse_json(payload, "the record")
+        if document.pop("version", None) == VERSION:
+            document["models"] = {name: _model(value) for name, value in document["models"].items()}
+            document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+            document["poll"] = Poll(**document["poll"]) if "poll" in document else None
+            return Record(**document)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass  # a whole slot, so somebody meant it, but not this agent
+    raise StorageError(
+        "state-version", "the record was written by another version of the agent; install that one"
+    )
 
 
 def shorten(text: str) -> str:

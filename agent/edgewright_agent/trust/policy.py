@@ -143,7 +143,7 @@ def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
     if not isinstance(entry, dict):
         raise _wrong(where, "an object")
     attestation = entry.get("attestation")
-    if attestation not in ATTESTATIONS:
+    if not isinstance(attestation, str) or attestation not in ATTESTATIONS:
         raise _wrong(f"{where}.attestation", f"one of {', '.join(ATTESTATIONS)}")
     names = entry.get("signers")
     if (
@@ -155,7 +155,7 @@ def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
     classes = entry.get("classes")
     if classes is not None and (not isinstance(classes, list) or not all(map(is_name, classes))):
         raise _wrong(f"{where}.classes", "a list of hardware classes")
-    return Demand(str(attestation), tuple(names), None if classes is None else tuple(classes))
+    return Demand(attestation, tuple(names), None if classes is None else tuple(classes))
 
 
 def _text(where: str, entry: Mapping[str, Any], key: str, *, limit: int = _MAX_TEXT) -> str:
