@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; each works alone on a fresh checkout.
-# FUZZ_ARGS goes to `make fuzz` (`FUZZ_ARGS='policy --inputs 1000'`); PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`). `make test` uses every core; with `-n 0` in
-# PYTEST_ARGS, and in pytest without make, one test runs after another.
+# PYTEST_ARGS goes to pytest (`make test PYTEST_ARGS='-k wrong_key -x'`). `make test` uses every core; with `-n 0` in
+# PYTEST_ARGS, and in pytest without make, one test runs after another. FUZZ_ARGS goes to the fuzzer
+# (`make fuzz FUZZ_ARGS='policy --inputs 1000'`).
 
 SHELL := /bin/bash
 BIN := .venv/bin

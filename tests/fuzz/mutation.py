@@ -19,6 +19,9 @@ from typing import Any
 RAW, EDITS = b"\0", b"\1"
 MAX_EDITS = 4
 MAX_PLACES = 2000
+MAX_DOCUMENT_BYTES = 512 * 1024
+"""The most that any bound in `contract` lets through."""
+
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 255, 2**31, 2**53, 2**63, -(2**63), 10**400, 0.5, -0.0, 1e308, "", "a", "a" * 300,
     "a" * 5000, "\0", "\n", "../..", "/etc/passwd", "\ud800", "é", "1.0.0", "2030-01-02T03:04:05Z",
@@ -35,7 +38,9 @@ def edited(document: Any, data: bytes) -> Any:
     made = copy.deepcopy(document)
     for start in range(0, min(len(data), 4 * MAX_EDITS), 4):
         where, how, what, more = data[start : start + 4].ljust(4, b"\0")
-        places = list(itertools.islice(_places(made), MAX_PLACES))
+        places = list(itertools.islice(_places(made), MAX_PLACES + 1))
+        if len(places) > MAX_PLACES:
+            break  # lists of lists of lists: longer than anything that gets through the transport
         if not places:
             return VALUES[what % len(VALUES)]
         holder, key = places[(where + 256 * (how >> 4)) % len(places)]
@@ -82,7 +87,7 @@ def document_of(data: bytes, real: Sequence[Any]) -> bytes:
     if data[:1] != EDITS or not real:
         return data[1:]
     which, changes = data[1:2] or b"\0", data[2:]
-    return json.dumps(edited(real[which[0] % len(real)], changes)).encode()
+    return json.dumps(edited(real[which[0] % len(real)], changes)).encode()[:MAX_DOCUMENT_BYTES]
 
 
 def seeds_of(real: Sequence[Any], *, rounds: int = 8) -> list[bytes]:

@@ -18,7 +18,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from edgewright_agent.errors import AgentError, ConfigError, StorageError, Trans
 from edgewright_agent.files import Disk
 from edgewright_agent.transport import Manifest, auth, bundle, document, registry
 from edgewright_agent.trust import assignment, policy, sigstore, tuf
-from fuzz.mutation import EDITS, RAW, document_of, edited, seeds_of
+from fuzz.mutation import EDITS, MAX_DOCUMENT_BYTES, RAW, document_of, edited, seeds_of
 from fuzz.sources import Files, OneAnswer
 from unit.agent.core.workbench import make_artifact
 from unit.agent.trust.tuf_fleet import NOW, TufFleet
@@ -177,6 +177,8 @@ def _refresh(data: bytes) -> object:
 
 
 def _signed_by(role: str, content: Any) -> bytes:
+    if len(body := json.dumps(content).encode()) > MAX_DOCUMENT_BYTES:
+        return body  # refused before anybody looks at a signature
     try:
         canonical = (encode_canonical(content) or "").encode(errors="replace")
     except Exception:  # noqa: BLE001  a fraction has no canonical form: nobody could have signed it
@@ -635,8 +637,3 @@ def _record(data: bytes) -> object:
     if data[:1] == b"\2":
         return slots.decode(data[1:])
     return record.to_bytes(record.from_bytes(document_of(data, _records())))
-
-
-def all_targets() -> Sequence[Target]:
-    """Return every target, in the order of this module."""
-    return TARGETS
