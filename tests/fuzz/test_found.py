@@ -9,7 +9,10 @@ import pytest
 
 from edgewright_agent.transport.document import parse_json
 from fuzz.mutation import RAW
-from fuzz.targets import _assignments, _policies, _records, _statements, by_name
+from fuzz.of_attestations import statements
+from fuzz.of_metadata import assignments, policies
+from fuzz.of_own_files import records
+from fuzz.targets import by_name
 
 
 def _changed(document: Any, *path: Any, to: Any) -> bytes:
@@ -24,25 +27,25 @@ def _changed(document: Any, *path: Any, to: Any) -> bytes:
 FOUND = {
     "policy: an attestation that is no text": (
         "policy",
-        _changed(_policies()[0], "demands", 0, "attestation", to=["signature"]),
+        _changed(policies()[0], "demands", 0, "attestation", to=["signature"]),
     ),
     "policy: a key with half a surrogate pair": (
         "policy",
-        _changed(_policies()[0], "signers", "release-key", "publicKey", to="\ud800"),
+        _changed(policies()[0], "signers", "release-key", "publicKey", to="\ud800"),
     ),
     "statement: a failed check whose name cannot be printed": (
         "statement",
-        _changed(_statements()[1], "predicate", "checks", 0, to={"name": "\ud800", "verdict": "fail"}),
+        _changed(statements()[1], "predicate", "checks", 0, to={"name": "\ud800", "verdict": "fail"}),
     ),
     "assignment: a key that cannot be printed": (
         "assignment",
-        _changed(_assignments()[0], "groups", 0, "models", "digit-reader", "artifacts", to={"\ud800": {}}),
+        _changed(assignments()[0], "groups", 0, "models", "digit-reader", "artifacts", to={"\ud800": {}}),
     ),
     "artifact manifest: nested without end": ("artifact-manifest", RAW + b"[" * 100_000),
     "configuration: nested without end": ("config", RAW + b"[" * 100_000),
     "configuration: a key that cannot be printed": ("config", RAW + rb'{"\ud800": 1}'),
-    "record: what a poll's place holds is no object": ("record", _changed(_records()[0], "seen", to=1.5)),
-    "record: a key of nobody's": ("record", _changed(_records()[0], "wings", to=2)),
+    "record: what a poll's place holds is no object": ("record", _changed(records()[0], "seen", to=1.5)),
+    "record: a key of nobody's": ("record", _changed(records()[0], "wings", to=2)),
     "record: no models": ("record", RAW + b'{"version": 1}'),
     "record: nested without end": ("record", RAW + b"[" * 100_000),
 }

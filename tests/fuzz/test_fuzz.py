@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from fuzz.mutation import mutants
-from fuzz.targets import TARGETS, Target, tidy
+from fuzz.target import Target, tidy
+from fuzz.targets import TARGETS
 
 MUTANTS = 250
 
