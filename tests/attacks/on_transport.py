@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Iterator
 from unittest import mock
@@ -95,6 +96,18 @@ def endless_referrers(scene: Scene) -> Iterator[None]:
     digest = scene.serve(2).digest
     mirror = scene.mirror()
     mirror.lies(f"{scene.path}/{MODEL}/referrers/{digest}", lambda: endless(head(OCI_INDEX)))
+    yield
+    assert 0 < mirror.sent_bytes < MOST_BYTES
+    mirror.lies_about.clear()
+
+
+@attack("endless data: the signature bundles", has=NETWORK, refused="unsigned", floor_kept=False)
+def endless_bundles(scene: Scene) -> Iterator[None]:
+    digest = scene.serve(2).digest
+    bundles = [json.loads(body)["layers"][0]["digest"] for body in scene.referrers_of(digest)]
+    mirror = scene.mirror()
+    for bundle in bundles:
+        mirror.lies(f"{scene.path}/{MODEL}/blobs/{bundle}", lambda: endless(head(OCTETS)))
     yield
     assert 0 < mirror.sent_bytes < MOST_BYTES
     mirror.lies_about.clear()

@@ -38,12 +38,12 @@ def edited(document: Any, data: bytes) -> Any:
     made = copy.deepcopy(document)
     for start in range(0, min(len(data), 4 * MAX_EDITS), 4):
         where, how, what, more = data[start : start + 4].ljust(4, b"\0")
-        places = list(itertools.islice(_places(made), MAX_PLACES + 1))
-        if len(places) > MAX_PLACES:
+        found = list(itertools.islice(places(made), MAX_PLACES + 1))
+        if len(found) > MAX_PLACES:
             break  # lists of lists of lists: longer than anything that gets through the transport
-        if not places:
+        if not found:
             return VALUES[what % len(VALUES)]
-        holder, key = places[(where + 256 * (how >> 4)) % len(places)]
+        holder, key = found[(where + 256 * (how >> 4)) % len(found)]
         made = _edit(made, holder, key, how % 8, VALUES[(what + more) % len(VALUES)], more)
     return made
 
@@ -70,7 +70,7 @@ def _edit(document: Any, holder: Any, key: Any, how: int, value: Any, more: int)
     return document
 
 
-def _places(document: Any) -> Iterator[tuple[Any, Any]]:
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
     """Yield holder and key of every value in a JSON document."""
     pairs: Any = ()
     if isinstance(document, dict):
@@ -79,7 +79,7 @@ def _places(document: Any) -> Iterator[tuple[Any, Any]]:
         pairs = list(enumerate(document))
     for key, value in pairs:
         yield document, key
-        yield from _places(value)
+        yield from places(value)
 
 
 def document_of(data: bytes, real: Sequence[Any]) -> bytes:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from edgewright_agent.transport.document import parse_json
-from fuzz.mutation import RAW
+from fuzz.mutation import EDITS, RAW, VALUES, places
 from fuzz.of_attestations import statements
-from fuzz.of_metadata import assignments, policies
+from fuzz.of_metadata import ROLE_FILES, assignments, bodies, policies
 from fuzz.of_own_files import records
 from fuzz.targets import by_name
 
@@ -22,6 +22,17 @@ def _changed(document: Any, *path: Any, to: Any) -> bytes:
         place = place[step]
     place[path[-1]] = to
     return RAW + json.dumps(made).encode()
+
+
+def _nameless_role() -> bytes:
+    """Return edits to targets' metadata after which its delegated role is called -2**63."""
+    content = json.loads(bodies()["1.targets.json"])["signed"]
+    where = next(n for n, (_, key) in enumerate(places(content)) if key == "name")
+    return (
+        bytes([list(ROLE_FILES).index("1.targets.json")])
+        + EDITS
+        + bytes([where, 0, VALUES.index(-(2**63)), 0])
+    )
 
 
 FOUND = {
@@ -41,6 +52,7 @@ FOUND = {
         "assignment",
         _changed(assignments()[0], "groups", 0, "models", "digit-reader", "artifacts", to={"\ud800": {}}),
     ),
+    "TUF: a delegated role whose name is a number": ("tuf-refresh", _nameless_role()),
     "artifact manifest: nested without end": ("artifact-manifest", RAW + b"[" * 100_000),
     "configuration: nested without end": ("config", RAW + b"[" * 100_000),
     "configuration: a key that cannot be printed": ("config", RAW + rb'{"\ud800": 1}'),

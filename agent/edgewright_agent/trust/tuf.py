@@ -284,6 +284,12 @@ class _Session:
             if isinstance(error.__cause__, TransportError):
                 raise error.__cause__ from None
             raise TransportError("network", f"{self.fetcher.last}: {error}") from error
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            # python-tuf does not look at the type of every value, and a stolen key can sign any: the name of a
+            # delegated role that is a number came this far.
+            raise TrustError(
+                "bad-metadata", f"{self.fetcher.last} makes no sense ({type(error).__name__})"
+            ) from error
 
     def _expired(self, client: _Client | None) -> tuple[str, str]:
         for name in ("root", "timestamp", "snapshot"):
