@@ -42,6 +42,11 @@ class Authority:
         return left < self.lifetimes.of(role) / 2
 
 
+def vouched_for(ring: KeyRing, found: Signing) -> bool:
+    """Whether somebody here has signed what is staged: what nobody has, is signed by people who have seen it."""
+    return any(ring.owns(key) for key in found.signed.values())
+
+
 def add_signatures(ring: KeyRing, role: str, metadata: Metadata[Any], found: Signing) -> list[str]:
     """Sign with every key at hand whose signature is missing; return the names of those keys.
 
