@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
 
+from edgewright.errors import TrustError
 from edgewright.trust.roles import TOP, class_of
-from edgewright_agent.contract import ROLE_ROLLOUT, class_role
+from edgewright_agent.contract import KEY_NAME_FIELD, ROLE_ROLLOUT, class_role
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,21 @@ class Holders:
 
     threshold: int
     keys: Sequence[Key]
+
+    def __post_init__(self) -> None:
+        """Check that nobody counts twice.
+
+        Raises:
+            TrustError: two names stand for one key.
+        """
+        names = [str(key.unrecognized_fields.get(KEY_NAME_FIELD, key.keyid)) for key in self.keys]
+        first = {keyid: name for keyid, name in zip(reversed(self.ids), reversed(names), strict=True)}
+        for keyid, name in zip(self.ids, names, strict=True):
+            if first[keyid] != name:
+                raise TrustError(
+                    f"{first[keyid]} and {name} are one key, which cannot count twice",
+                    hint="edgewright keys new NAME makes another one",
+                )
 
     @property
     def ids(self) -> list[str]:

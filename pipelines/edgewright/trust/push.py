@@ -68,7 +68,8 @@ def push_metadata(
         if there is not None and not ours:
             raise TrustError(
                 f"{registry.address(tag)} holds other content: this is not the registry of this fleet",
-                hint="publish to an empty prefix, or restore the metadata folder that wrote it",
+                hint="publish to an empty prefix, or restore the metadata folder that wrote it; if a run was cut off"
+                " and its folder lost, or a thief wrote it: edgewright trust refresh --recover",
             )
         registry.put_blob(oci.EMPTY_CONFIG["digest"], OCI_EMPTY_BYTES)
         registry.put_blob(json.loads(manifest)["layers"][0]["digest"], body)
