@@ -10,7 +10,8 @@ import pytest
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError
 from tuf.api.metadata import Metadata
 
-from edgewright.errors import TrustError
+from edgewright.errors import NetworkError, TrustError
+from edgewright.publish.layout_registry import LayoutRegistry
 from edgewright.trust.ceremony import renew, sign
 from edgewright.trust.keys import load_role_signer
 from edgewright.trust.publication import refresh
@@ -203,3 +204,29 @@ def test_a_root_that_no_device_believes_is_written_over(
         renew(fleet.workspace, "root", now=fleet.now)
         refresh(fleet.workspace, now=fleet.now, recover=True)
     assert device.assignment()["release"] == "r1"
+
+
+def test_a_rotation_that_is_cut_off_before_its_root_holds_no_device_up(
+    fleet: SmallFleet, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root and timestamp are the last to be pushed; whatever is cut off, the next run ends it."""
+    rotate(fleet.workspace, ["timestamp", "snapshot", "targets", "artifacts", "rollout"], now=fleet.now)
+    real, left = LayoutRegistry.put_manifest, [0]
+
+    def put(self: LayoutRegistry, reference: str, body: bytes, media_type: str) -> bool:
+        left[0] -= 1
+        if left[0] < 0:
+            raise NetworkError("the registry is gone")
+        return real(self, reference, body, media_type)
+
+    monkeypatch.setattr(LayoutRegistry, "put_manifest", put)
+    for _ in range(5):  # targets, two classes, rollout, snapshot
+        left[0] = 1
+        with pytest.raises(NetworkError):
+            refresh(fleet.workspace, now=fleet.now)
+        assert device.assignment()["release"] == "r1"
+        assert seen_by(device, "root") == 1
+    left[0] = 10
+    refresh(fleet.workspace, now=fleet.now)
+    assert device.assignment()["release"] == "r1"
+    assert seen_by(device, "root") == 2
