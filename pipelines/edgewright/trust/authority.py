@@ -42,9 +42,12 @@ class Authority:
         return left < self.lifetimes.of(role) / 2
 
 
-def vouched_for(ring: KeyRing, found: Signing) -> bool:
-    """Whether somebody here has signed what is staged: what nobody has, is signed by people who have seen it."""
-    return any(ring.owns(key) for key in found.signed.values())
+def vouched_for(ring: KeyRing, staged: Metadata[Any]) -> bool:
+    """Whether somebody here has signed what is staged: what nobody has, is signed by people who have seen it.
+
+    Its signatures were verified when it was read (`edgewright.trust.staged`).
+    """
+    return any(map(ring.owns, staged.signatures))
 
 
 def add_signatures(ring: KeyRing, role: str, metadata: Metadata[Any], found: Signing) -> list[str]:

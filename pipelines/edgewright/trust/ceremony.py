@@ -216,7 +216,7 @@ def with_signatures(publication: Publication, staged: Staged, roles: Sequence[st
     waits for `sign`, which shows the whole.
     """
     ring = publication.authority.ring
-    before = {one.role: one for one in publication.staged.signing(publication.current)}
+    before = publication.staged.metadata
     for one in staged.signing(publication.current):
         if one.role in roles and (one.role not in before or vouched_for(ring, before[one.role])):
             add_signatures(ring, one.role, staged.metadata[one.role], one)

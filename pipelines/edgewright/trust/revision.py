@@ -164,13 +164,13 @@ class _Step:
             return
         if staged is not None and _same(self._delegations(staged), staged.signed):
             # Somebody else's change is in it as well when it says more than this one: signed with `trust sign`.
-            if _same(says, staged.signed) and self._seen("targets", staged, root):
+            if _same(says, staged.signed) and self._seen("targets", staged):
                 staged = self._sign("targets", staged.signed, root, staged)
             self._settle("targets", staged, root)
             return
         if staged is not None:
             says = self._delegations(staged)
-            if not self._vouched("targets", staged, root):
+            if not vouched_for(self.authority.ring, staged):
                 self._settle("targets", self._next("targets", says), root)
                 return
         self._settle("targets", self._sign("targets", says, root), root)
@@ -191,7 +191,7 @@ class _Step:
             return
         if not same or staged is None or staged.signed.expires <= self.authority.now:
             self._settle(role, self._sign(role, says, targets), targets)
-        elif self._seen(role, staged, targets):
+        elif self._seen(role, staged):
             self._settle(role, self._sign(role, staged.signed, targets, staged), targets)
         elif self.wanted is None:
             self._settle(role, staged, targets)
@@ -293,10 +293,7 @@ class _Step:
         signed.expires = self.authority.now + self.authority.lifetimes.of(role)
         return Metadata(signed)
 
-    def _vouched(self, role: str, staged: Metadata[Any], delegator: Root | Targets) -> bool:
-        return vouched_for(self.authority.ring, self._signing(role, staged, delegator))
-
-    def _seen(self, role: str, staged: Metadata[Any], delegator: Root | Targets) -> bool:
+    def _seen(self, role: str, staged: Metadata[Any]) -> bool:
         """Whether the keys here may finish what is staged and says what is wanted.
 
         Whoever can write to the folder has no key: what nobody here has signed must be what would be signed anyway,
@@ -304,7 +301,7 @@ class _Step:
         """
         latest = self.authority.now + self.authority.lifetimes.of(role)
         ours = self.wanted is not None and staged.signed.expires <= latest
-        return ours or self._vouched(role, staged, delegator)
+        return ours or vouched_for(self.authority.ring, staged)
 
     def _sign_now(self, role: str, signed: Any, delegator: Root) -> None:
         metadata = self._sign(role, signed, delegator)

@@ -106,9 +106,10 @@ class KeyRing:
         """Whether a key can sign here."""
         return self.absence(self.name_of(key)) is None
 
-    def owns(self, key: Key) -> bool:
-        """Whether a key can sign here and its public half is in the folder: whoever writes metadata chooses names."""
-        return key.keyid in self._known() and self.has(key)
+    def owns(self, keyid: str) -> bool:
+        """Whether a key can sign here, told by its id: the name that metadata gives it is anybody's choice."""
+        name = self._known().get(keyid)
+        return name is not None and self.absence(name) is None
 
     def signer(self, key: Key, role: str) -> Signer:
         """Return what signs with `key`.

@@ -255,3 +255,27 @@ def test_signing_on_a_memory_stick_removes_nothing_of_its_owner(fleet: SmallFlee
     refresh(fleet.workspace, now=fleet.now)
     assert [file.read_bytes() for file in kept] == [b"mine"] * 3
     assert not (stick / "root.json").exists()
+
+
+def test_a_signature_under_the_name_of_our_key_does_not_vouch_for_anything(fleet: SmallFleet) -> None:
+    signer = CryptoSigner.generate_ed25519()
+    signer.public_key.unrecognized_fields[KEY_NAME_FIELD] = "root"
+    planted = with_root_role(copy.deepcopy(current(fleet).root), "root", Holders(1, [signer.public_key]))
+    planted.version = 2
+    metadata = Metadata(planted)
+    metadata.sign(signer)
+    (fleet.metadata / "staged").mkdir()
+    (fleet.metadata / "staged/root.json").write_bytes(metadata.to_bytes())
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    staged = Metadata.from_file(str(fleet.metadata / "staged/root.json"))
+    assert keys_of(fleet, "root", "root")[0] not in staged.signatures
+
+
+def test_a_class_can_be_added_while_other_keys_of_targets_wait_for_root(
+    fleet: SmallFleet, tmp_path: Path
+) -> None:
+    (fleet.keys / "root.key").rename(tmp_path / "root.key")
+    rotate(fleet.workspace, ["targets"], now=fleet.now)
+    fleet.classes = (*fleet.classes, "jetson")
+    fleet.publish("digit-reader", "jetson", "1.0.0")
+    assert fleet.release().versions["class-jetson"] == 1
