@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -230,3 +231,18 @@ def test_a_rotation_that_is_cut_off_before_its_root_holds_no_device_up(
     refresh(fleet.workspace, now=fleet.now)
     assert device.assignment()["release"] == "r1"
     assert seen_by(device, "root") == 2
+
+
+@pytest.mark.parametrize("name", ["1.root.json", "2.root.json"])
+def test_our_own_root_with_a_signature_too_many_is_written_over(
+    fleet: SmallFleet, device: Device, name: str
+) -> None:
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)
+    document = json.loads((fleet.metadata / name).read_bytes())
+    document["signatures"].append({"keyid": "0" * 64, "sig": "00"})
+    Thief(fleet).put(name, json.dumps(document).encode())
+    with pytest.raises(TrustError, match="holds other content"):
+        refresh(fleet.workspace, now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
