@@ -218,10 +218,11 @@ def read_file(registry: Registry, name: str) -> bytes | None:
     if manifest is None:
         return None
     try:
-        digest = json.loads(manifest)["layers"][0]["digest"]
+        layer = json.loads(manifest)["layers"][0]
+        digest, size = layer["digest"], layer["size"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise _rubbish(registry.address(name)) from error
-    if not is_digest(digest):
+    if not is_digest(digest) or type(size) is not int or size > MAX_TUF_BYTES:
         raise _rubbish(registry.address(name))
     return registry.get_blob(digest, limit=MAX_TUF_BYTES)
 
