@@ -82,6 +82,16 @@ def test_status_says_who_has_to_sign_next_and_the_command(fleet: SmallFleet, tmp
     assert "nothing to do" in ok(fleet, "status")
 
 
+def test_what_is_signed_is_shown_beside_json_too(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    (tmp_path / "root-b.key").rename(fleet.keys / "root-b.key")
+    result = CliRunner().invoke(
+        trust_verb.command, ["sign", "--json", "--root", str(fleet.root)], input="n\n"
+    )
+    assert "timestamp: 1 of timestamp (" in result.stderr and json.loads(result.stdout)["roles"]
+
+
 def test_whoever_says_no_signs_nothing(fleet: SmallFleet, tmp_path: Path) -> None:
     (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
     ok(fleet, "rotate", "timestamp")
