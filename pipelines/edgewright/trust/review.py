@@ -9,7 +9,7 @@ believed until 2027-01-01 → 2027-11-26
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuf.api.metadata import Metadata, Root, Targets
@@ -19,7 +19,9 @@ from edgewright.trust.repository import Current, delegated
 from edgewright.trust.roles import TOP, is_class
 from edgewright.trust.signers import KeyRing, key_fingerprint
 from edgewright.trust.staged import Staged
-from edgewright_agent.contract import ASSIGNMENT_TARGET, ROLE_ROLLOUT
+from edgewright_agent.contract import ASSIGNMENT_TARGET, POLICY_TARGET, ROLE_ROLLOUT
+from edgewright_agent.errors import AgentError
+from edgewright_agent.trust.policy import KeySigner, parse_policy
 
 SHOWN = 16
 """How much of a fingerprint is shown where people compare old and new; `trust status` has all of it."""
@@ -42,6 +44,7 @@ def changes(
         before = delegated(old) if old is not None else ()
         yield from _keys(old, new, tuple(dict.fromkeys((*before, *delegated(new)))), ring)
         yield from _listing(old, new, "document")
+        yield from _policy(staged, current)
     elif is_class(role):
         yield from _listing(old, new, "artifact")
     elif role == ROLE_ROLLOUT:
@@ -79,6 +82,37 @@ def _listing(old: Targets | None, new: Targets, kind: str) -> Iterator[str]:
             yield f"{kind} {path}: {was} → {other.hashes['sha256'][:SHOWN]}"
         elif one.custom != other.custom:
             yield f"{kind} {path}: {_custom(one.custom)} → {_custom(other.custom)}"
+
+
+def _policy(staged: Staged, current: Current | None) -> Iterator[str]:
+    """Yield whom devices would believe and what they would demand, not only the hash of the document that says so."""
+    before, after = (_told(files) for files in (current.files if current else {}, staged.files))
+    if after:  # nothing of it is staged when it stays as it is
+        yield from (f"policy, no longer: {line}" for line in before if line not in after)
+        yield from (f"policy, new: {line}" for line in after if line not in before)
+
+
+def _told(files: Mapping[str, bytes]) -> list[str]:
+    body = files.get(POLICY_TARGET)
+    if body is None:
+        return []
+    try:
+        policy = parse_policy(body)
+    except AgentError as error:
+        return [f"DEVICES CANNOT READ IT: {error}"]
+    lines = []
+    for signer in policy.signers.values():
+        if isinstance(signer, KeySigner):
+            who = f"key {signer.fingerprint[:SHOWN]}"
+        else:
+            subject = signer.identity if signer.identity is not None else f"whoever matches {signer.pattern}"
+            who = f"{subject} ({signer.issuer})"
+        lines.append(f"signer {signer.name} is {who}")
+    for demand in policy.demands:
+        built = f", built by {demand.builder}" if demand.builder is not None else ""
+        where = f"on {', '.join(demand.classes)}" if demand.classes is not None else "everywhere"
+        lines.append(f"{demand.attestation} by {' or '.join(demand.signers)}{built}, {where}")
+    return lines
 
 
 def _custom(custom: Any) -> str:
