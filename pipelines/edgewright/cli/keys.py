@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
     from edgewright.trust.keys import KeySummary
 
+_SIGNS_NEXT = (
+    "signs artifacts and gate reports once fleet.yaml names it: signing.privateKey, signing.publicKey"
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -71,7 +74,7 @@ def new(root: Path, names: tuple[str, ...], as_json: bool) -> None:
             folder,
             require_name(name),
             passphrase_of(workspace, signing=is_signing(name)),
-            purpose=known.get(name),
+            purpose=known.get(name) or (_SIGNS_NEXT if is_signing(name) else None),
         )
         for name in names
     ]
@@ -79,9 +82,8 @@ def new(root: Path, names: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps({"keys": [key.to_json() for key in made]}, indent=2))
         return
     click.echo(f"{listing(made)}\n")
-    click.echo(
-        f"  → whoever names it in metadata needs {', '.join(f'{key.name}.pub' for key in made)}, no more"
-    )
+    halves = ", ".join(f"{key.name}.pub" for key in made)
+    click.echo(f"  → whoever names {'it' if len(made) == 1 else 'them'} in metadata needs {halves}, no more")
 
 
 @command.command("import")

@@ -259,4 +259,7 @@ def _next(
         if role.declared == "other" and role.version is not None and role.role not in staged:
             shared = is_class(role.role) and class_of(role.role) not in workspace.fleet.trust.roles.classes
             name = ARTIFACTS if shared else role.role
-            yield f"fleet.yaml names other keys for {role.role}: edgewright trust rotate {name}"
+            yield (
+                f"fleet.yaml names other keys for {role.role}: edgewright trust rotate {name}"
+                " (git pull, where this fleet.yaml is an old one)"
+            )
