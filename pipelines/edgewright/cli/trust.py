@@ -121,8 +121,8 @@ def sign(root: Path, folder: Path | None, yes: bool, as_json: bool) -> None:
     workspace = load_fleet(root)
 
     def confirm(reviews: Sequence[Review]) -> bool:
-        if not as_json:
-            click.echo("\n".join(_review(one) for one in reviews) + "\n")
+        # Beside JSON as well: nobody signs what was not shown.
+        click.echo("\n".join(_review(one) for one in reviews) + "\n", err=as_json)
         return yes or click.confirm("Sign this?", err=True)
 
     done, added = sign_staged(workspace, folder=folder, confirm=confirm)

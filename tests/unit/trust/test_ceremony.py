@@ -109,6 +109,13 @@ def test_the_same_key_does_not_count_twice(site: Site) -> None:
         ceremony(site.fleet)
 
 
+def test_one_key_under_two_names_does_not_count_twice_either(site: Site) -> None:
+    for kind in ("key", "pub"):
+        shutil.copy(site.keys / f"root-a.{kind}", site.keys / f"root-b.{kind}")
+    with pytest.raises(TrustError, match="root-a and root-b are one key"):
+        site.fleet.release()
+
+
 def test_what_is_staged_travels_as_a_folder(site: Site, tmp_path: Path) -> None:
     site.only("root-a", "targets")
     initialise(site.fleet.workspace, now=site.fleet.now)

@@ -91,6 +91,16 @@ def test_status_says_who_has_to_sign_next_and_the_command(fleet: SmallFleet, tmp
     assert "nothing to do" in ok(fleet, "status")
 
 
+def test_what_is_signed_is_shown_beside_json_too(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    (tmp_path / "root-b.key").rename(fleet.keys / "root-b.key")
+    result = CliRunner().invoke(
+        trust_verb.command, ["sign", "--json", "--root", str(fleet.root)], input="n\n"
+    )
+    assert "timestamp: 1 of timestamp (" in result.stderr and json.loads(result.stdout)["roles"]
+
+
 def test_whoever_says_no_signs_nothing(fleet: SmallFleet, tmp_path: Path) -> None:
     (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
     ok(fleet, "rotate", "timestamp")
@@ -261,7 +271,7 @@ def test_tables_of_the_status_fit_a_hundred_columns(fleet: SmallFleet, tmp_path:
     assert max(len(line) for line in ok(fleet, "status").splitlines()) <= 100
 
 
-def test_signers_see_what_a_policy_says_not_only_its_hash(fleet: SmallFleet, tmp_path: Path) -> None:
+def test_signers_see_the_keys_of_a_policy_as_keys_show_calls_them(fleet: SmallFleet, tmp_path: Path) -> None:
     (fleet.keys / "targets.key").rename(tmp_path / "targets.key")
     keys_run(fleet, "new", "signing-2")
     policy = {
@@ -277,6 +287,6 @@ def test_signers_see_what_a_policy_says_not_only_its_hash(fleet: SmallFleet, tmp
     seen = ok(fleet, "sign", "--yes")
     new = json.loads(keys_run(fleet, "show", "--json").output)["keys"]
     print_ = next(key["fingerprint"] for key in new if key["name"] == "signing-2")
-    assert f"policy, new: signer ci is key {print_[:16]}\n" in seen
-    assert f"policy, new: provenance by ci, built by https://ci.example, on {PI}\n" in seen
-    assert "policy, no longer: signer release is key " in seen
+    assert f"policy.json signers.ci.publicKey: nothing → key {print_[:16]}\n" in seen
+    assert 'policy.json demands[0].builder: nothing → "https://ci.example"\n' in seen
+    assert "policy.json signers.release.publicKey: key " in seen and "BEGIN" not in seen

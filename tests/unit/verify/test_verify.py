@@ -255,6 +255,29 @@ def test_an_index_that_lists_an_artifact_for_another_class_is_refused(
     assert report["index"]["code"] == "unsigned"
 
 
+def test_a_genuine_artifact_of_another_model_is_not_what_was_asked_for(
+    verify: Verify, lane: LaneFiles
+) -> None:
+    shutil.copytree(lane.root / "registry" / MODEL, lane.root / "registry/sleep-guard")
+    for reference in (f"@{lane.digest}", ":1.0.0"):
+        result = verify("--json", reference=f"oci:registry/sleep-guard{reference}")
+        report = json.loads(result.stdout)
+        assert (result.exit_code, report["accepted"]) == (2, False)
+        assert {each["code"] for each in report["classes"]} == {"wrong-model"}
+
+
+def test_an_old_version_under_a_new_tag_is_not_what_was_asked_for(verify: Verify, lane: LaneFiles) -> None:
+    registry = open_registry(lane.registry, lane.root)(MODEL)
+    body = registry.get_manifest("1.0.0")
+    assert body is not None
+    for tag, code in (("2.0.0", 2), ("2.0.0-0123456789ab", 2), ("latest", 0)):
+        registry.put_manifest(tag, body, OCI_INDEX)
+        result = verify("--json", reference=f"oci:registry/{MODEL}:{tag}")
+        assert result.exit_code == code, result.output
+        if code:
+            assert json.loads(result.stdout)["index"]["code"] == "wrong-version"
+
+
 def test_identities_are_checked_by_the_trusted_root_that_is_given(
     verify: Verify, lane: LaneFiles, private_sigstore: PrivateSigstore
 ) -> None:
