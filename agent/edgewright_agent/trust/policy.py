@@ -254,7 +254,7 @@ def _demand(where: str, entry: Any, signers: Mapping[str, Signer]) -> Demand:
     if not isinstance(entry, dict):
         raise _wrong(where, "an object")
     attestation = entry.get("attestation")
-    if attestation not in ATTESTATIONS:
+    if not isinstance(attestation, str) or attestation not in ATTESTATIONS:
         raise _wrong(f"{where}.attestation", f"one of {', '.join(ATTESTATIONS)}")
     names = entry.get("signers")
     if (
