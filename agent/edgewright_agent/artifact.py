@@ -7,13 +7,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from edgewright_agent import contract
 from edgewright_agent.errors import TrustError
+from edgewright_agent.transport.document import parse_json
 
 MANIFEST_FILE = "manifest.json"
 REQUIRED_FILES = (contract.FILE_MODEL, contract.FILE_RUNTIME, contract.FILE_GOLDEN)
@@ -99,7 +99,7 @@ def parse(body: bytes) -> Artifact:
         TrustError: `bad-manifest`, saying what is wrong.
     """
     try:
-        document = json.loads(body)
+        document = parse_json(body, "it")
     except ValueError as error:
         raise _bad(f"is not JSON: {error}") from error
     if not isinstance(document, dict) or document.get("schemaVersion") != 2:
