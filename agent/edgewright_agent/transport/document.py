@@ -29,9 +29,10 @@ _MAX_DEPTH = 32  # nesting of JSON; the deepest document of ours has 9
 
 
 def parse_json(data: bytes, what: str) -> Any:
-    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, no absurd nesting.
+    """Parse strict JSON: UTF-8, no duplicate keys, no NaN, no absurd nesting, no half of a surrogate pair.
 
-    Duplicate keys are refused because two readers of one signed document may not see two different documents.
+    Duplicate keys are refused because two readers of one signed document may not see two different documents; half of a
+    pair (RFC 7493 2.1) because it is text that can be read and never written, as in a record or a message.
 
     Raises:
         ValueError: not such JSON; the message names `what`.
@@ -43,6 +44,11 @@ def parse_json(data: bytes, what: str) -> Any:
     except ValueError as error:
         raise ValueError(f"{what} is not valid JSON: {error}") from None
     _check_depth(document, what)
+    if b"\\u" in data:
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} holds half of a surrogate pair") from None
     return document
 
 
