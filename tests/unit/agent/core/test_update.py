@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.acceptance import MAX_MODELS
+from edgewright_agent.acceptance import MAX_LANES, MAX_MODELS, accepted
 from edgewright_agent.artifact import parse
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
@@ -666,6 +666,31 @@ def test_more_models_than_a_record_can_hold_are_refused_whole(running: Bench) ->
     running.assign([{"name": "all", "selector": {"matchLabels": {}}, "models": models}])
     assert running.once().poll.code == "bad-metadata"
     assert set(running.ledger.record.models) == {MODEL}
+
+
+def test_a_thief_of_keys_cannot_fill_the_record_with_models_for_ever(running: Bench) -> None:
+    """It took no more metadata then, not even what would have revoked the keys."""
+    made = make_artifact("1.0.0")
+    for wave in range(20):
+        names = [f"{'m' * 40}-{wave}-{number}" for number in range(MAX_MODELS - 1)]
+        for name in names:
+            running.trust.targets[name, PI, made.digest] = len(made.body)
+        entry = {"digest": made.digest, "modelVersion": "1.0.0", "size": len(made.body)}
+        release = {"repository": MODEL, "modelVersion": "1.0.0", "artifacts": {PI: entry}}
+        groups = running.trust.assignment["groups"]
+        running.assign(
+            [{**groups[0], "models": {MODEL: groups[0]["models"][MODEL]} | dict.fromkeys(names, release)}]
+        )
+        desired = running.trust.refresh(None, floor=running.ledger.record.lowest(running.up), now=NOW)
+        ledger = running.ledger
+        ledger.commit(accepted(ledger.record, desired, running.config.device, running.up))
+    kept = running.ledger.record.sequences
+    assert len(kept) == MAX_LANES
+    assert {f"{PI}/{MODEL}", *(f"{PI}/{name}" for name in names)} <= set(kept), (
+        "what is assigned is remembered"
+    )
+    running.assign([{**groups[0], "models": {MODEL: groups[0]["models"][MODEL]}}])
+    assert running.once().poll.code == "ok"
 
 
 # --- the clock ----------------------------------------------------------------------------
