@@ -101,7 +101,7 @@ def parse(body: bytes) -> Artifact:
     try:
         document = parse_json(body, "it")
     except ValueError as error:
-        raise _bad(f"is not JSON: {error}") from error
+        raise _bad(f"is refused: {error}") from None
     if not isinstance(document, dict) or document.get("schemaVersion") != 2:
         raise _bad("is not an OCI manifest")
     if document.get("mediaType", contract.OCI_MANIFEST) != contract.OCI_MANIFEST:

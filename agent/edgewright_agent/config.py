@@ -10,7 +10,6 @@ Relative paths are relative to the file, so a configuration and its trust anchor
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 from edgewright_agent.contract import canonical_json, is_name
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.transport.document import parse_json
 from edgewright_agent.transport.secret import Secret
 
 if TYPE_CHECKING:
@@ -228,9 +228,9 @@ def load(path: Path) -> Config:
         ConfigError: `bad-config`, naming every wrong key.
     """
     try:
-        document = json.loads(_read(path, "configuration"))
+        document = parse_json(_read(path, "configuration"), "it")
     except ValueError as error:
-        raise ConfigError("bad-config", f"{path} is not JSON: {error}") from error
+        raise ConfigError("bad-config", f"{path} is not JSON: {error}") from None
     return parse(document, base=path.resolve().parent, name=str(path))
 
 

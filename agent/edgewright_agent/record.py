@@ -11,7 +11,6 @@ runs `edgewright-agent reanchor`. A device that began anew by itself would belie
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
@@ -24,6 +23,7 @@ from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, Slots
+from edgewright_agent.transport.document import parse_json
 
 VERSION = 1
 MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
@@ -277,17 +277,20 @@ def from_bytes(payload: bytes) -> Record:
     Raises:
         StorageError: `state-version` for a record of another format.
     """
-    document: dict[str, Any] = json.loads(payload)
-    # A field from the future may be a floor, which the next write would lose.
-    if document.pop("version", None) != VERSION or not document.keys() <= _STORED:
-        raise StorageError(
-            "state-version", "the record was written by another version of the agent; install that one"
-        )
-    document["models"] = {name: _model(value) for name, value in document["models"].items()}
-    document["seen"] = Seen(**document["seen"]) if "seen" in document else None
-    document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
-    document["poll"] = Poll(**document["poll"]) if "poll" in document else None
-    return Record(**document)
+    try:
+        document: dict[str, Any] = parse_json(payload, "the record")
+        # A field from the future may be a floor, which the next write would lose.
+        if document.pop("version", None) == VERSION and document.keys() <= _STORED:
+            document["models"] = {name: _model(value) for name, value in document["models"].items()}
+            document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+            document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
+            document["poll"] = Poll(**document["poll"]) if "poll" in document else None
+            return Record(**document)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass  # a whole slot, so somebody meant it, but not this agent
+    raise StorageError(
+        "state-version", "the record was written by another version of the agent; install that one"
+    )
 
 
 def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:

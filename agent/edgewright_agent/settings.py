@@ -168,7 +168,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AgentError("damaged", f"{path} is unreadable: {error}") from error
     if not isinstance(document, dict):
         raise AgentError("damaged", f"{path} is not an object")

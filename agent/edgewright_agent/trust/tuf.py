@@ -164,6 +164,12 @@ def refresh(
     session = _Session(source, cache, root, hardware_class, floor or Floor(), moment)
     try:
         return session.run()
+    except TrustError as refusal:
+        # python-tuf keeps every role as soon as its signature is good. Of a refused state nothing may stay: a stolen
+        # key's timestamp of version 7 would hide the owner's own version 7. Expired metadata was good once.
+        if refusal.code != "expired-metadata":
+            _empty(cache)
+        raise
     except OSError:
         # A power cut can leave a cache that python-tuf neither reads nor writes over: start again from the
         # provisioned root. A refused signature, version or expiry never gets here.
@@ -284,6 +290,12 @@ class _Session:
             if isinstance(error.__cause__, TransportError):
                 raise error.__cause__ from None
             raise TransportError("network", f"{self.fetcher.last}: {error}") from error
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+            # python-tuf does not look at the type of every value, and a stolen key can sign any: the name of a
+            # delegated role that is a number came this far.
+            raise TrustError(
+                "bad-metadata", f"{self.fetcher.last} makes no sense ({type(error).__name__})"
+            ) from error
 
     def _expired(self, client: Client | None) -> tuple[str, str]:
         for name in ("root", "timestamp", "snapshot"):

@@ -145,7 +145,7 @@ ARTIFACT = (*MODEL, "artifacts", CLASS)
         (_set(*ARTIFACT, "rollbackPolicy", to={"attempts": 0}), "attempts"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"attempts": 10**6}), "attempts"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 0}), "healthTimeoutS"),
-        (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 1e400}), "healthTimeoutS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 1e400}), "more than a number can be"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": False}), "healthTimeoutS"),
     ],
 )

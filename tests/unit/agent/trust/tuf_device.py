@@ -49,7 +49,7 @@ class Device:
         return caught.value
 
     def lose_cache(self) -> None:
-        shutil.rmtree(self.cache)
+        shutil.rmtree(self.cache, ignore_errors=True)
 
 
 def freeze(fleet: TufFleet, place: Path) -> str:

@@ -1,0 +1,154 @@
+"""The fleet under attack: real keys, real metadata, small models that really answer, published to a real registry.
+
+>>> fleet = Fleet.build(folder, registry)            # doctest: +SKIP
+>>> fleet.releases                                   # doctest: +SKIP
+{1: Release(number=1, digest='sha256:…', …), 2: …, 3: …}
+
+Three releases are made once, by the pipeline's own functions. What the registry holds after each of them is kept, so
+that a test can put any of them, or a tampered copy, in front of a device.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from edgewright.trust.assignment import PublishedLane
+from real import Registry
+from unit.agent.core.onnx_artifact import WEIGHTS, files
+from unit.publish.lane import LaneFiles
+from unit.trust.fleet import SmallFleet
+
+MODEL, OTHER_MODEL = "digit-reader", "vibration-monitor"
+PI, CART = "raspberry-pi-4", "medical-cart-cpu"
+PREFIX = "acme"
+RELEASES = (1, 2, 3)
+GROUPS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "canary",
+        "selector": {"matchLabels": {"ring": "canary"}},
+        "models": ({"model": MODEL}, {"model": OTHER_MODEL}),
+    },
+    {"name": "all", "models": ({"model": MODEL},)},
+)
+SIGNING = {"privateKey": "file:.edgewright/keys/signing.key", "publicKey": ".edgewright/keys/signing.pub"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What one release left behind.
+
+    Attributes:
+        number: 1, 2, 3.
+        digest: The artifact for the device's model and class.
+        metadata: Copy of the fleet's metadata folder.
+        storage: Copy of everything the registry stored.
+        layouts: The same release as a directory of OCI layouts.
+    """
+
+    number: int
+    digest: str
+    metadata: Path
+    storage: Path
+    layouts: Path
+
+
+@dataclass
+class Fleet:
+    """A fleet whose every private key lies in `keys`; which of them an attacker has, each attack says."""
+
+    folder: Path
+    registry: Registry
+    made: SmallFleet = field(init=False)
+    releases: dict[int, Release] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.made = SmallFleet(
+            self.folder / "fleet",
+            url=self.url,
+            groups=GROUPS,
+            classes=(CART, PI),
+            models=(MODEL, OTHER_MODEL),
+        )
+
+    @property
+    def url(self) -> str:
+        """Where devices look."""
+        return f"{self.registry.url}/{PREFIX}"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of all private keys."""
+        return self.made.root / ".edgewright" / "keys"
+
+    @classmethod
+    def build(cls, folder: Path, registry: Registry) -> Fleet:
+        """Make the fleet and its releases, an hour apart, the last one now."""
+        fleet = cls(folder, registry)
+        moment = datetime.now(UTC)
+        for number in RELEASES:
+            fleet._release(number, moment - timedelta(hours=RELEASES[-1] - number))
+        # From here on the storage is a link: to one of the copies, or to a tampered one.
+        registry.storage.rename(folder / "storage-of-the-releases")
+        registry.storage.symlink_to(fleet.releases[RELEASES[-1]].storage)
+        return fleet
+
+    def lane(self, model: str, hardware_class: str, number: int, **changes: Any) -> LaneFiles:
+        """Return a lane of this fleet as the earlier stages leave it: its model differs from release to release."""
+        return lane(
+            self.made.root,
+            self.url,
+            model,
+            hardware_class,
+            scale=_scale(model, number),
+            number=number,
+            **changes,
+        )
+
+    def _release(self, number: int, moment: datetime) -> None:
+        layouts = self.folder / f"release-{number}-layouts"
+        for model in self.made.models:
+            for hardware_class in self.made.classes:
+                made = self.lane(model, hardware_class, number, signing=SIGNING)
+                published = made.all().facts
+                replace(made, registry={"url": f"oci:{layouts}"}).publish()
+                self.made.lanes.setdefault(model, {})[hardware_class] = PublishedLane(
+                    str(published["digest"]), int(str(published["size"])), made.model_version, model
+                )
+        self.made.now = moment
+        self.made.release()
+        self.made.url = f"oci:{layouts}"  # the same once more, for bundle files
+        self.made.release()
+        self.made.url = self.url
+        metadata, storage = self.folder / f"release-{number}-tuf", self.folder / f"release-{number}-storage"
+        shutil.copytree(self.made.metadata, metadata)
+        shutil.copytree(self.registry.storage, storage)
+        digest = self.made.lanes[MODEL][PI].digest
+        self.releases[number] = Release(number, digest, metadata, storage, layouts)
+
+
+def lane(
+    root: Path, url: str, model: str, hardware_class: str, *, scale: float, number: int = 9, **changes: Any
+) -> LaneFiles:
+    """Return a lane in any folder, signed by whatever keys lie there: an attacker's workshop has one too."""
+    content = files(weights=WEIGHTS * scale)
+    made = LaneFiles(
+        root,
+        registry={"url": url},
+        model=model,
+        hardware_class=hardware_class,
+        model_version=f"{number}.0.0",
+        weights=content["model.onnx"],
+        **changes,
+    )
+    made.give("optimized", "runtime.json", content["runtime.json"])
+    for name in ("golden.json", "labels.json"):
+        made.give("evaluated", name, content[name])
+    return made
+
+
+def _scale(model: str, number: int) -> float:
+    return (1.0 if model == MODEL else 0.5) + number / 10

@@ -1,0 +1,74 @@
+"""Attacks on what a device remembers and what time it believes it is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+
+from attacks.forgery import later
+from attacks.scene import Scene
+from attacks.table import attack
+from edgewright_agent.slots import NAMES, SLOT_BYTES
+
+REPLAY = "the power switch, and a copy of what the registry held at release 1"
+
+
+@attack(
+    "state emptied by power loss, then replay: the cache", has=REPLAY, refused="metadata-rollback", seen=2
+)
+def emptied_cache(scene: Scene) -> Iterator[None]:
+    for path in (scene.device.state / "tuf").rglob("*.json"):
+        path.write_bytes(b"")
+    scene.serve(1)
+    yield
+
+
+@attack("state emptied by power loss, then replay: the record", has=REPLAY, failed="state-damaged", seen=2)
+def emptied_record(scene: Scene) -> Iterator[None]:
+    for name in NAMES:
+        (scene.device.state / name).write_bytes(bytes(SLOT_BYTES))
+    shutil.rmtree(scene.device.state / "tuf")
+    scene.serve(1)
+    yield
+    # It stays so until a person has looked at it, who does that with an honest registry.
+    scene.serve(2)
+    told = scene.device.agent("reanchor", "--config", str(scene.device.config))
+    assert told.exit_code == 0, told.text
+
+
+@attack(
+    "state emptied by power loss, then replay: one slot of the record",
+    has=REPLAY,
+    refused="metadata-rollback",
+    seen=2,
+)
+def one_slot(scene: Scene) -> Iterator[None]:
+    newest = max(NAMES, key=lambda name: (scene.device.state / name).stat().st_mtime_ns)
+    (scene.device.state / newest).write_bytes(bytes(SLOT_BYTES))
+    shutil.rmtree(scene.device.state / "tuf")
+    scene.serve(1)
+    yield
+
+
+@attack(
+    "clock set back: metadata that ended before this device's last poll",
+    has="the device's clock, and a release that the device missed and that has expired since",
+    refused="expired-metadata",
+    honest=3,
+)
+def clock_set_back(scene: Scene) -> Iterator[None]:
+    ceremony = scene.ceremony()
+    later(ceremony.change("timestamp"), timedelta(hours=-3))
+    ceremony.publish(scene.tuf)
+    scene.clock = timedelta(days=-1)
+    yield
+    scene.clock = timedelta()
+
+
+@attack("clock set forward", has="the device's clock (or its time server)", refused="expired-metadata")
+def clock_set_forward(scene: Scene) -> Iterator[None]:
+    scene.serve(2)
+    scene.clock = timedelta(days=3650)
+    yield
+    scene.clock = timedelta()

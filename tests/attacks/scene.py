@@ -1,0 +1,236 @@
+"""Where an attack is played: the fleet's keys, the registry process, a device that runs a model, the attacker's tools.
+
+>>> scene.serve(2)                                            # doctest: +SKIP
+>>> forgery = scene.forgery("rollout", of=1)                   # doctest: +SKIP
+>>> forgery.publish(scene.tuf, "snapshot", "timestamp")        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from attacks.device import Device, Told, clock_shifted
+from attacks.fleet import MODEL, PI, PREFIX, Fleet, Release, lane
+from attacks.forgery import Ceremony, Forgery
+from attacks.mirror import Mirror
+from edgewright.publish import oci
+from edgewright.publish.registry import Registry
+from edgewright_agent.contract import (
+    OCI_EMPTY_BYTES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    TUF_REPOSITORY,
+    digest_of,
+    fallback_tag,
+)
+from unit.publish.lane import LaneFiles
+
+
+@dataclass
+class Scene:
+    """One attack's world; nothing of it outlives the test but the registry process.
+
+    Attributes:
+        fleet: The fleet, its registry process and its releases.
+        device: The device under attack.
+        folder: Scratch space.
+        clock: How wrong the device's clock is.
+        floor: Highest versions that the device has accepted from honest hands.
+    """
+
+    fleet: Fleet
+    device: Device
+    folder: Path
+    clock: timedelta = timedelta()
+    floor: dict[str, int] = field(default_factory=dict)
+    served: int = 0
+    _tampered: bool = False
+    _copies: int = 0
+    _ceremony: Ceremony | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def serve(self, number: int) -> Release:
+        """Let the registry hold exactly what it held after a release."""
+        release = self.fleet.releases[number]
+        _show(release.storage, self.fleet.registry.storage)
+        self.served, self._tampered = number, False
+        return release
+
+    def tamper(self) -> None:
+        """Go on with a copy of what is served: nobody writes into what the fleet has released.
+
+        Blobs are shared: one that is added changes nothing for a repository that has no link to it.
+        """
+        if self._tampered:
+            return
+        self._tampered = True
+        self._copies += 1
+        copy = self.folder / f"tampered-{self._copies}"
+        root = Path("docker/registry/v2")
+        released = self.fleet.releases[self.served].storage / root
+        shutil.copytree(released / "repositories", copy / root / "repositories", copy_function=_copy)
+        (copy / root / "blobs").symlink_to(released / "blobs")
+        _show(copy, self.fleet.registry.storage)
+
+    def serve_honestly(self, number: int) -> None:
+        """Serve a release as its owner signs it now: under the new root, when there was a ceremony."""
+        self.serve(number)
+        if self._ceremony is not None:
+            ceremony = self.ceremony()
+            ceremony.adopt(self._ceremony)
+            ceremony.publish(self.tuf, "timestamp")
+
+    def under_new_root(self, ceremony: Ceremony) -> None:
+        """Let what is served honestly from now on be signed under the root of a ceremony."""
+        self._ceremony = ceremony
+
+    def remember_floor(self) -> None:
+        """Say that what the device has accepted so far was honest."""
+        self.floor = dict(self.device.record.floor)
+
+    def poll(self, *, as_a_process: bool = False) -> Told:
+        """Let the device poll, by its own clock."""
+        if as_a_process:
+            assert not self.clock, "a process has the clock of the machine"
+            return self.device.once_as_a_process()
+        with clock_shifted(self.clock):
+            return self.device.once()
+
+    def close(self) -> None:
+        """End whatever the attack started."""
+        self._stack.close()
+
+    # --- what an attacker can do with the registry ---------------------------------------------------------------
+
+    @property
+    def tuf(self) -> Registry:
+        """The repository of the metadata, to push to."""
+        return cast(Registry, _Tampered(self.fleet.made.open(TUF_REPOSITORY), self.tamper))
+
+    @property
+    def repository(self) -> Registry:
+        """The repository of the model, to push to."""
+        return cast(Registry, _Tampered(self.fleet.made.open(MODEL), self.tamper))
+
+    @property
+    def path(self) -> str:
+        """Path of the registry's API below its prefix."""
+        return f"/v2/{PREFIX}"
+
+    def forgery(self, *stolen: str, of: int | None = None) -> Forgery:
+        """Return the metadata of a release (default: what is served), for somebody with these keys."""
+        return Forgery(self.fleet.releases[of or self.served].metadata, self.fleet.keys, stolen)
+
+    def ceremony(self, *, of: int | None = None) -> Ceremony:
+        """Return the metadata of a release for its owner, who has every key."""
+        return Ceremony(self.fleet.releases[of or self.served].metadata, self.fleet.keys)
+
+    def overwrite(self, digest: str, content: bytes) -> None:
+        """Replace what the registry stored under a digest."""
+        self.tamper()
+        blobs = self.fleet.registry.storage / "docker/registry/v2/blobs"
+        if blobs.is_symlink():
+            shared = blobs.resolve()
+            blobs.unlink()
+            shutil.copytree(shared, blobs, copy_function=_copy)
+        self.fleet.registry.blob_path(digest).write_bytes(content)
+
+    def manifest(self, digest: str) -> dict[str, Any]:
+        """Return a manifest of the model's repository."""
+        body = self.repository.get_manifest(digest)
+        assert body is not None
+        document: dict[str, Any] = json.loads(body)
+        return document
+
+    def layer_of(self, tag: str) -> str:
+        """Return the digest of the bytes that a tag of the metadata repository stands for."""
+        body = self.tuf.get_manifest(tag)
+        assert body is not None
+        return str(json.loads(body)["layers"][0]["digest"])
+
+    def list_referrers(self, subject: str, *referrers: bytes) -> None:
+        """Let the referrers of a digest be these manifests, and no others."""
+        self.repository.put_blob(oci.EMPTY_CONFIG["digest"], OCI_EMPTY_BYTES)
+        for body in referrers:
+            self.repository.put_manifest(digest_of(body), body, OCI_MANIFEST)
+        entries = [oci.manifest_descriptor(body) for body in referrers]
+        self.repository.put_manifest(fallback_tag(subject), oci.index(entries), OCI_INDEX)
+
+    def referrers_of(self, subject: str) -> list[bytes]:
+        """Return the manifests that are listed as referrers of a digest."""
+        body = self.repository.get_manifest(fallback_tag(subject))
+        assert body is not None
+        found = [self.repository.get_manifest(entry["digest"]) for entry in json.loads(body)["manifests"]]
+        return [manifest for manifest in found if manifest is not None]
+
+    def malware(self, *, hardware_class: str = PI, **changes: Any) -> LaneFiles:
+        """Push a model of the attacker's own, signed by a key of the attacker's own; its answers are other ones."""
+        self.tamper()
+        made = lane(self.folder / "workshop", self.fleet.url, MODEL, hardware_class, scale=-1.0, **changes)
+        made.all()
+        return made
+
+    # --- other ways to the device ----------------------------------------------------------------------------------
+
+    def mirror(self) -> Mirror:
+        """Put a man in the middle between the device and the registry."""
+        mirror = self._stack.enter_context(Mirror(self.fleet.registry))
+        self.device.look_at(f"{mirror.url}/{PREFIX}")
+        return mirror
+
+    def layouts(self, number: int) -> Path:
+        """Return a copy of a release as OCI layouts, to be tampered with."""
+        copy = self.folder / f"layouts-{number}"
+        shutil.copytree(self.fleet.releases[number].layouts, copy)
+        return copy
+
+    def look_into(self, path: Path) -> None:
+        """Let the device read a bundle file or a directory of layouts."""
+        self.device.look_at(f"oci:{path}" if path.is_dir() else f"bundle:{path}")
+
+    def look_at_registry(self) -> None:
+        """Let the device read the registry itself again."""
+        self.device.look_at(self.fleet.url)
+
+    def patched(self, change: contextlib.AbstractContextManager[Any]) -> None:
+        """Keep a change of a constant (a time window) for as long as the scene lasts."""
+        self._stack.enter_context(change)
+
+
+def _show(storage: Path, link: Path) -> None:
+    """Let the registry process find a folder as its storage."""
+    fresh = link.with_name("storage.new")
+    fresh.symlink_to(storage)
+    fresh.replace(link)
+
+
+def _copy(source: str, destination: str) -> None:
+    Path(destination).write_bytes(Path(source).read_bytes())
+
+
+class _Tampered:
+    """A repository that is copied before anything is written to it."""
+
+    def __init__(self, repository: Registry, before: Callable[[], None]) -> None:
+        self._repository, self._before = repository, before
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("put_"):
+            self._before()
+        return getattr(self._repository, name)
+
+
+@contextlib.contextmanager
+def played(generator: Iterator[None]) -> Iterator[None]:
+    """Run an attack up to its `yield`, and the rest of it afterwards."""
+    next(generator)
+    yield
+    assert next(generator, "done") == "done", "an attack yields once"

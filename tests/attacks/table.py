@@ -1,0 +1,117 @@
+"""The attack table: what is played, what the attacker has, and how the device refuses.
+
+    $ PYTHONPATH=tests:pipelines:agent python -m attacks.table
+
+prints it. The attacks themselves are in `on_*.py`; each is a generator that bends a `Scene` up to its only `yield`.
+There the device polls. What comes after the `yield` is asserted of that poll, or undoes what only this attack needs
+undone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attacks.scene import Scene
+
+MODULES = ("on_metadata", "on_keys", "on_artifacts", "on_transport", "on_bundle_files", "on_state")
+EXIT_REFUSED, EXIT_NETWORK = 2, 3
+
+Play = Callable[["Scene"], Iterator[None]]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        name: As the test is called.
+        has: What the attacker has.
+        exit_code: Of `edgewright-agent once`. 0: the lie is passed by, and nothing changes.
+        code: The reason that the device gives.
+        play: Sets the scene.
+        seen: Release that the device has installed before.
+        honest: Release that the registry serves afterwards, which the device must then install.
+        process: Whether the agent runs as a process of its own.
+        floor_kept: Whether the highest versions in the record must be what they were; not where the metadata is
+            honest, or signed by every key that it needs, and only the artifact is refused.
+    """
+
+    name: str
+    has: str
+    exit_code: int
+    code: str
+    play: Play
+    seen: int = 1
+    honest: int = 2
+    process: bool = False
+    floor_kept: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+ATTACKS: list[Attack] = []
+
+
+def attack(
+    name: str,
+    *,
+    has: str,
+    refused: str = "",
+    failed: str = "",
+    seen: int = 1,
+    honest: int | None = None,
+    process: bool = False,
+    floor_kept: bool = True,
+) -> Callable[[Play], Play]:
+    """Enter a generator into the table.
+
+    Args:
+        name: Of the attack.
+        has: What the attacker has.
+        refused: Reason of a refusal (exit code 2).
+        failed: Reason of what is treated as a broken source (exit code 3). Neither: the device passes the lie by.
+        seen: Release that the device has installed before.
+        honest: Release that is served afterwards; default: the next one.
+        process: Run the agent as a process of its own.
+        floor_kept: See `Attack`.
+    """
+    exit_code = EXIT_REFUSED if refused else EXIT_NETWORK if failed else 0
+
+    def enter(play: Play) -> Play:
+        following = seen + 1 if honest is None else honest
+        ATTACKS.append(
+            Attack(name, has, exit_code, refused or failed, play, seen, following, process, floor_kept)
+        )
+        return play
+
+    return enter
+
+
+def load() -> list[Attack]:
+    """Return every attack, in the order of the modules."""
+    for name in MODULES:
+        importlib.import_module(f"attacks.{name}")
+    # Run as a program, this module is another one than the attacks entered themselves into.
+    attacks: list[Attack] = importlib.import_module("attacks.table").ATTACKS
+    names = [attack.name for attack in attacks]
+    assert len(set(names)) == len(names), "two attacks have one name"
+    return attacks
+
+
+def main() -> None:
+    """Print the table as Markdown."""
+    print("| attack | the attacker has | the device says |\n|---|---|---|")
+    for entry in load():
+        told = (
+            f"`{entry.code}` (exit {entry.exit_code})" if entry.exit_code else "nothing: the lie is passed by"
+        )
+        print(f"| {entry.name} | {entry.has} | {told} |")
+
+
+if __name__ == "__main__":
+    main()
