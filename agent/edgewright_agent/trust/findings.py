@@ -101,7 +101,7 @@ class Findings:
         """Take a statement into account that is validly signed and about this artifact."""
         kind = statement.predicate_type
         if kind not in self.demands.signers:
-            self._others.append(f"a statement of type {kind}")
+            self._others.append(f"a statement of type {_shown(kind)}")
         elif statement.by is None or not self.demands.accept(kind, statement.by):
             self._others.append(f"a {_NAMES[kind]} by {statement.by}, who may not make one for this device")
         else:
