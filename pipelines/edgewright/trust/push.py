@@ -150,12 +150,15 @@ def stray_root(registry: Registry, current: Current) -> str | None:
 
 
 def _believed(registry: Registry, name: str, files: Mapping[str, bytes]) -> bool:
-    """Whether a file of the registry is a root that devices follow from the one before ours of that name."""
+    """Whether a file of the registry is another root than ours that devices follow from the one before it."""
     number, _, role = name.partition(".")
     if role != "root.json":
         return False
+    there = _found(registry, name)
+    if there is not None and there.signed_bytes == Metadata.from_bytes(files[name]).signed_bytes:
+        return False  # ours, with signatures nobody asked for
     before = files.get(f"{int(number) - 1}.root.json")
-    return before is None or _follows(_found(registry, name), Metadata[Root].from_bytes(before).signed)
+    return before is None or _follows(there, Metadata[Root].from_bytes(before).signed)
 
 
 def _follows(metadata: Metadata[Any] | None, root: Root) -> bool:
@@ -215,10 +218,11 @@ def read_file(registry: Registry, name: str) -> bytes | None:
     if manifest is None:
         return None
     try:
-        digest = json.loads(manifest)["layers"][0]["digest"]
+        layer = json.loads(manifest)["layers"][0]
+        digest, size = layer["digest"], layer["size"]
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise _rubbish(registry.address(name)) from error
-    if not is_digest(digest):
+    if not is_digest(digest) or type(size) is not int or size > MAX_TUF_BYTES:
         raise _rubbish(registry.address(name))
     return registry.get_blob(digest, limit=MAX_TUF_BYTES)
 

@@ -20,9 +20,9 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from edgewright.errors import TrustError
 from edgewright.trust.authority import Authority, add_signatures, vouched_for
-from edgewright.trust.delegation import delegate, new_root
+from edgewright.trust.delegation import delegate, holders_in, new_root
 from edgewright.trust.repository import Current, delegated, file_name, target_file
-from edgewright.trust.roles import class_of, is_class
+from edgewright.trust.roles import TOP, class_of, is_class
 from edgewright.trust.staged import Signing, Staged, signing
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
@@ -139,6 +139,8 @@ class _Step:
     def root(self) -> None:
         old, staged = self.old.get("root"), self.staged.metadata.get("root")
         if staged is not None:
+            if old is None:
+                self._require_declared(staged.signed)
             # Without its signatures it only waits: the former root goes on, if there is one.
             if self._signing("root", staged, staged.signed).complete:
                 self._take("root", staged)
@@ -150,6 +152,20 @@ class _Step:
         elif self.authority.is_old("root", old):
             following = copy.deepcopy(old.signed)
             self._renew("root", following, following)
+
+    def _require_declared(self, root: Root) -> None:
+        """Refuse a first root, which vouches for itself, whose keys are not those that fleet.yaml names.
+
+        Raises:
+            TrustError: they are not, or a public half is not here to tell.
+        """
+        for role in TOP:
+            said, found = self.authority.holders(role), holders_in(root, role)
+            if (set(said.ids), said.threshold) != (set(found.ids), found.threshold):
+                raise TrustError(
+                    f"the staged root names other keys for {role} than fleet.yaml",
+                    hint="edgewright trust status shows which; remove what is staged, and edgewright trust init",
+                )
 
     def targets(self) -> None:
         root: Root = self.work["root"].signed

@@ -13,7 +13,7 @@ from securesystemslib.signer import CryptoSigner, GPGKey, Key
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
 from edgewright.errors import TrustError
-from edgewright.trust.ceremony import Review, sign
+from edgewright.trust.ceremony import Review, initialise, sign
 from edgewright.trust.delegation import Holders, with_delegated_role, with_root_role
 from edgewright.trust.publication import refresh
 from edgewright.trust.repository import Current, MetadataFolder, target_file
@@ -279,3 +279,19 @@ def test_a_class_can_be_added_while_other_keys_of_targets_wait_for_root(
     fleet.classes = (*fleet.classes, "jetson")
     fleet.publish("digit-reader", "jetson", "1.0.0")
     assert fleet.release().versions["class-jetson"] == 1
+
+
+def test_the_first_root_names_the_keys_that_fleet_yaml_names(tmp_path: Path) -> None:
+    """It is signed by keys it names itself: whoever plants one would hold the fleet for ever."""
+    fleet = SmallFleet(tmp_path / "fleet")
+    fleet.publish_all("1.0.0")
+    initialise(fleet.workspace, now=fleet.now)
+    path = fleet.metadata / "staged/root.json"
+    signer = CryptoSigner.generate_ed25519()
+    planted = with_root_role(Metadata.from_file(str(path)).signed, "root", Holders(1, [signer.public_key]))
+    metadata = Metadata(planted)
+    metadata.sign(signer)
+    path.write_bytes(metadata.to_bytes())
+    with pytest.raises(TrustError, match="the staged root names other keys for root than fleet.yaml"):
+        fleet.release()
+    assert not (fleet.root / "registry/tuf").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgewright.trust.ceremony import renew, sign
 from edgewright.trust.keys import load_role_signer
 from edgewright.trust.publication import refresh
 from edgewright.trust.rotation import rotate
-from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY
+from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, digest_of
 from unit.trust.fleet import Device, SmallFleet
 from unit.trust.thief import FAR, Thief
 
@@ -171,11 +172,19 @@ def test_rubbish_in_place_of_the_timestamp_is_written_over(
     assert device.assignment()["release"] == "r1"
 
 
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b'{"mediaType":"application/x"}',
+        json.dumps({"layers": [{"digest": digest_of(b"endless"), "size": 10**12}]}).encode(),
+    ],
+)
 def test_a_manifest_of_something_else_in_place_of_the_timestamp_is_written_over(
-    fleet: SmallFleet, device: Device
+    fleet: SmallFleet, device: Device, manifest: bytes
 ) -> None:
     registry = fleet.open(TUF_REPOSITORY)
-    registry.put_manifest("timestamp.json", b'{"mediaType":"application/x"}', OCI_MANIFEST)
+    registry.put_blob(digest_of(b"endless"), b"endless")
+    registry.put_manifest("timestamp.json", manifest, OCI_MANIFEST)
     with pytest.raises(TrustError, match="is not TUF metadata"):
         refresh(fleet.workspace, now=fleet.now)
     refresh(fleet.workspace, now=fleet.now, recover=True)
@@ -230,3 +239,18 @@ def test_a_rotation_that_is_cut_off_before_its_root_holds_no_device_up(
     refresh(fleet.workspace, now=fleet.now)
     assert device.assignment()["release"] == "r1"
     assert seen_by(device, "root") == 2
+
+
+@pytest.mark.parametrize("name", ["1.root.json", "2.root.json"])
+def test_our_own_root_with_a_signature_too_many_is_written_over(
+    fleet: SmallFleet, device: Device, name: str
+) -> None:
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)
+    document = json.loads((fleet.metadata / name).read_bytes())
+    document["signatures"].append({"keyid": "0" * 64, "sig": "00"})
+    Thief(fleet).put(name, json.dumps(document).encode())
+    with pytest.raises(TrustError, match="holds other content"):
+        refresh(fleet.workspace, now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
