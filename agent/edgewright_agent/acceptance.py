@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgewright_agent.update import Desired
 
 MAX_MODELS = 64  # on one device; the record of so many fits its slot
+MAX_LANES = 256  # whose sequence is remembered
 
 
 def accepted(record: Record, desired: Desired, device: Device, up: Uptime) -> Record:
@@ -50,7 +51,8 @@ def accepted(record: Record, desired: Desired, device: Device, up: Uptime) -> Re
     record = replace(record, fleet=fleet, expires=dict(desired.expires), seen=None).with_floor(
         desired.floor, up
     )
-    return record.with_sequences(_sequences(desired, record, device))
+    record = record.with_sequences(_sequences(desired, record, device))
+    return replace(record, sequences=_remembered(record.sequences, desired, device))
 
 
 def approval_of(desired: Desired, target: Assigned, record: Record, device: Device) -> Approval:
@@ -83,6 +85,19 @@ def _sequences(desired: Desired, record: Record, device: Device) -> dict[str, in
         with contextlib.suppress(TrustError):  # told when its turn comes
             found[_lane(device, target.model)] = approval_of(desired, target, record, device).sequence
     return found
+
+
+def _remembered(sequences: Mapping[str, int], desired: Desired, device: Device) -> Mapping[str, int]:
+    """Return the sequence floors that a record has room for: those of all that is assigned now come first.
+
+    Whoever stole a class's key could list ever new models, until the record was full and took no honest state either.
+    """
+    if len(sequences) <= MAX_LANES:
+        return sequences
+    targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+    now = {_lane(device, model) for model in targets}
+    first = sorted(sequences, key=lambda lane: (lane not in now, lane))
+    return {lane: sequences[lane] for lane in first[:MAX_LANES]}
 
 
 def _released(sequences: Mapping[str, int], desired: Desired, device: Device) -> dict[str, int]:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from edgewright_agent.clock import to_text, utc_now
+from edgewright_agent.clock import to_text, uptime, utc_now
 from edgewright_agent.config import Config, Polling, load
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
@@ -193,7 +193,7 @@ def _record(config: Config, poll: Poll) -> None:
     try:
         with exclusive(config.state / "lock"):
             ledger = Ledger(config.state, Disk())
-            ledger.commit(replace(ledger.record.counted(polls=1), poll=poll))
+            ledger.commit(replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll))
     except StorageError as error:
         log("not-recorded", code=error.code, message=str(error))
 

@@ -28,6 +28,8 @@ from edgewright_agent.transport.document import parse_json
 VERSION = 1
 MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
 MAX_REASON_CHARS = 300
+# How long reasons are, whether figures of trials stay, and how many tombstones, for a record that would not fit.
+_TERSER = ((40, True, 8), (10, False, 8), (10, False, 4), (10, False, 1))
 MISSING, DAMAGED = "state-missing", "state-damaged"
 _QUARANTINED = {
     MISSING: "there is no record of what this device has seen: what runs keeps running, nothing is installed; a new "
@@ -183,6 +185,13 @@ class Record:
             self, floor=floor.versions, floor_keys=floor.keys, clock_floor=floor.clock, clock_since=since
         )
 
+    def aged(self, up: Uptime) -> Record:
+        """Return this record with its clock floor moved on to now, so that the next boot counts from here.
+
+        Without it, who turns a device off every day and lets it see nothing new would stop its time for ever.
+        """
+        return self.with_floor(self.lowest(up), up)
+
     def with_sequences(self, accepted: Mapping[str, int]) -> Record:
         """Return this record with sequence floors lifted, by lane; none sinks."""
         lifted = {lane: max(number, self.sequences.get(lane, 0)) for lane, number in accepted.items()}
@@ -285,22 +294,38 @@ def from_bytes(payload: bytes) -> Record:
 
 
 def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:
-    """Return one line of at most `limit` characters."""
-    line = " ".join(text.split())
+    """Return one line of at most `limit` characters, fit for a record and a terminal, whoever is quoted in it."""
+    line = "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _fitting(record: Record) -> Record:
-    """Return a record that fits its slot; words for people go before anything that decides."""
-    if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
-        return record
-    return replace(record, models={name: _terse(state) for name, state in record.models.items()})
+    """Return a record that fits its slot; words and figures for people go before anything that decides.
+
+    Then the oldest tombstones: a version that failed here may be tried once more, which beats not recording at all.
+    """
+    for chars, figures, stones in _TERSER:
+        if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
+            break
+        models = {name: _terse(state, chars, figures, stones) for name, state in record.models.items()}
+        record = replace(record, models=models)
+    return record
 
 
-def _terse(state: ModelState) -> ModelState:
-    stones = tuple(replace(stone, reason=shorten(stone.reason, 40)) for stone in state.tombstones)
-    last = replace(state.last, message=shorten(state.last.message, 40)) if state.last else None
-    return replace(state, tombstones=stones, last=last)
+def _terse(state: ModelState, chars: int, figures: bool, stones: int) -> ModelState:
+    def plain(slot: Slot | None) -> Slot | None:
+        return slot if slot is None or figures else replace(slot, health=None)
+
+    return replace(
+        state,
+        active=plain(state.active),
+        previous=plain(state.previous),
+        factory=plain(state.factory),
+        tombstones=tuple(
+            replace(stone, reason=shorten(stone.reason, chars)) for stone in state.tombstones[-stones:]
+        ),
+        last=replace(state.last, message=shorten(state.last.message, chars)) if state.last else None,
+    )
 
 
 def _model(value: dict[str, Any]) -> ModelState:

@@ -296,7 +296,7 @@ class Update:
     ) -> Report:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
-        record = self.ledger.record.counted(polls=1)
+        record = self.ledger.record.aged(self.uptime()).counted(polls=1)
         record = replace(record, poll=poll)
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)

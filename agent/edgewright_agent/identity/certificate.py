@@ -21,6 +21,11 @@ from edgewright_agent.errors import ConfigError, TrustError
 from edgewright_agent.files import Disk
 from edgewright_agent.identity.key import DeviceKey
 
+_UNREADABLE = (
+    *(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -54,17 +59,28 @@ def check(
             `certificate-not-newer`.
         ConfigError: `bad-ca-file`: `authorities` cannot be read.
     """
-    found = _one(pem)
+    try:
+        return _checked(_one(pem), key, device_id, authorities, current)
+    except _UNREADABLE:  # what is wrong inside shows when it is looked at, and anybody may have written it
+        raise TrustError("bad-certificate", "the certificate cannot be read") from None
+
+
+def _checked(
+    found: x509.Certificate, key: DeviceKey, device_id: str, authorities: bytes | None, current: bytes | None
+) -> Certificate:
     if _spki(found) != key.public_der:
         raise TrustError("bad-certificate", "the certificate is for another key than this device's")
     if (said := device_of(found)) != device_id:
         raise TrustError("bad-certificate", f"the certificate is for {said!r}; this device is {device_id!r}")
     _check_purpose(found)
-    if authorities is not None:
-        _check_issuer(found, authorities)
+    if authorities is not None and not _issued_by(authorities, found):
+        raise TrustError("bad-certificate", "the certificate was not issued by an authority in identity.ca")
     if current is not None and (present := _readable(current)) is not None:
-        same_key = _spki(present) == key.public_der
-        if same_key and found.not_valid_after_utc <= present.not_valid_after_utc:
+        # One of an authority that is not pinned any more is worth nothing, however late it ends.
+        counts = _spki(present) == key.public_der and (
+            authorities is None or _issued_by(authorities, present)
+        )
+        if counts and found.not_valid_after_utc <= present.not_valid_after_utc:
             raise TrustError(
                 "certificate-not-newer",
                 f"the certificate ends {to_text(found.not_valid_after_utc)}, not later than the present one",
@@ -106,7 +122,7 @@ def _one(pem: bytes) -> x509.Certificate:
         raise TrustError("bad-certificate", f"the certificate has more than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except _UNREADABLE:
         raise TrustError("bad-certificate", "this is not a certificate (PEM)") from None
     if len(found) != 1:
         raise TrustError("bad-certificate", f"this holds {len(found)} certificates instead of one")
@@ -140,7 +156,7 @@ def _check_purpose(found: x509.Certificate) -> None:
         raise TrustError("bad-certificate", "the certificate is not one for a TLS client")
 
 
-def _check_issuer(found: x509.Certificate, authorities: bytes) -> None:
+def _issued_by(authorities: bytes, found: x509.Certificate) -> bool:
     try:
         trusted = x509.load_pem_x509_certificates(authorities)
     except ValueError:
@@ -152,5 +168,5 @@ def _check_issuer(found: x509.Certificate, authorities: bytes) -> None:
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
             continue
         if basic.ca and found.not_valid_after_utc <= authority.not_valid_after_utc:
-            return
-    raise TrustError("bad-certificate", "the certificate was not issued by an authority in identity.ca")
+            return True
+    return False

@@ -19,7 +19,7 @@ from edgewright_agent.transport.wire import Wire
 
 IDENTITY_TOKEN = "<token>"  # noqa: S105  the user name by which credential helpers mark an identity token
 _MAX_TOKEN_BYTES = 64 * 1024
-_PARAM = re.compile(r'([A-Za-z0-9_-]+)="([^"\\]*)"|([A-Za-z0-9_-]+)=([^\s,"]+)')
+_PARAM = re.compile(r'([A-Za-z0-9_-]{1,64})="([^"\\]*)"|([A-Za-z0-9_-]{1,64})=([^\s,"]+)')
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750 2.1, b64token: nothing that could end a header
 
 

@@ -130,12 +130,14 @@ def _runtime(value: Any, what: str) -> Runtime:
 
 
 def _is_range(text: str) -> bool:
+    if len(text) > _MAX_RANGE_CHARS:  # before any of it is read
+        return False
     try:
         for clause in text.split(","):  # one by one: a first clause that is not met would hide the others
             in_range("0", clause)
     except ValueError:
         return False
-    return len(text) <= _MAX_RANGE_CHARS
+    return True
 
 
 def _wrong(what: str, field: str, found: object) -> TrustError:

@@ -101,7 +101,7 @@ class Findings:
         """Take a statement into account that is validly signed and about this artifact."""
         kind = statement.predicate_type
         if kind not in self.demands.signers:
-            self._others.append(f"a statement of type {kind}")
+            self._others.append(f"a statement of type {_shown(kind)}")
         elif statement.by is None or not self.demands.accept(kind, statement.by):
             self._others.append(f"a {_NAMES[kind]} by {statement.by}, who may not make one for this device")
         else:
@@ -133,7 +133,7 @@ class Findings:
         if self.obstacle is not None:
             return self.obstacle
         kind = next(kind for kind in _MISSING if kind in self.demands.signers and kind not in self.accepted)
-        seen = [*map(str, self._bad), *map(str, self._unread), *self._others]
+        seen = list(dict.fromkeys([*map(str, self._bad), *map(str, self._unread), *self._others]))
         notes = f"; looked at: {'; '.join(seen[:_MAX_REASONS])}" if seen else ""
         if (refused := self._refused.get(kind)) is not None:
             return TrustError(refused.code, f"{what}: {refused}{notes}")

@@ -18,6 +18,7 @@ from typing import Any
 from edgewright_agent.contract import ATTESTATIONS, MAX_POLICY_BYTES, PREDICATE_PROVENANCE, is_name
 from edgewright_agent.errors import ConfigError, TrustError
 from edgewright_agent.transport.document import parse_json
+from edgewright_agent.trust.pattern import matches
 
 ALWAYS = ("signature", "gate-report")
 """Attestations without which nothing is installed."""
@@ -87,7 +88,7 @@ class IdentitySigner:
             return False
         if self.identity is not None:
             return identity == self.identity
-        return self.pattern is not None and re.fullmatch(self.pattern, identity) is not None
+        return self.pattern is not None and matches(self.pattern, identity)
 
     def made(self, by: By) -> bool:
         """Whether a signature is this signer's."""

@@ -164,12 +164,6 @@ def refresh(
     session = _Session(source, cache, root, hardware_class, floor or Floor(), moment)
     try:
         return session.run()
-    except TrustError as refusal:
-        # python-tuf keeps every role as soon as its signature is good. Of a refused state nothing may stay: a stolen
-        # key's timestamp of version 7 would hide the owner's own version 7. Expired metadata was good once.
-        if refusal.code != "expired-metadata":
-            _empty(cache)
-        raise
     except OSError:
         # A power cut can leave a cache that python-tuf neither reads nor writes over: start again from the
         # provisioned root. A refused signature, version or expiry never gets here.
@@ -222,6 +216,7 @@ class _Session:
             trusted_root=self._listed(client, documents, TRUSTED_ROOT_TARGET),
             _role=ClassRole(self._class, own[0], own[1].targets) if own is not None else None,
         )
+        client.keep()
         self._disk.sync_tree(self._cache)  # python-tuf never does: power cuts left files of length zero
         return desired
 

@@ -10,6 +10,7 @@ and takes the system clock's word for the time.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -105,7 +106,8 @@ class Client(Updater):
 
     def __init__(self, fetcher: Fetcher, *, cache: Path, root: bytes, floor: Floor, now: datetime) -> None:
         super().__init__(str(cache), BASE, fetcher=fetcher, config=_CONFIG, bootstrap=root)
-        self._now, self.floor = now, floor
+        self._now, self.floor, self._accepted = now, floor, floor.versions
+        self._fetched: dict[str, bytes] = {}
 
     @property
     def time(self) -> datetime:
@@ -189,6 +191,33 @@ class Client(Updater):
         except (OSError, RepositoryError):
             return False  # python-tuf asks the source for it, and writes it anew
         return True
+
+    def keep(self) -> None:
+        """Write what was fetched into the cache; the caller has accepted all of it.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
+        for role, data in self._fetched.items():
+            super()._persist_metadata(role, data)
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        # Not yet, as python-tuf does it once the signature is good: of a state that is then refused nothing may stay.
+        # A stolen key's timestamp of version 7 would hide the owner's own version 7. The chain of roots is kept at
+        # once: whoever had to begin it anew each time might not get to the end of it in one refresh.
+        self._fetched[rolename] = data
+
+    def _load_local_metadata(self, rolename: str) -> bytes:
+        # The cache counts for no more than the record: another fleet's state, or that of a moment before a power cut,
+        # may have been written here and then not been accepted.
+        data = super()._load_local_metadata(rolename)
+        accepted = self._accepted.get(rolename)
+        try:
+            if accepted is None or json.loads(data)["signed"]["version"] <= accepted:
+                return data
+        except (ValueError, TypeError, LookupError, RecursionError):
+            pass
+        raise FileNotFoundError(f"no {rolename} in the cache that was accepted")
 
     def _load_timestamp(self) -> None:
         super()._load_timestamp()

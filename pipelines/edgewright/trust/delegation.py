@@ -54,13 +54,13 @@ class Holders:
         return [key.keyid for key in self.keys]
 
 
-HoldersOf = Callable[[str], Holders]
-"""Role → who signs it, according to fleet.yaml."""
+HoldersOf = Callable[[str, Targets | None], Holders]
+"""A role that is new, and what `targets` says now → who signs it."""
 
 
 def new_root(holders: HoldersOf) -> Root:
     """Return the first root."""
-    roles = {role: holders(role) for role in TOP}
+    roles = {role: holders(role, None) for role in TOP}
     return Root(
         keys={key.keyid: key for found in roles.values() for key in found.keys},
         roles={role: Role(found.ids, found.threshold) for role, found in roles.items()},
@@ -88,7 +88,7 @@ def delegate(
     roles: dict[str, DelegatedRole] = dict(old.roles or {}) if old else {}
     for role in (*(class_role(name) for name in classes), ROLE_ROLLOUT):
         if role not in roles:
-            found = holders(role)
+            found = holders(role, base)
             roles[role] = _role(role, found)
             keys |= {key.keyid: key for key in found.keys}
     listing = {path: TargetFile.from_data(path, body, ["sha256"]) for path, body in documents.items()}

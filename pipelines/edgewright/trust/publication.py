@@ -10,22 +10,24 @@ written to the folder, then taken out of `staged/`, then pushed: `timestamp.json
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tuf.api.metadata import Targets
+
 from edgewright.errors import TrustError
 from edgewright.publish.durable import locked
 from edgewright.publish.registry import OpenRepository, Registry, open_registry
 from edgewright.trust.authority import Authority
-from edgewright.trust.delegation import Holders
+from edgewright.trust.delegation import Holders, holders_in
 from edgewright.trust.push import push_metadata, require_ours, require_recoverable, stray_root
-from edgewright.trust.repository import STAGED, Current, MetadataFolder
+from edgewright.trust.repository import STAGED, Current, MetadataFolder, delegated
 from edgewright.trust.revision import FRESHNESS, Following, advance
-from edgewright.trust.roles import Lifetimes, declared
+from edgewright.trust.roles import Lifetimes, class_of, declared, is_class, is_declared
 from edgewright.trust.signers import KeyRing
 from edgewright.trust.staged import Signing, Staged, StagedFolder
 from edgewright_agent.contract import TUF_REPOSITORY
@@ -179,11 +181,32 @@ def authority_of(workspace: Workspace, now: datetime) -> Authority:
     trust = workspace.fleet.trust
     ring = KeyRing.of(workspace)
 
-    def holders(role: str) -> Holders:
+    def holders(role: str, targets: Targets | None) -> Holders:
+        if targets is not None and is_class(role) and not is_declared(trust, role):
+            # The key called `artifacts` may have been revoked long ago: a new class must not bring it back.
+            found = _shared_holders(targets, own=trust.roles.classes)
+            if found is not None:
+                return found
         said = declared(trust, role)
         return Holders(said.threshold, [ring.public(name) for name in said.names])
 
     return Authority(ring, holders, Lifetimes(trust.expiry), now)
+
+
+def _shared_holders(targets: Targets, own: Container[str]) -> Holders | None:
+    """Return who signs for the classes without keys of their own, as metadata has it; None when there is no such class.
+
+    Raises:
+        TrustError: they are signed by different keys, so that none can be taken for the one they share.
+    """
+    shared = [role for role in delegated(targets) if is_class(role) and class_of(role) not in own]
+    found = [holders_in(targets, role) for role in shared]
+    if len({(frozenset(one.ids), one.threshold) for one in found}) > 1:
+        raise TrustError(
+            f"{', '.join(shared)} share their keys according to fleet.yaml, and are signed by different ones",
+            hint="edgewright trust rotate artifacts; then this again",
+        )
+    return found[0] if found else None
 
 
 def open_repositories(workspace: Workspace) -> OpenRepository:

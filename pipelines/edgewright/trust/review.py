@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from tuf.api.metadata import Metadata, Root, Targets
 
 from edgewright.errors import TrustError
@@ -21,6 +23,7 @@ from edgewright.trust.delegation import holders_in
 from edgewright.trust.repository import Current, delegated
 from edgewright.trust.roles import TOP, is_class
 from edgewright.trust.signers import KeyRing, key_fingerprint
+from edgewright.trust.signing_key import fingerprint, spki_der
 from edgewright.trust.staged import Staged
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
@@ -147,9 +150,25 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 def _short(text: str) -> str:
     """Return a value as it is shown: of a key or a certificate, what people compare."""
+    if (key := _public_key(text)) is not None:
+        return key
     if len(text) <= MAX_VALUE_CHARS:
         return text
     return f"{len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()[:SHOWN]}"
+
+
+def _public_key(text: str) -> str | None:
+    """Return how `keys show` calls a public key; None when a value is none, or holds anything beside it."""
+    if "PUBLIC KEY" not in text:
+        return None
+    try:
+        pem = str(json.loads(text))
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) != pem.encode():
+        return None
+    return f"key {fingerprint(spki_der(key))[:SHOWN]}"
 
 
 def _plain(text: object) -> str:

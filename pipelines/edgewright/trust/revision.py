@@ -160,7 +160,7 @@ class _Step:
             TrustError: they are not, or a public half is not here to tell.
         """
         for role in TOP:
-            said, found = self.authority.holders(role), holders_in(root, role)
+            said, found = self.authority.holders(role, None), holders_in(root, role)
             if (set(said.ids), said.threshold) != (set(found.ids), found.threshold):
                 raise TrustError(
                     f"the staged root names other keys for {role} than fleet.yaml",

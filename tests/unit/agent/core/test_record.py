@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgewright_agent.acceptance import MAX_MODELS
 from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
@@ -201,6 +202,20 @@ def test_a_record_that_would_not_fit_gives_up_words_before_anything_that_decides
         [s.digest for s in state.tombstones]
     ] * 24
     assert all(m.active == state.active for m in kept.models.values())
+
+
+def test_a_device_with_as_many_models_as_it_may_have_can_record_all_of_them(tmp_path: Path) -> None:
+    slot = Slot(DIGEST, "10.20.30", AT, {"loadMs": 123.5, "inferenceMs": 12.25, "peakMemoryBytes": 123456789})
+    state = ModelState(slot, slot, slot, last=Verdict("installed", "x" * 300, AT, DIGEST, "10.20.30"))
+    for number in range(MAX_TOMBSTONES):
+        state = state.entomb(Tombstone(f"sha256:{number:064x}", "10.20.31", "health-crash", "y" * 300, AT))
+    models = {f"{number:02d}-{'m' * 60}": state for number in range(MAX_MODELS)}
+    anchored(tmp_path).commit(Record(models=models, sequences=dict.fromkeys(models, 7)))
+    kept = Ledger(tmp_path, Disk()).record
+    assert kept.sequences == dict.fromkeys(models, 7)
+    for model in kept.models.values():
+        assert [s and s.digest for s in (model.active, model.previous, model.factory)] == [DIGEST] * 3
+        assert model.tombstones[-1].digest == state.tombstones[-1].digest, "the newest stays"
 
 
 def test_a_record_of_another_format_is_not_touched(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.acceptance import MAX_MODELS
+from edgewright_agent.acceptance import MAX_LANES, MAX_MODELS, accepted
+from edgewright_agent.artifact import parse
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
@@ -146,6 +147,12 @@ def other_type(document: dict[str, Any]) -> None:
     document["artifactType"] = "application/x-evil"
 
 
+def test_a_manifest_nested_out_of_all_reason_is_refused_like_any_other_bad_one() -> None:
+    with pytest.raises(TrustError) as refused:
+        parse(b'{"layers":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    assert refused.value.code == "bad-manifest"
+
+
 @pytest.mark.parametrize(
     ("made", "code"),
     [
@@ -225,6 +232,15 @@ def test_refused_metadata_changes_nothing_but_the_last_poll(running: Bench, code
     assert (report.exit_code, report.poll.code) == (2, code)
     assert (after.models, after.floor, after.clock_floor) == (before.models, before.floor, before.clock_floor)
     assert running.running() == "1.0.0"
+
+
+def test_an_error_that_quotes_a_stranger_is_recorded_like_any_other(running: Bench) -> None:
+    """A lone surrogate cannot be written as UTF-8: the poll ended unrecorded, so `status` told of the one before."""
+    running.trust.refusal = TrustError("bad-metadata", "it says \ud800 and \x1b[2J")
+    running.once(force=True)
+    poll = running.ledger.record.poll
+    assert poll is not None
+    assert (poll.code, poll.message) == ("bad-metadata", "it says ? and ?[2J")
 
 
 def test_an_unreachable_source_is_an_environment_fault_and_keeps_retry_after(running: Bench) -> None:
@@ -652,6 +668,31 @@ def test_more_models_than_a_record_can_hold_are_refused_whole(running: Bench) ->
     assert set(running.ledger.record.models) == {MODEL}
 
 
+def test_a_thief_of_keys_cannot_fill_the_record_with_models_for_ever(running: Bench) -> None:
+    """It took no more metadata then, not even what would have revoked the keys."""
+    made = make_artifact("1.0.0")
+    for wave in range(20):
+        names = [f"{'m' * 40}-{wave}-{number}" for number in range(MAX_MODELS - 1)]
+        for name in names:
+            running.trust.targets[name, PI, made.digest] = len(made.body)
+        entry = {"digest": made.digest, "modelVersion": "1.0.0", "size": len(made.body)}
+        release = {"repository": MODEL, "modelVersion": "1.0.0", "artifacts": {PI: entry}}
+        groups = running.trust.assignment["groups"]
+        running.assign(
+            [{**groups[0], "models": {MODEL: groups[0]["models"][MODEL]} | dict.fromkeys(names, release)}]
+        )
+        desired = running.trust.refresh(None, floor=running.ledger.record.lowest(running.up), now=NOW)
+        ledger = running.ledger
+        ledger.commit(accepted(ledger.record, desired, running.config.device, running.up))
+    kept = running.ledger.record.sequences
+    assert len(kept) == MAX_LANES
+    assert {f"{PI}/{MODEL}", *(f"{PI}/{name}" for name in names)} <= set(kept), (
+        "what is assigned is remembered"
+    )
+    running.assign([{**groups[0], "models": {MODEL: groups[0]["models"][MODEL]}}])
+    assert running.once().poll.code == "ok"
+
+
 # --- the clock ----------------------------------------------------------------------------
 
 
@@ -702,3 +743,15 @@ def test_a_device_without_a_clock_counts_on_from_the_signed_time_so_nobody_can_f
     assert running.trust.floors[-1].clock == to_text(NOW + passed)
     running.once(force=True)
     assert running.trust.floors[-1].clock == to_text(NOW + passed), "what has passed counts once"
+
+
+def test_time_that_a_device_was_up_for_is_not_lost_with_a_boot(running: Bench) -> None:
+    """Turned off every day, with no clock and a source that never changes, it would never see that anything ended."""
+    running.now = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    running.trust.issued = NOW
+    running.once(force=True)
+    for day in range(3):
+        for hours in (1, 6):
+            running.up = Uptime(f"boot of day {day}", hours * 3600)
+            assert running.once().poll.code == "not-modified"
+    assert running.ledger.record.clock_floor == to_text(NOW + timedelta(hours=3 * 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,9 @@ def custom(pump: Device, *, issuer: x509.Name, signer: ec.EllipticCurvePrivateKe
     names = changes.get("names", ["urn:edgewright:device:pump-7"])
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pump-7")]))
+        .subject_name(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, changes.get("common_name", "pump-7"))])
+        )
         .issuer_name(issuer)
         .public_key(public)  # type: ignore[arg-type]
         .serial_number(x509.random_serial_number())
@@ -161,6 +164,43 @@ def test_a_certificate_of_an_earlier_key_may_end_later(plant: Plant) -> None:
 @pytest.mark.parametrize("pem", [b"", b"x", b"-----BEGIN CERTIFICATE-----\n", b"x" * 70_000])
 def test_what_is_no_certificate_is_refused_in_one_sentence(plant: Plant, pem: bytes) -> None:
     assert refusal(plant, pem).startswith("bad-certificate")
+
+
+def test_a_strangers_certificate_for_this_key_is_refused_however_odd_it_is(plant: Plant) -> None:
+    """The key is public and the registry is anybody: an odd name ended the update before it had begun."""
+    stranger = ec.generate_private_key(ec.SECP256R1())
+    odd = custom(
+        plant.device("pump-7"),
+        issuer=x509.Name([]),
+        signer=stranger,
+        common_name="p\u00fcmp",
+        names=["urn:x"],
+    )
+    assert refusal(plant, odd).startswith("bad-certificate")
+    der = x509.load_pem_x509_certificate(
+        custom(plant.device("pump-7"), issuer=x509.Name([]), signer=stranger)
+    ).public_bytes(serialization.Encoding.DER)
+    for old, new in ((b"pump-7", b"pum\xff-7"), (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x4d")):
+        assert old in der
+        body = base64.encodebytes(der.replace(old, new))
+        pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+        assert refusal(plant, pem).startswith("bad-certificate")
+
+
+def test_a_certificate_of_an_authority_that_is_gone_holds_no_new_one_back(
+    plant: Plant, tmp_path: Path
+) -> None:
+    former = Plant(tmp_path / "former")
+    old = former.authority.issue(
+        "pump-7",
+        serialization.load_der_public_key(plant.device("pump-7").key.public_der),  # type: ignore[arg-type]
+        fleet="edge",
+        now=plant.now,
+        lifetime_s=200 * 86400.0,
+    ).public_bytes(PEM)
+    checked(plant, certificate(plant), current=old)
+    both = former.ca_file.read_bytes() + plant.ca_file.read_bytes()
+    assert refusal(plant, certificate(plant), current=old, anchors=both).startswith("certificate-not-newer")
 
 
 def test_two_certificates_in_one_file_are_refused(plant: Plant) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import ConfigError, TrustError
 from edgewright_agent.trust import keyless
+from edgewright_agent.trust.bundle import Statement
+from edgewright_agent.trust.findings import Findings
 from edgewright_agent.trust.policy import (
     ByIdentity,
     Demands,
@@ -268,6 +271,14 @@ def test_a_policy_with_a_key_that_is_none_is_refused_whole(signer: dict[str, str
     assert caught.value.code == "bad-policy"
 
 
+@pytest.mark.parametrize("attestation", [[], {}, None, 1, "sbom"])
+def test_a_demand_of_nothing_known_is_refused_in_one_sentence(
+    key: ec.EllipticCurvePrivateKey, attestation: Any
+) -> None:
+    with pytest.raises(TrustError, match=r"demands\[0\]\.attestation is not one of"):
+        parse_policy(policy({"release": by_key(key)}, demand(attestation)))
+
+
 def test_a_builder_is_named_by_provenance_only(key: ec.EllipticCurvePrivateKey) -> None:
     with pytest.raises(TrustError, match="builder"):
         parse_policy(policy({"release": by_key(key)}, demand("bom", builder=BUILDER)))
@@ -393,6 +404,24 @@ def test_an_identity_is_matched_whole() -> None:
     assert not signer.made(ByIdentity("https://i", "https://github.com/acme/fleet@refs/heads/main-2"))
     assert not signer.made(ByIdentity("https://i", "https://evil/https://github.com/acme/x@refs/heads/main"))
     assert not signer.made(ByIdentity("https://j", "https://github.com/acme/fleet@refs/heads/main"))
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(.*a){24}", "(a|a)*b", "(?:a?){30}a{30}b"])
+def test_a_name_that_a_pattern_would_work_on_for_ever_is_no_match_and_costs_a_moment(pattern: str) -> None:
+    """Whoever gets a certificate chooses the name in it. Without the bound, this test does not end."""
+    before = signal.getsignal(signal.SIGVTALRM)
+    signer = IdentitySigner("x", "https://i", pattern=pattern)
+    assert not signer.made(ByIdentity("https://i", "a" * 1000 + "!"))
+    assert signal.getsignal(signal.SIGVTALRM) == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
+
+
+def test_a_stranger_with_a_certificate_writes_nothing_raw_into_messages(all_four: Demands) -> None:
+    findings = Findings(all_four, digest_of(b"it"), MODEL, CLASS)
+    findings.add(Statement("evil \x1b[2J \ud800", {}, ByIdentity("https://i", "eve@example.org")))
+    told = str(findings.failure())
+    assert "evil" in told
+    assert told.isprintable()
 
 
 # --- a flood of referrers -------------------------------------------------------------------------------------------

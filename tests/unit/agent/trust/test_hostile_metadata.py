@@ -13,6 +13,7 @@ from securesystemslib.formats import encode_canonical
 
 from edgewright_agent.contract import POLICY_TARGET, digest_of
 from edgewright_agent.errors import TransportError, TrustError
+from edgewright_agent.files import Calls
 from edgewright_agent.transport import open_source
 from edgewright_agent.trust.assignment import assigned, parse_assignment
 from edgewright_agent.trust.tuf import refresh
@@ -81,7 +82,9 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> TufFleet:
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TufFleet:
+    monkeypatch.setattr(Calls, "sync", lambda *_: None)  # thousands of caches that nobody will read again
+    monkeypatch.setattr(Calls, "sync_dir", lambda *_: None)
     made = TufFleet(Shelf(tmp_path / "release"))
     made.hashes = False  # else all but the timestamp would be refused before it is read
     made.approve("digit-reader", PI, MANIFEST)

@@ -236,3 +236,43 @@ def test_a_timestamp_that_comes_before_the_rest_is_refused_and_the_next_poll_suc
     desired = device.refresh()
     assert desired.assignment["sequence"] == 2
     assert desired.require_artifact("digit-reader", PI, digest).length == 8
+
+
+# --- the cache ----------------------------------------------------------------------------
+
+
+def test_a_refused_state_leaves_the_cache_as_it_was_and_costs_no_root_of_a_long_chain(
+    device: Device, fleet: TufFleet
+) -> None:
+    """Anybody can have a state refused. Without its roots a device could not follow so long a chain at once."""
+    for _ in range(MAX_ROOT_ROTATIONS + 3):
+        fleet.next_root()
+    for _ in range(2):
+        device.refresh()
+    good, cached = fleet.read("timestamp.json"), contents(device.cache)
+    fleet.write("timestamp.json", fleet.signed(fleet.timestamp, ["snapshot"]))
+    device.refuses("bad-signature")
+    assert contents(device.cache) == cached
+    fleet.write("timestamp.json", good)
+    assert device.refresh().versions["root"] == MAX_ROOT_ROTATIONS + 4
+
+
+def test_a_state_that_was_cached_and_never_accepted_hides_no_true_one(
+    device: Device, fleet: TufFleet
+) -> None:
+    """Another fleet's of the same root, or one before a power cut: the cache was ahead of the record."""
+    device.refresh()
+    accepted = device.floor
+    for role in ("timestamp", "snapshot", "targets", "rollout"):
+        fleet.role(role).version = 900
+    fleet.publish()
+    device.refresh()
+    device.floor = accepted
+    for role in ("timestamp", "snapshot", "targets", "rollout"):
+        fleet.role(role).version = 2
+    fleet.publish()
+    assert device.refresh().versions["timestamp"] == 2
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
