@@ -101,8 +101,8 @@ def _init(options: argparse.Namespace) -> int:
     config = parse(document, base=Path.cwd(), name="the options")
     # What can be known without network: the trust anchors, the credentials and the form of the URL.
     config.fingerprint()
-    for pem in config.trust.key_bytes():
-        load_key(pem)
+    for path, pem in zip(config.trust.keys, config.trust.key_bytes(), strict=True):
+        load_key(pem, str(path))
     if config.decryption.keys:
         from edgewright_agent.decrypt import load_keys
 
@@ -170,20 +170,20 @@ def _once(options: argparse.Namespace) -> int:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
-            _renew_identity(config, ledger, source, as_json=options.json)
+            _renew_identity(config, ledger, source, again=options.force, as_json=options.json)
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
             report = replace(report, traffic=traffic.document())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 
 
-def _renew_identity(config: Config, ledger: Ledger, source: Source, *, as_json: bool) -> None:
+def _renew_identity(config: Config, ledger: Ledger, source: Source, *, again: bool, as_json: bool) -> None:
     """Fetch the next certificate when that is due; whatever comes of it, the poll goes on."""
     from edgewright_agent.identity.validity import renewal_due
     from edgewright_agent.poll import trusted_now
 
     now = trusted_now(ledger.record, utc_now())
-    if config.identity is None or not renewal_due(config.identity, config.state, now):
+    if config.identity is None or not renewal_due(config.identity, config.state, now, again=again):
         return
     from edgewright_agent.identity.renewal import renew
 
@@ -477,7 +477,11 @@ def _parser() -> argparse.ArgumentParser:
 
     once = verb("once", _once, "poll once and update what has changed")
     once.add_argument("--json", action="store_true", help="one JSON object per line: models, then the poll")
-    once.add_argument("--force", action="store_true", help="verify everything even if nothing has changed")
+    once.add_argument(
+        "--force",
+        action="store_true",
+        help="verify everything even if nothing has changed, and ask for a certificate that is due",
+    )
     verb("run", _run, "poll for ever (SIGHUP polls now, SIGTERM stops)")
     verb("status", _status, "show what runs here, and why nothing newer does").add_argument(
         "--json", action="store_true", help="as JSON"

@@ -107,8 +107,17 @@ def in_words(told: dict[str, Any]) -> str:
     ]
     found = told["certificate"]
     if found is None:
+        then = (
+            "edgewright-agent once --force"
+            if told["renewal"] == "by itself"
+            else "edgewright-agent identity install FILE"
+        )
         return "\n".join(
-            [*lines, "certificate  none yet; next: edgewright-agent identity request --out FILE"]
+            [
+                *lines,
+                "certificate  none yet; next: edgewright-agent identity request --out FILE",
+                f"             once the fleet has certified it: {then}",
+            ]
         )
     lines.append(f"certificate  {found['state']}")
     if "until" in found:

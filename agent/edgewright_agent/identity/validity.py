@@ -71,16 +71,19 @@ def validity(pem: bytes) -> Validity:
     return Validity(start, end_at)
 
 
-def renewal_due(identity: Identity, state: Path, now: datetime) -> bool:
+def renewal_due(identity: Identity, state: Path, now: datetime, *, again: bool = False) -> bool:
     """Whether the device should ask for a certificate: it has none, or a third of its life is left.
 
-    Not more often than ninety times per lifetime: the fleet may take its time to issue one.
+    Not more often than ninety times per lifetime, nor once an hour without any: the fleet may take its time to issue
+    one. `again` asks all the same, for somebody who knows that it is there now.
     """
     if identity.ca is None or not identity.key.exists():
         return False
     current = _current(identity.certificate)
     if current is not None and now < current.renews:
         return False
+    if again:
+        return True
     tried = _tried(state)
     # A try in the future was noted under another clock.
     return tried is None or not tried <= now < tried + (current.retry if current else _FIRST_RETRY)

@@ -53,6 +53,8 @@ def parse_json(data: bytes, what: str) -> Any:
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds half of a surrogate pair") from None
     except ValueError as error:
         raise ValueError(f"{what} is not valid JSON: {error}") from None
     _check_depth(document, what)

@@ -59,7 +59,7 @@ class Bundle:
     signature: bytes
 
 
-def load_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+def load_key(pem: bytes, name: str = "the signing key") -> ec.EllipticCurvePublicKey:
     """Load a public key that may sign artifacts: ECDSA P-256 in PEM (SubjectPublicKeyInfo), as cosign's.
 
     Raises:
@@ -68,9 +68,10 @@ def load_key(pem: bytes) -> ec.EllipticCurvePublicKey:
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError("bad-key", f"the signing key is not a PEM public key: {error}") from None
+        # What the library says of it is for its developers.
+        raise ConfigError("bad-key", f"{name} is not a PEM public key") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError("bad-key", "the signing key is not an ECDSA P-256 key")
+        raise ConfigError("bad-key", f"{name} is not an ECDSA P-256 key")
     return key
 
 

@@ -133,7 +133,7 @@ class Findings:
         if self.obstacle is not None:
             return self.obstacle
         kind = next(kind for kind in _MISSING if kind in self.demands.signers and kind not in self.accepted)
-        seen = [*map(str, self._bad), *map(str, self._unread), *self._others]
+        seen = list(dict.fromkeys([*map(str, self._bad), *map(str, self._unread), *self._others]))
         notes = f"; looked at: {'; '.join(seen[:_MAX_REASONS])}" if seen else ""
         if (refused := self._refused.get(kind)) is not None:
             return TrustError(refused.code, f"{what}: {refused}{notes}")

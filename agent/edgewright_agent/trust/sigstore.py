@@ -123,7 +123,7 @@ def key_signer(name: str, pem: bytes) -> KeySigner:
     Raises:
         ConfigError: `bad-key`.
     """
-    return KeySigner(name, pem, fingerprint(load_key(pem)))
+    return KeySigner(name, pem, fingerprint(load_key(pem, f"the signing key {name}")))
 
 
 def keys_of(signers: Iterable[Signer]) -> list[ec.EllipticCurvePublicKey]:

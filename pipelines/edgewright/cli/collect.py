@@ -57,7 +57,10 @@ def command(root: Path, files: tuple[Path, ...], database: Path | None, as_json:
         for entry in refused:
             click.echo(f"refused {entry['file']}: {entry['reason']}: {entry['message']}", err=True)
     if refused:
-        raise GateError(f"{len(refused)} of {len(files)} reports were refused", hint="the reasons are above")
+        raise GateError(
+            f"{len(refused)} of {len(files)} report{'' if len(files) == 1 else 's'} refused",
+            hint="the reasons are above",
+        )
 
 
 def _table(lines: list[Line]) -> str:

@@ -174,8 +174,9 @@ def _told(outcome: Certified, root: Path) -> str:
             for entry in outcome.published
         ]
         parts.append(table(("device", "certificate until", "serial", ""), rows))
+    issued = f"{len(outcome.issued)} certificate{'' if len(outcome.issued) == 1 else 's'} issued"
     parts.append(
-        f"{len(outcome.issued)} certificates issued, {len(outcome.kept)} not due; "
+        f"{issued}, {len(outcome.kept)} not due; "
         f"{len(outcome.revoked)} on the revocation list {outcome.address} ({_shown(outcome.crl, root)})."
     )
     return "\n\n".join(parts)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
     from edgewright.trust.keys import KeySummary
 
+_SIGNS_NEXT = (
+    "signs artifacts and gate reports once fleet.yaml names it: signing.privateKey, signing.publicKey"
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -60,22 +63,27 @@ def init(root: Path, as_json: bool) -> None:
 @_json_option
 def new(root: Path, names: tuple[str, ...], as_json: bool) -> None:
     """Create single keys, such as NAMES for a role's next holder; never overwrites any."""
-    from edgewright.trust.keys import create_key
-    from edgewright.trust.roles import SIGNING
+    from edgewright.trust.keys import create_key, is_signing
+    from edgewright.trust.roles import purposes
 
     workspace = load_fleet(root)
     folder = workspace.root / workspace.fleet.trust.keys
+    known = purposes(workspace.fleet.trust)
     made = [
-        create_key(folder, require_name(name), passphrase_of(workspace, signing=name == SIGNING))
+        create_key(
+            folder,
+            require_name(name),
+            passphrase_of(workspace, signing=is_signing(name)),
+            purpose=known.get(name) or (_SIGNS_NEXT if is_signing(name) else None),
+        )
         for name in names
     ]
     if as_json:
         click.echo(json.dumps({"keys": [key.to_json() for key in made]}, indent=2))
         return
     click.echo(f"{listing(made)}\n")
-    click.echo(
-        f"  → whoever names it in metadata needs {', '.join(f'{key.name}.pub' for key in made)}, no more"
-    )
+    halves = ", ".join(f"{key.name}.pub" for key in made)
+    click.echo(f"  → whoever names {'it' if len(made) == 1 else 'them'} in metadata needs {halves}, no more")
 
 
 @command.command("import")
@@ -102,16 +110,20 @@ def import_(root: Path, name: str) -> None:
 @_json_option
 def show(root: Path, as_json: bool) -> None:
     """Show every key's fingerprint and what it is for; asks for no passphrase."""
-    from edgewright.trust.keys import describe_keys
-    from edgewright.trust.roles import addresses, purposes
+    from edgewright.trust.keys import describe_folder
+    from edgewright.trust.roles import addresses
+    from edgewright.trust.status import purposes_now
 
     workspace = load_fleet(root)
     trust = workspace.fleet.trust
-    keys = describe_keys(workspace.root / trust.keys, purposes(trust), addresses(trust))
+    keys, missing = describe_folder(workspace.root / trust.keys, purposes_now(workspace), addresses(trust))
     if as_json:
-        click.echo(json.dumps({"keys": [key.to_json() for key in keys]}, indent=2))
-    else:
-        click.echo(listing(keys))
+        click.echo(json.dumps({"keys": [key.to_json() for key in keys], "missing": missing}, indent=2))
+        return
+    click.echo(listing(keys))
+    if missing:
+        halves = ", ".join(f"{name}.pub" for name in missing)
+        click.echo(f"\n  → not here: {halves}; get the public halves from whoever has those keys")
 
 
 def passphrase_of(workspace: Workspace, *, signing: bool) -> str | None:

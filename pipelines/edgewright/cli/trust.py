@@ -19,6 +19,7 @@ import click
 from edgewright.cli.options import root_option
 from edgewright.plan.render import Row, table
 from edgewright.spec.load import load_fleet
+from edgewright.trust.roles import is_class
 
 if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
@@ -120,15 +121,15 @@ def sign(root: Path, folder: Path | None, yes: bool, as_json: bool) -> None:
     workspace = load_fleet(root)
 
     def confirm(reviews: Sequence[Review]) -> bool:
-        if not as_json:
-            click.echo("\n".join(_review(one) for one in reviews) + "\n")
+        # Beside JSON as well: nobody signs what was not shown.
+        click.echo("\n".join(_review(one) for one in reviews) + "\n", err=as_json)
         return yes or click.confirm("Sign this?", err=True)
 
     done, added = sign_staged(workspace, folder=folder, confirm=confirm)
     if not as_json:
-        said = [f"{role} with {', '.join(names)}" for role, names in added.items()]
+        said = [f"{role} with {', '.join(names)}" for role, names in added.items() if names]
         click.echo(f"Signed {'; '.join(said)}." if said else "Signed nothing.")
-    _tell(workspace, done, as_json)
+    _tell(workspace, done, as_json, folder=folder)
 
 
 @command.command()
@@ -197,7 +198,7 @@ def render(status: TrustStatus) -> str:
     if status.roles:
         rows = [(one.role, _version(one), _believed(one), _signers(one)) for one in status.roles]
         parts.append(table(("role", "version", "believed until", "signed by"), rows))
-        parts.append(table(("key", "fingerprint", "here", "signs"), _key_rows(status.roles)))
+        parts.append(table(("key", "here", "signs", "fingerprint"), _key_rows(status.roles)))
     waiting = [_waiting(one) for one in status.roles if one.staged is not None]
     if waiting:
         parts.append(table(("staged", "version", "signed by", "waits for"), waiting))
@@ -206,10 +207,10 @@ def render(status: TrustStatus) -> str:
     return "\n\n".join([*parts, "\n".join(f"  → {line}" for line in advice)])
 
 
-def _tell(workspace: Workspace, done: Ceremony, as_json: bool) -> None:
+def _tell(workspace: Workspace, done: Ceremony, as_json: bool, *, folder: Path | None = None) -> None:
     from edgewright.trust.status import inspect
 
-    found = inspect(workspace)
+    found = inspect(workspace, folder=folder)
     if as_json:
         facts = {"made": done.made, "notes": done.notes, "staged": str(done.folder), **found.to_json()}
         click.echo(json.dumps(facts, indent=2))
@@ -254,10 +255,21 @@ def _key_rows(roles: Sequence[RoleStatus]) -> list[Row]:
         for key in role.keys:
             keys[key.fingerprint] = key
             signs.setdefault(key.fingerprint, []).append(role.role)
-    return [
-        (key.name, print_, "yes" if key.absence is None else f"no: {key.absence}", ", ".join(signs[print_]))
-        for print_, key in keys.items()
-    ]
+    return [(key.name, _here(key), _together(signs[print_]), print_) for print_, key in keys.items()]
+
+
+def _here(key: KeyStatus) -> str:
+    if key.absence is None:
+        return "yes"
+    # Of a file that is elsewhere there is nothing to add; of a token there is.
+    return "no" if key.absence.startswith(f"{key.name}.key is not in ") else f"no: {key.absence}"
+
+
+def _together(roles: Sequence[str]) -> str:
+    classes = [role for role in roles if is_class(role)]
+    if len(classes) < 2:
+        return ", ".join(roles)
+    return ", ".join((*(role for role in roles if role not in classes), f"{len(classes)} classes"))
 
 
 def _waiting(role: RoleStatus) -> Row:

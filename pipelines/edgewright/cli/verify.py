@@ -56,14 +56,16 @@ def command(
     from edgewright.verify.reference import parse_reference
     from edgewright.verify.render import render, to_json
 
-    reference = parse_reference(ref, plain_http=plain_http)
     workspace = _workspace(root, needed=policy is None and not keys)
+    reference = parse_reference(ref, plain_http=plain_http or _is_plain(workspace, ref))
     with _as_the_pipeline_says_it():
         terms = _terms(workspace, policy, keys, trusted_root)
         with contextlib.closing(reference.open(**_log_in(workspace, reference))) as source:
             report = audit(reference, source, terms, hardware_class=hardware_class)
     click.echo(
-        json.dumps(to_json(report, reference), indent=2) if as_json else render(report, reference, terms)
+        json.dumps(to_json(report, reference), indent=2)
+        if as_json
+        else render(report, reference, terms, key_files=_key_files(workspace, policy, keys))
     )
     if not report.accepted:
         sys.exit(2)
@@ -143,6 +145,26 @@ def _log_in(workspace: Workspace | None, reference: Reference) -> dict[str, str]
     return given
 
 
+def _is_plain(workspace: Workspace | None, ref: str) -> bool:
+    """Whether a reference names the fleet's own registry, and that one has no TLS."""
+    if workspace is None:
+        return False
+    scheme, _, place = workspace.fleet.registry.url.partition("://")
+    return scheme == "http" and ref.startswith(f"{place.partition('/')[0]}/")
+
+
+def _key_files(workspace: Workspace | None, policy: Path | None, keys: tuple[Path, ...]) -> dict[str, str]:
+    """Return name of a signer → the file its public key is in, where that is known."""
+    files = {key.stem: str(key) for key in keys}
+    if workspace is None or policy is not None or keys:
+        return files
+    fleet = workspace.fleet
+    if fleet.policy is None:
+        return {"release": str(workspace.root / fleet.signing.public_key)}
+    named = ((signer.name, signer.public_key) for signer in fleet.policy.signers)
+    return {name: str(workspace.root / path) for name, path in named if path is not None}
+
+
 def _read(path: Path, limit: int) -> bytes:
     """Return a file.
 
@@ -172,6 +194,8 @@ def _as_the_pipeline_says_it() -> Iterator[None]:
     try:
         yield
     except TransportError as error:
-        raise NetworkError(f"{error.code}: {error}") from error
+        plain = "WRONG_VERSION_NUMBER" in str(error)  # what OpenSSL calls an answer that is not TLS
+        hint = "a registry without TLS is asked with --plain-http" if plain else None
+        raise NetworkError(f"{error.code}: {error}", hint=hint) from error
     except AgentError as error:
         raise TrustError(f"{error.code}: {error}") from error

@@ -122,6 +122,19 @@ class Authority:
             builder = builder.add_revoked_certificate(one.build())
         return builder.sign(self.private, hashes.SHA256())
 
+    def listed(self, pem: bytes) -> list[RevokedSerial]:
+        """Return what a revocation list of this authority names; nothing when it is not one."""
+        try:
+            crl = x509.load_pem_x509_crl(pem)
+            if not crl.is_signature_valid(self.private.public_key()):
+                return []
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            return []
+        return [
+            RevokedSerial(one.serial_number, one.revocation_date_utc, _reason_of(one.extensions))
+            for one in crl
+        ]
+
     def issued(self, certificate: x509.Certificate) -> bool:
         """Whether this authority signed `certificate`."""
         return issued_by(certificate, self.certificate)
@@ -137,6 +150,14 @@ _REASONS = {
     "cessation-of-operation": x509.ReasonFlags.cessation_of_operation,
     "privilege-withdrawn": x509.ReasonFlags.privilege_withdrawn,
 }
+
+
+def _reason_of(extensions: x509.Extensions) -> str:
+    try:
+        reason = extensions.get_extension_for_class(x509.CRLReason).value.reason
+    except x509.ExtensionNotFound:
+        return "unspecified"
+    return next((word for word, flag in _REASONS.items() if flag is reason), "unspecified")
 
 
 def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -43,9 +43,12 @@ from edgewright_agent.contract import (
     PEM_FILE,
     REVOCATIONS_TAG,
     digest_of,
+    is_digest,
 )
 
 DUE_SHARE = 0.5  # issued anew with half of its life left: devices ask when a third is, and find it waiting
+LONGEST_LIFE = timedelta(days=2 * 365)  # what fleet.yaml may say at most (spec.rules.fleet)
+_MAX_LIST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def certify(
     folder = workspace.root / workspace.fleet.devices.ca.issued
     issued = Issued(folder, authority.certificate)
     with locked(folder.with_name(f"{folder.name}.lock")):
-        issued.prune(now)
+        former = _former(folder / REVOCATIONS, registry, authority, now)
+        ended = issued.prune(now)
         known = _adopt(workspace, issued, registry, authority.certificate, now)
         chosen = list(dict.fromkeys(device_ids)) or [
             name
@@ -111,6 +115,8 @@ def certify(
         for entry in (*waiting, *fresh):
             issued.settle(entry)
         revoked = tuple(_revoked(workspace.devices, [*known, *fresh], now))
+        told = ended | {entry.certificate.serial_number for entry in (*known, *fresh)}
+        revoked += tuple(entry for entry in former if entry.serial not in told)
         crl = authority.revocation_list(revoked, now=now, lifetime_s=workspace.fleet.devices.crl_lifetime)
         pem = crl.public_bytes(serialization.Encoding.PEM)
         write_file(folder / REVOCATIONS, pem)
@@ -132,14 +138,11 @@ def published(registry: Registry, device_id: str, authority: x509.Certificate) -
     Raises:
         NetworkError: the registry cannot be reached.
     """
-    manifest = registry.get_manifest(device_id)
-    if manifest is None:
-        return None
     try:
-        digest = str(json.loads(manifest)["layers"][0]["digest"])
-        pem = registry.get_blob(digest, limit=MAX_CERTIFICATE_BYTES)
-        certificate = x509.load_pem_x509_certificate(pem or b"")
-    except (ValueError, KeyError, IndexError, TypeError):
+        certificate = x509.load_pem_x509_certificate(
+            _pulled(registry, device_id, MAX_CERTIFICATE_BYTES) or b""
+        )
+    except ValueError:
         return None
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     ours = issued_by(certificate, authority) and [name.value for name in names] == [device_id]
@@ -182,6 +185,26 @@ def _adopt(
             issued.keep(found)
             known.append(found)
     return known
+
+
+def _former(file: Path, registry: Registry, authority: Authority, now: datetime) -> list[RevokedSerial]:
+    """Return what the list before this one names: certificates nobody knows here any more, if the folder was lost.
+
+    Serial numbers alone do not say when a certificate ends; after the longest life there is, it has.
+    """
+    pem = file.read_bytes() if file.is_file() else _pulled(registry, REVOCATIONS_TAG, _MAX_LIST_BYTES)
+    found = authority.listed(pem) if pem is not None else []
+    return [entry for entry in found if entry.at + LONGEST_LIFE > now]
+
+
+def _pulled(registry: Registry, tag: str, limit: int) -> bytes | None:
+    """Return a published file, unverified; None when there is none, or something else."""
+    manifest = registry.get_manifest(tag)
+    try:
+        digest = json.loads(manifest)["layers"][0]["digest"] if manifest is not None else None
+    except (ValueError, KeyError, IndexError, TypeError):
+        return None
+    return registry.get_blob(str(digest), limit=limit) if is_digest(digest) else None
 
 
 def _due(device: Device, known: Sequence[Entry], name: str, now: datetime) -> bool:

@@ -88,12 +88,17 @@ class Issued:
         with storage("write", self.folder):
             self._file(entry).rename(self._file(Entry(entry.device_id, entry.certificate)))
 
-    def prune(self, now: datetime) -> None:
-        """Forget certificates that have ended: nobody believes them, so nobody needs to be warned of them."""
-        for entry in self.all():
-            if entry.until < now:
-                with storage("remove from", self.folder):
-                    self._file(entry).unlink()
+    def prune(self, now: datetime) -> set[int]:
+        """Forget certificates that have ended: nobody believes them, so nobody needs to be warned of them.
+
+        Returns:
+            Their serial numbers.
+        """
+        ended = [entry for entry in self.all() if entry.until < now]
+        for entry in ended:
+            with storage("remove from", self.folder):
+                self._file(entry).unlink()
+        return {entry.certificate.serial_number for entry in ended}
 
     def _file(self, entry: Entry) -> Path:
         suffix = _PENDING if entry.pending else ".pem"

@@ -140,11 +140,28 @@ def _dotted(path: tuple[str, ...]) -> str:
 
 
 def _brief(value: Any) -> str:
+    # On one line: a cause is a cell of a table.
+    text = " ".join(_words(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}…"
+
+
+def _words(value: Any) -> str:
+    """Return a value of the YAML as the YAML writes it on one line."""
     if value is None:
         return "absent"
-    # On one line: a cause is a cell of a table.
-    text = f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())
-    return text if len(text) <= 40 else f"{text[:37]}…"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_words(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        # A named item stands for its name, as in the paths of causes.
+        items = (
+            str(one["name"]) if isinstance(one, Mapping) and "name" in one else _words(one) for one in value
+        )
+        return "[" + ", ".join(items) + "]"
+    return str(value)
 
 
 def line_of(workspace: Workspace, source: str) -> str:

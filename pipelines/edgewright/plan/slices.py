@@ -191,7 +191,8 @@ def how_signed(workspace: Workspace) -> Slice:
     if signing.mode == "key":
         hint = "make the keys once with `edgewright keys init`"
         digest = _digest(workspace, signing.public_key, "no signing key", hint)
-        return {"signing": dump(signing), "publicKeySha256": digest}
+        said = signing.model_dump(mode="json", by_alias=True, exclude={"trust_config"}, exclude_none=True)
+        return {"signing": said, "publicKeySha256": digest}
     fields = {"mode", *KEYLESS_FIELDS}
     said = signing.model_dump(mode="json", by_alias=True, include=fields, exclude_none=True)
     if signing.verified_with is None:

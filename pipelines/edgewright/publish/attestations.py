@@ -13,7 +13,7 @@ from typing import Any
 
 from edgewright.plan.job import Job
 from edgewright.publish.bom import bill_of_materials
-from edgewright.publish.provenance import provenance
+from edgewright.publish.provenance import pinned_files, provenance
 from edgewright.publish.worktree import look
 from edgewright_agent.contract import (
     PREDICATE_BOM,
@@ -55,10 +55,11 @@ def attestations(job: Job, manifest: bytes, report: bytes) -> list[Attestation]:
         report: Its gate report, which has been found to pass.
     """
     gate = json.loads(report)
+    worktree = look(job.root, pinned=pinned_files(job))
     said: dict[str, Mapping[str, Any]] = {
         PREDICATE_SIGN: {},
         PREDICATE_GATE_REPORT: gate,
-        PREDICATE_PROVENANCE: provenance(job, worktree=look(job.root), report_digest=digest_of(report)),
+        PREDICATE_PROVENANCE: provenance(job, worktree=worktree, report_digest=digest_of(report)),
         PREDICATE_BOM: bill_of_materials(job, manifest, gate),
     }
     return [Attestation(file, kind, said[kind]) for file, kind in BUNDLES]

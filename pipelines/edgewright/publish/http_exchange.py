@@ -100,7 +100,7 @@ class Exchange:
     """
 
     registry_url: str
-    credentials: Credentials | None = None
+    credentials: Credentials | None = field(default=None, repr=False)
     helper: str | None = None
     ca_file: Path | None = None
     client: tuple[Path, Path] | None = None
@@ -184,7 +184,7 @@ class Exchange:
                 self._authorization[scope, actions] = self._log_in(challenge, url, scope, actions)
                 logged_in = True
             elif answer.status in (301, 302, 303, 307, 308) and "Location" in answer.headers:
-                url = urljoin(url, answer.headers["Location"])
+                url = led_to(answer)
             elif answer.status in TRANSIENT or (answer.status == 500 and method in READING):
                 raise Transient(explain(answer), _retry_after_s(answer.headers))
             else:
@@ -281,6 +281,8 @@ class Exchange:
             raise Transient(f"the connection to {host} broke ({cause})") from error
         except requests.exceptions.RequestException as error:
             raise Transient(f"the exchange with {host} failed ({error})") from error
+        except ValueError as error:  # requests takes a Location apart even when it is told not to follow
+            raise NetworkError(f"{host} leads to a place which is no address ({error})") from None
         return Answer(url, response.status_code, response.headers, received[:limit], len(received) <= limit)
 
 
@@ -298,6 +300,22 @@ def explain(answer: Answer) -> str:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         said = ""
     return f"{host} answers HTTP {answer.status}{said}"
+
+
+def led_to(answer: Answer) -> str:
+    """Return the address in a `Location` header.
+
+    Raises:
+        NetworkError: it is none.
+    """
+    location = answer.headers["Location"]
+    try:
+        url = urljoin(answer.url, location)
+        origin(url)
+    except ValueError:
+        host = urlsplit(answer.url).netloc
+        raise NetworkError(f"{host} leads to {location[:200]!r}, which is no address") from None
+    return url
 
 
 def failure(doing: str, answer: Answer) -> NetworkError:
@@ -320,7 +338,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     text = headers.get("Retry-After", "").strip()
     if not text:
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdecimal():
         seconds = float(text)
     else:
         try:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from edgewright.errors import NetworkError, SpecError
-from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure
+from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure, led_to
 from edgewright.publish.registry import MAX_TAGS
 from edgewright_agent.contract import (
     MAX_LISTED_REFERRERS,
@@ -206,7 +206,7 @@ class HttpRegistry:
         )
         if answer.status != 202 or "Location" not in answer.headers:
             raise failure(f"start an upload to {self._path}", answer)
-        place = urljoin(answer.url, answer.headers["Location"])
+        place = led_to(answer)
         place += ("&" if urlsplit(place).query else "?") + f"digest={digest}"
         answer = self._exchange.send(
             "PUT",

@@ -140,6 +140,11 @@ def _weights(job: Job) -> Iterator[dict[str, Any]]:
         yield {"name": shown, **where, "digest": {"sha256": str(pinned["sha256"])}}
 
 
+def pinned_files(job: Job) -> list[str]:
+    """Return the weights that the model names with their sha256, as paths below the fleet's root."""
+    return [f"models/{job.model}/{pinned['path']}" for pinned in _pinned(job) if "path" in pinned]
+
+
 def _pinned(job: Job) -> list[Mapping[str, Any]]:
     model = job.spec["model"]
     named = [model.get("checkpoint"), *(variant.get("checkpoint") for variant in model.get("variants", ()))]

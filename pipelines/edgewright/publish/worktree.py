@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,25 +44,41 @@ class Worktree:
     changed: tuple[str, ...] = ()
 
 
-def look(root: Path, environment: Mapping[str, str] = os.environ) -> Worktree:
+def look(
+    root: Path, environment: Mapping[str, str] = os.environ, *, pinned: Collection[str] = ()
+) -> Worktree:
     """Return what Git says of the repository around `root`; never fails, for signing must not depend on Git.
 
     Args:
         root: Folder of fleet.yaml.
         environment: In GitHub Actions the repository's address is taken from it.
+        pinned: Files below `root` that a spec names with their sha256: Git need not know them.
     """
     commit = _git(root, "rev-parse", "--verify", "HEAD")
-    status = _git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "--", *_READ)
+    # What Git is told to ignore is read all the same: code and data that nobody finds in the commit.
+    options = ("--porcelain", "--untracked-files=all", "--ignored=traditional", "--no-renames")
+    status = _git(root, "status", *options, "--", *_READ)
     if commit is None or status is None or re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit.strip()) is None:
         return Worktree("unversioned")
-    changed = tuple(line[3:].strip('"') for line in status.splitlines() if line)
+    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
+    apart = {prefix + name for name in pinned}
+    changed = tuple(
+        name
+        for line in status.splitlines()
+        if (name := line[3:].strip('"')) and not (line.startswith("!!") and _decides_nothing(name, apart))
+    )
     return Worktree(
         state="modified" if changed else "clean",
         commit=commit.strip(),
         repository=_repository(root, environment),
-        folder=(_git(root, "rev-parse", "--show-prefix") or "").strip().rstrip("/"),
+        folder=prefix.rstrip("/"),
         changed=changed[:_MAX_CHANGED],
     )
+
+
+def _decides_nothing(name: str, pinned: Collection[str]) -> bool:
+    """Whether an ignored file is of those that no stage reads (`edgewright.plan.stage.code_digests`)."""
+    return name in pinned or "__pycache__" in name.split("/") or name.endswith((".pyc", ".md"))
 
 
 def public_address(remote: str) -> str:

@@ -137,7 +137,7 @@ class Signing(Spec):
     """Mode `key`: passphrase of the private key."""
     trust_config: FilePath | None = None
     """Mode `keyless`: the Sigstore instance, a ClientTrustConfig (JSON file) or `public-good` for sigstore.dev. The
-    trusted root in it reaches devices as a signed document."""
+    trusted root in it reaches devices as a signed document. Mode `key` needs it when the policy names an identity."""
     identity_token: SecretRef | None = None
     """Mode `keyless`: OpenID Connect token of who signs; absent: that of the CI job, or a browser on a terminal."""
     issuer: IssuerUrl | None = None

@@ -42,6 +42,14 @@ class Authority:
         return left < self.lifetimes.of(role) / 2
 
 
+def vouched_for(ring: KeyRing, staged: Metadata[Any]) -> bool:
+    """Whether somebody here has signed what is staged: what nobody has, is signed by people who have seen it.
+
+    Its signatures were verified when it was read (`edgewright.trust.staged`).
+    """
+    return any(map(ring.owns, staged.signatures))
+
+
 def add_signatures(ring: KeyRing, role: str, metadata: Metadata[Any], found: Signing) -> list[str]:
     """Sign with every key at hand whose signature is missing; return the names of those keys.
 

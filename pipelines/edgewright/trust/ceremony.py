@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tuf.api.metadata import Metadata
 
 from edgewright.errors import TrustError
-from edgewright.trust.authority import add_signatures
+from edgewright.trust.authority import add_signatures, vouched_for
 from edgewright.trust.documents import trust_documents
 from edgewright.trust.publication import Publication, opened
 from edgewright.trust.repository import Current
@@ -210,10 +210,16 @@ def next_version(publication: Publication, role: str, signed: Any) -> Metadata[A
 
 
 def with_signatures(publication: Publication, staged: Staged, roles: Sequence[str]) -> Staged:
-    """Sign the staged metadata of some roles with the keys at hand."""
+    """Sign the staged metadata of some roles with the keys at hand.
+
+    What was staged before goes on in it. Where nobody here has signed that, nobody here may have seen it: then it
+    waits for `sign`, which shows the whole.
+    """
+    ring = publication.authority.ring
+    before = publication.staged.metadata
     for one in staged.signing(publication.current):
-        if one.role in roles:
-            add_signatures(publication.authority.ring, one.role, staged.metadata[one.role], one)
+        if one.role in roles and (one.role not in before or vouched_for(ring, before[one.role])):
+            add_signatures(ring, one.role, staged.metadata[one.role], one)
     return staged
 
 

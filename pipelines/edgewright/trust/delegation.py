@@ -17,9 +17,8 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, TargetFile, Targets
 
 from edgewright.errors import TrustError
-from edgewright.trust.repository import delegated
-from edgewright.trust.roles import TOP, class_of, is_class
-from edgewright_agent.contract import ROLE_ROLLOUT, class_role, is_name
+from edgewright.trust.roles import TOP, class_of
+from edgewright_agent.contract import KEY_NAME_FIELD, ROLE_ROLLOUT, class_role
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,21 @@ class Holders:
 
     threshold: int
     keys: Sequence[Key]
+
+    def __post_init__(self) -> None:
+        """Check that nobody counts twice.
+
+        Raises:
+            TrustError: two names stand for one key.
+        """
+        names = [str(key.unrecognized_fields.get(KEY_NAME_FIELD, key.keyid)) for key in self.keys]
+        first = {keyid: name for keyid, name in zip(reversed(self.ids), reversed(names), strict=True)}
+        for keyid, name in zip(self.ids, names, strict=True):
+            if first[keyid] != name:
+                raise TrustError(
+                    f"{first[keyid]} and {name} are one key, which cannot count twice",
+                    hint="edgewright keys new NAME makes another one",
+                )
 
     @property
     def ids(self) -> list[str]:
@@ -107,32 +121,13 @@ def holders_in(delegator: Root | Targets, role: str) -> Holders:
     return Holders(found.threshold, [delegator.get_key(keyid) for keyid in found.keyids])
 
 
-def require_our_shape(targets: Targets) -> None:
-    """Refuse delegations that give a role more than is its own, before anybody signs them.
-
-    Raises:
-        TrustError: a role, its paths or its flags are not what this program writes.
-    """
-    roles = targets.delegations.roles if targets.delegations else None
-    for name, role in (roles or {}).items():
-        right = name == ROLE_ROLLOUT or (is_class(name) and is_name(class_of(name)))
-        if not right or (role.paths, role.path_hash_prefixes, role.terminating) != (_paths(name), None, True):
-            raise TrustError(
-                f"the staged targets delegate {role.paths} to '{name}', which is not ours to sign"
-            )
-    if ROLE_ROLLOUT not in delegated(targets):
-        raise TrustError("the staged targets name nobody who signs rollouts")
-    for path in targets.targets:
-        if not path.startswith("trust/"):
-            raise TrustError(f"the staged targets list {path}, which no fleet's targets do")
+def paths_of(role: str) -> list[str]:
+    """Return the target paths that are delegated to a role."""
+    return ["rollout/*"] if role == ROLE_ROLLOUT else [f"artifacts/*/{class_of(role)}/*"]
 
 
 def _role(role: str, holders: Holders) -> DelegatedRole:
-    return DelegatedRole(role, holders.ids, holders.threshold, terminating=True, paths=_paths(role))
-
-
-def _paths(role: str) -> list[str]:
-    return ["rollout/*"] if role == ROLE_ROLLOUT else [f"artifacts/*/{class_of(role)}/*"]
+    return DelegatedRole(role, holders.ids, holders.threshold, terminating=True, paths=paths_of(role))
 
 
 def _delegations(keys: Mapping[str, Key], roles: Mapping[str, DelegatedRole]) -> Delegations:

@@ -31,8 +31,8 @@ def trust_documents(workspace: Workspace) -> dict[str, bytes]:
     """
     documents = {POLICY_TARGET: policy_document(workspace)}
     signing = workspace.fleet.signing
-    if signing.mode == "keyless":
-        text = load_trust_config(str(signing.trust_config), workspace.root)
+    if signing.trust_config is not None:
+        text = load_trust_config(signing.trust_config, workspace.root)
         documents[TRUSTED_ROOT_TARGET] = trusted_root_document(text)
     return documents
 

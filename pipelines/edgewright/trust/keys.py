@@ -107,8 +107,19 @@ def create_keys(
     return describe_keys(folder, here)
 
 
-def create_key(folder: Path, name: str, passphrase: str | None) -> KeySummary:
+def is_signing(name: str) -> bool:
+    """Whether a key of this name signs artifacts: `signing`, and what comes in its place (`signing-2`)."""
+    return name == SIGNING or name.startswith(f"{SIGNING}-")
+
+
+def create_key(folder: Path, name: str, passphrase: str | None, *, purpose: str | None = None) -> KeySummary:
     """Add one key to a folder, which is created when it is not there.
+
+    Args:
+        folder: Where.
+        name: Its name; one that signs artifacts (see `is_signing`) is ECDSA P-256, any other Ed25519.
+        passphrase: Encrypts it.
+        purpose: What it is for, as people are told.
 
     Raises:
         TrustError: there is such a key already.
@@ -123,7 +134,7 @@ def create_key(folder: Path, name: str, passphrase: str | None) -> KeySummary:
                     hint="choose another name: a new key is another key, and devices are told so",
                 )
         _write_pair(folder, name, passphrase)
-    return _summary(folder, name, PURPOSES.get(name, "new"), None)
+    return _summary(folder, name, purpose or PURPOSES.get(name, "new"), None)
 
 
 def next_name(folder: Path, name: str) -> str:
@@ -148,6 +159,25 @@ def describe_keys(
         raise TrustError(f"there are no keys in {folder}", hint=KEYS_HINT)
     elsewhere = addresses or {}
     return tuple(_summary(folder, name, what, elsewhere.get(name)) for name, what in purposes.items())
+
+
+def describe_folder(
+    folder: Path, purposes: Mapping[str, str], addresses: Mapping[str, str] | None = None
+) -> tuple[tuple[KeySummary, ...], tuple[str, ...]]:
+    """Return every key whose public half is in `folder`, those with a purpose first, and which of those are missing.
+
+    Whoever holds one key of several has only some of the others, and a key that was replaced stays in the folder.
+
+    Raises:
+        TrustError: there are no keys, or a public half is broken.
+    """
+    there = {path.stem for path in folder.glob("*.pub")} if folder.is_dir() else set()
+    named = {name: what for name, what in purposes.items() if name in there}
+    others = {name: "nothing signs with it now" for name in sorted(there - named.keys())}
+    keys = describe_keys(folder, {**named, **others}, addresses)
+    if not keys:
+        raise TrustError(f"there are no keys in {folder}", hint=KEYS_HINT)
+    return keys, tuple(name for name in purposes if name not in there)
 
 
 def load_role_signer(
@@ -180,7 +210,7 @@ def load_role_signer(
 
 def _write_pair(folder: Path, name: str, passphrase: str | None) -> None:
     private = (
-        ec.generate_private_key(ec.SECP256R1()) if name == SIGNING else ed25519.Ed25519PrivateKey.generate()
+        ec.generate_private_key(ec.SECP256R1()) if is_signing(name) else ed25519.Ed25519PrivateKey.generate()
     )
     lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:

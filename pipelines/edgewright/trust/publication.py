@@ -24,7 +24,7 @@ from edgewright.publish.durable import locked
 from edgewright.publish.registry import OpenRepository, Registry, open_registry
 from edgewright.trust.authority import Authority
 from edgewright.trust.delegation import Holders, holders_in
-from edgewright.trust.push import push_metadata, require_ours, require_recoverable
+from edgewright.trust.push import push_metadata, require_ours, require_recoverable, stray_root
 from edgewright.trust.repository import STAGED, Current, MetadataFolder, delegated
 from edgewright.trust.revision import FRESHNESS, Following, advance
 from edgewright.trust.roles import Lifetimes, class_of, declared, is_class, is_declared
@@ -149,6 +149,8 @@ def refresh(workspace: Workspace, *, now: datetime | None = None, recover: bool 
         pushed = publication.carry_out(following, registry, recover=recover)
         assert following.current is not None
         notes = publication.notes(following.current)
+        if recover and (stray := stray_root(registry, following.current)) is not None:
+            notes = (stray, *notes)
     address = registry.address("timestamp.json")
     return RefreshOutcome(following.current, tuple(following.files), pushed, address, notes)
 

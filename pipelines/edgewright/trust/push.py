@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Root
 
 from edgewright.errors import TrustError
 from edgewright.publish import oci
@@ -25,6 +25,7 @@ from edgewright_agent.contract import (
     OCI_EMPTY_BYTES,
     OCI_MANIFEST,
     TUF_METADATA,
+    is_digest,
     tuf_tag,
 )
 
@@ -45,7 +46,8 @@ def push_metadata(
     Args:
         registry: The metadata repository.
         files: Relative name → bytes, `timestamp.json` last.
-        recover: Write over what somebody else published under our names. Never a root: its keys are offline.
+        recover: Write over what somebody else published under our names. Never a root that devices believe, nor the
+            first: its keys are offline.
 
     Returns:
         Tags that were written.
@@ -62,10 +64,12 @@ def push_metadata(
         there = registry.get_manifest(tag)
         if there == manifest:
             continue
-        if there is not None and name != TIMESTAMP and not (recover and not name.endswith(".root.json")):
+        ours = name == TIMESTAMP or (recover and not _believed(registry, name, files))
+        if there is not None and not ours:
             raise TrustError(
                 f"{registry.address(tag)} holds other content: this is not the registry of this fleet",
-                hint="publish to an empty prefix, or restore the metadata folder that wrote it",
+                hint="publish to an empty prefix, or restore the metadata folder that wrote it; if a run was cut off"
+                " and its folder lost, or a thief wrote it: edgewright trust refresh --recover",
             )
         registry.put_blob(oci.EMPTY_CONFIG["digest"], OCI_EMPTY_BYTES)
         registry.put_blob(json.loads(manifest)["layers"][0]["digest"], body)
@@ -114,22 +118,70 @@ def require_recoverable(registry: Registry, following: Current) -> None:
     """
     root = following.root
     beyond = f"{root.version + 1}.root.json"
-    if registry.get_manifest(tuf_tag(beyond)) is not None:
+    if _follows(_found(registry, beyond), root):
         raise TrustError(
             f"{registry.address(beyond)} is beyond the root of this folder (version {root.version})",
             hint="fetch the newest trust.metadata folder; if nobody of you made it, root's keys were stolen, and"
             " devices need a new 1.root.json",
         )
-    there = read_file(registry, TIMESTAMP)
-    if there is None or there == following.bodies["timestamp"]:
+    timestamp = _found(registry, TIMESTAMP)
+    if timestamp is None or timestamp.signed_bytes == following.metadata["timestamp"].signed_bytes:
         return
-    timestamp = _parse(there, registry.address(TIMESTAMP))
     _require_forgotten("timestamp", timestamp, following)
     meta = getattr(timestamp.signed, "snapshot_meta", None)
-    name = f"{meta.version}.snapshot.json" if meta is not None else ""
-    body = read_file(registry, name) if name else None
-    if body is not None:
-        _require_forgotten("snapshot", _parse(body, registry.address(name)), following)
+    snapshot = _found(registry, f"{meta.version}.snapshot.json") if meta is not None else None
+    if snapshot is not None:
+        _require_forgotten("snapshot", snapshot, following)
+
+
+def stray_root(registry: Registry, current: Current) -> str | None:
+    """Return what to do about a file under the name of our next root, which stops every device that asks for it.
+
+    Raises:
+        NetworkError: the registry cannot be reached.
+    """
+    beyond = f"{current.root.version + 1}.root.json"
+    if registry.get_manifest(tuf_tag(beyond)) is None:
+        return None
+    return (
+        f"{registry.address(beyond)} is none of ours, and devices that read it follow nothing: delete that tag, or"
+        " write over it: edgewright trust renew root, and then refresh --recover"
+    )
+
+
+def _believed(registry: Registry, name: str, files: Mapping[str, bytes]) -> bool:
+    """Whether a file of the registry is another root than ours that devices follow from the one before it."""
+    number, _, role = name.partition(".")
+    if role != "root.json":
+        return False
+    there = _found(registry, name)
+    if there is not None and there.signed_bytes == Metadata.from_bytes(files[name]).signed_bytes:
+        return False  # ours, with signatures nobody asked for
+    before = files.get(f"{int(number) - 1}.root.json")
+    return before is None or _follows(there, Metadata[Root].from_bytes(before).signed)
+
+
+def _follows(metadata: Metadata[Any] | None, root: Root) -> bool:
+    """Whether devices at `root` take this metadata for the next root (TUF 5.3.4, 5.3.5)."""
+    if (
+        metadata is None
+        or not isinstance(metadata.signed, Root)
+        or metadata.signed.version != root.version + 1
+    ):
+        return False
+    return all(
+        one.get_verification_result("root", metadata.signed_bytes, metadata.signatures)
+        for one in (root, metadata.signed)
+    )
+
+
+def _found(registry: Registry, name: str) -> Metadata[Any] | None:
+    """Return a published file; None when there is none, or something that no device can have believed."""
+    try:
+        body = read_file(registry, name)
+        return _parse(body, registry.address(name)) if body is not None else None
+    except TrustError:
+        return None
 
 
 def _require_forgotten(role: str, metadata: Metadata[Any], following: Current) -> None:
@@ -152,7 +204,7 @@ def _parse(body: bytes, address: str) -> Metadata[Any]:
     try:
         return Metadata.from_bytes(body)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with foreign bytes, the answer is the same
-        raise TrustError(f"{address} holds something that is not TUF metadata") from error
+        raise _rubbish(address) from error
 
 
 def read_file(registry: Registry, name: str) -> bytes | None:
@@ -166,7 +218,17 @@ def read_file(registry: Registry, name: str) -> bytes | None:
     if manifest is None:
         return None
     try:
-        digest = str(json.loads(manifest)["layers"][0]["digest"])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise TrustError(f"{registry.address(name)} holds something that is not TUF metadata") from error
+        layer = json.loads(manifest)["layers"][0]
+        digest, size = layer["digest"], layer["size"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise _rubbish(registry.address(name)) from error
+    if not is_digest(digest) or type(size) is not int or size > MAX_TUF_BYTES:
+        raise _rubbish(registry.address(name))
     return registry.get_blob(digest, limit=MAX_TUF_BYTES)
+
+
+def _rubbish(address: str) -> TrustError:
+    return TrustError(
+        f"{address} holds something that is not TUF metadata",
+        hint="find out who else may write there, and then: edgewright trust refresh --recover",
+    )

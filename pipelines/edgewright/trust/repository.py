@@ -121,11 +121,18 @@ class MetadataFolder:
         """
         documents = {target_file(target): current.files[path] for path, target in _here(current).items()}
         roots = [file_name("root", version) for version in range(1, current.root.version + 1)]
-        others = (role for role in current.metadata if role != "root")
+        others = {
+            file_name(role, current.versions[role]): current.bodies[role]
+            for role in current.metadata
+            if role not in ("root", "timestamp")
+        }
+        # Between a root with another timestamp key and that key's first timestamp devices can follow neither: a run
+        # that is cut off there should have nothing else left to push.
         return {
             **documents,
+            **others,
             **{name: self._bytes(name) for name in roots},
-            **{file_name(role, current.versions[role]): current.bodies[role] for role in others},
+            file_name("timestamp", 0): current.bodies["timestamp"],
         }
 
     def _read(self) -> Current:

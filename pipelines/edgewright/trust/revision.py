@@ -19,10 +19,10 @@ from typing import Any
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from edgewright.errors import TrustError
-from edgewright.trust.authority import Authority, add_signatures
-from edgewright.trust.delegation import delegate, new_root
+from edgewright.trust.authority import Authority, add_signatures, vouched_for
+from edgewright.trust.delegation import delegate, holders_in, new_root
 from edgewright.trust.repository import Current, delegated, file_name, target_file
-from edgewright.trust.roles import class_of, is_class
+from edgewright.trust.roles import TOP, class_of, is_class
 from edgewright.trust.staged import Signing, Staged, signing
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
@@ -139,6 +139,8 @@ class _Step:
     def root(self) -> None:
         old, staged = self.old.get("root"), self.staged.metadata.get("root")
         if staged is not None:
+            if old is None:
+                self._require_declared(staged.signed)
             # Without its signatures it only waits: the former root goes on, if there is one.
             if self._signing("root", staged, staged.signed).complete:
                 self._take("root", staged)
@@ -150,6 +152,20 @@ class _Step:
         elif self.authority.is_old("root", old):
             following = copy.deepcopy(old.signed)
             self._renew("root", following, following)
+
+    def _require_declared(self, root: Root) -> None:
+        """Refuse a first root, which vouches for itself, whose keys are not those that fleet.yaml names.
+
+        Raises:
+            TrustError: they are not, or a public half is not here to tell.
+        """
+        for role in TOP:
+            said, found = self.authority.holders(role, None), holders_in(root, role)
+            if (set(said.ids), said.threshold) != (set(found.ids), found.threshold):
+                raise TrustError(
+                    f"the staged root names other keys for {role} than fleet.yaml",
+                    hint="edgewright trust status shows which; remove what is staged, and edgewright trust init",
+                )
 
     def targets(self) -> None:
         root: Root = self.work["root"].signed
@@ -164,12 +180,15 @@ class _Step:
             return
         if staged is not None and _same(self._delegations(staged), staged.signed):
             # Somebody else's change is in it as well when it says more than this one: signed with `trust sign`.
-            if _same(says, staged.signed):
+            if _same(says, staged.signed) and self._seen("targets", staged):
                 staged = self._sign("targets", staged.signed, root, staged)
             self._settle("targets", staged, root)
             return
         if staged is not None:
             says = self._delegations(staged)
+            if not vouched_for(self.authority.ring, staged):
+                self._settle("targets", self._next("targets", says), root)
+                return
         self._settle("targets", self._sign("targets", says, root), root)
 
     def delegated(self, role: str) -> None:
@@ -186,8 +205,12 @@ class _Step:
             if self.authority.is_old(role, old):
                 self._renew(role, says, targets)
             return
-        if same and staged is not None and staged.signed.expires > self.authority.now:
+        if not same or staged is None or staged.signed.expires <= self.authority.now:
+            self._settle(role, self._sign(role, says, targets), targets)
+        elif self._seen(role, staged):
             self._settle(role, self._sign(role, staged.signed, targets, staged), targets)
+        elif self.wanted is None:
+            self._settle(role, staged, targets)
         else:
             self._settle(role, self._sign(role, says, targets), targets)
 
@@ -276,12 +299,25 @@ class _Step:
         self, role: str, signed: Any, delegator: Root | Targets, staged: Metadata[Any] | None = None
     ) -> Metadata[Any]:
         """Sign with every key at hand, on top of the signatures there are."""
-        if staged is None:
-            signed.version = self.old[role].signed.version + 1 if role in self.old else 1
-            signed.expires = self.authority.now + self.authority.lifetimes.of(role)
-        metadata = Metadata(signed, dict(staged.signatures) if staged is not None else {})
+        metadata = self._next(role, signed) if staged is None else Metadata(signed, dict(staged.signatures))
         add_signatures(self.authority.ring, role, metadata, self._signing(role, metadata, delegator))
         return metadata
+
+    def _next(self, role: str, signed: Any) -> Metadata[Any]:
+        """Return the next version of a role, with a whole lifetime before it and no signature."""
+        signed.version = self.old[role].signed.version + 1 if role in self.old else 1
+        signed.expires = self.authority.now + self.authority.lifetimes.of(role)
+        return Metadata(signed)
+
+    def _seen(self, role: str, staged: Metadata[Any]) -> bool:
+        """Whether the keys here may finish what is staged and says what is wanted.
+
+        Whoever can write to the folder has no key: what nobody here has signed must be what would be signed anyway,
+        and live no longer.
+        """
+        latest = self.authority.now + self.authority.lifetimes.of(role)
+        ours = self.wanted is not None and staged.signed.expires <= latest
+        return ours or vouched_for(self.authority.ring, staged)
 
     def _sign_now(self, role: str, signed: Any, delegator: Root) -> None:
         metadata = self._sign(role, signed, delegator)

@@ -181,13 +181,15 @@ class _Change:
             names = [self._fresh(name) for name in known]
             return Holders(old.threshold, [ring.public(name) for name in names])
         if unknown := [name for name in remove if name not in known]:
-            raise TrustError(f"{unknown[0]} does not sign {role}; {', '.join(known)} does")
+            raise TrustError(f"{unknown[0]} is none of the keys of {role}: {', '.join(known)}")
         if double := [name for name in add if name in known]:
             raise TrustError(f"{double[0]} signs {role} already")
         left = [name for name in known if name not in remove]
         needed = threshold if threshold is not None else old.threshold
         if not 1 <= needed <= len(left) + len(add):
-            raise TrustError(f"{needed} signatures cannot be asked of {len(left) + len(add)} keys of {role}")
+            raise TrustError(
+                f"{role} would have {len(left) + len(add)} of the {needed} keys that have to sign"
+            )
         added = [ring.public(self._there(name)) for name in add]
         return Holders(needed, [*(known[name] for name in left), *added])
 

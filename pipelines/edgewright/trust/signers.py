@@ -91,14 +91,8 @@ class KeyRing:
 
     def name_of(self, key: Key) -> str:
         """Return what people call a key: its file's name here, else the name metadata gives it, else its id."""
-        if not self._names:
-            for path in sorted(self.folder.glob("*.pub")):
-                try:
-                    self._names.setdefault(self.public(path.stem).keyid, path.stem)
-                except TrustError:  # another kind of file is no role's key
-                    continue
         named = key.unrecognized_fields.get(KEY_NAME_FIELD)
-        return self._names.get(key.keyid) or (str(named) if is_name(named) else key.keyid[:12])
+        return self._known().get(key.keyid) or (str(named) if is_name(named) else key.keyid[:12])
 
     def absence(self, name: str) -> str | None:
         """Return why a key cannot sign here; None when it can."""
@@ -111,6 +105,11 @@ class KeyRing:
     def has(self, key: Key) -> bool:
         """Whether a key can sign here."""
         return self.absence(self.name_of(key)) is None
+
+    def owns(self, keyid: str) -> bool:
+        """Whether a key can sign here, told by its id: the name that metadata gives it is anybody's choice."""
+        name = self._known().get(keyid)
+        return name is not None and self.absence(name) is None
 
     def signer(self, key: Key, role: str) -> Signer:
         """Return what signs with `key`.
@@ -133,6 +132,16 @@ class KeyRing:
                 hint="use the keys this repository was created with; `edgewright keys show` lists them",
             )
         return signer
+
+    def _known(self) -> Mapping[str, str]:
+        """Return the id of every public half in the folder → its name."""
+        if not self._names:
+            for path in sorted(self.folder.glob("*.pub")):
+                try:
+                    self._names.setdefault(self.public(path.stem).keyid, path.stem)
+                except TrustError:  # another kind of file is no role's key
+                    continue
+        return self._names
 
 
 class _Remote(Signer):

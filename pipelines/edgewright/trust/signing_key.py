@@ -111,6 +111,10 @@ def load_public_key(path: Path) -> Any:
     try:
         return serialization.load_pem_public_key(path.read_bytes())
     except OSError as error:
-        raise TrustError(f"the public key {path} cannot be read: {error.strerror}", hint=KEYS_HINT) from error
+        # Never the advice to make a new one where others have keys: that would be another key of the same name.
+        hint = KEYS_HINT
+        if path.parent.is_dir() and any(path.parent.glob("*.pub")):
+            hint = f"get {path.name} from whoever has its private half, and put it there"
+        raise TrustError(f"the public key {path} cannot be read: {error.strerror}", hint=hint) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise TrustError(f"{path} is not a PEM public key", hint=KEYS_HINT) from error

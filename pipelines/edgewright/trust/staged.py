@@ -12,6 +12,7 @@ them. Nothing in there is ever published; `edgewright.trust.revision` takes over
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,12 @@ from tuf.api.metadata import Metadata, Root, Targets, VerificationResult
 
 from edgewright.errors import TrustError
 from edgewright.publish.durable import storage, sync_folder, write_file
-from edgewright.trust.delegation import require_our_shape
 from edgewright.trust.repository import Current, target_file
 from edgewright.trust.roles import is_class
+from edgewright.trust.shape import require_our_shape
 from edgewright_agent.contract import MAX_TUF_BYTES, ROLE_ROLLOUT
+
+_DOCUMENT = re.compile(r"(trust|rollout)/[0-9a-f]{64}\.[a-z-]+\.json")
 
 
 @dataclass(frozen=True)
@@ -156,19 +159,24 @@ class StagedFolder:
         if not self.folder.is_dir():
             return
         with storage("empty", self.folder):
-            for path in sorted(self.folder.rglob("*"), reverse=True):
-                if path.is_dir():
-                    with contextlib.suppress(OSError):  # not empty: it holds what stays
-                        path.rmdir()
-                elif str(path.relative_to(self.folder)) not in keep:
+            # Nothing but what has been staged: the folder may be a whole memory stick, with other things on it.
+            for path in (
+                *self.folder.glob("*.json"),
+                *self.folder.glob("trust/*"),
+                *self.folder.glob("rollout/*"),
+            ):
+                name = str(path.relative_to(self.folder))
+                ours = _DOCUMENT.fullmatch(name) if "/" in name else _waits(path.stem)
+                if ours and name not in keep:
                     path.unlink()
-            if not keep:
-                self.folder.rmdir()
-                sync_folder(self.folder.parent)
+            for folder in ("trust", "rollout", *(() if keep else (".",))):
+                with contextlib.suppress(OSError):  # not empty, or never there
+                    (self.folder / folder).rmdir()
+            sync_folder(self.folder if self.folder.is_dir() else self.folder.parent)
 
     def _metadata(self, role: str, path: Path) -> Metadata[Any]:
         kind = Root if role == "root" else Targets
-        if role not in ("root", "targets", ROLE_ROLLOUT) and not is_class(role):
+        if not _waits(role):
             raise TrustError(f"{path} is not something that waits for signatures", hint="remove it")
         body = _read(path)
         try:
@@ -192,8 +200,13 @@ class StagedFolder:
             )
         if role == "root" and not metadata.signed.consistent_snapshot:
             raise TrustError(f"{path} switches consistent snapshots off", hint=_again(path))
-        if role == "targets":
-            require_our_shape(metadata.signed)
+        require_our_shape(role, metadata.signed)
+        try:
+            staged.delegator(role, current).get_delegated_role(role)
+        except ValueError as error:
+            raise TrustError(
+                f"{path} is of a role that targets delegates nothing to", hint=_again(path)
+            ) from error
         allowed = dict(_allowed(role, metadata, staged, current))
         for keyid, signature in metadata.signatures.items():
             try:
@@ -221,6 +234,10 @@ class StagedFolder:
                 ) from error
             files[path] = body
         return files
+
+
+def _waits(role: str) -> bool:
+    return role in ("root", "targets", ROLE_ROLLOUT) or is_class(role)
 
 
 def _is_current(role: str, metadata: Metadata[Any], current: Current | None) -> bool:

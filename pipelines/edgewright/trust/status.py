@@ -8,17 +8,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.errors import TrustError
 from edgewright.trust.delegation import Holders, holders_in
 from edgewright.trust.publication import Publication, count, opened
-from edgewright.trust.repository import Current
-from edgewright.trust.roles import ARTIFACTS, TOP, class_of, declared, is_class, is_declared
+from edgewright.trust.repository import Current, delegated
+from edgewright.trust.roles import (
+    ARTIFACTS,
+    PURPOSES,
+    SIGNING,
+    TOP,
+    class_of,
+    declared,
+    is_class,
+    is_declared,
+    purposes,
+)
 from edgewright.trust.signers import key_fingerprint
-from edgewright.trust.staged import Signing
+from edgewright.trust.staged import Signing, StagedFolder
 
 if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
@@ -95,21 +106,68 @@ class TrustStatus:
         return asdict(self)
 
 
-def inspect(workspace: Workspace, *, now: datetime | None = None) -> TrustStatus:
+def inspect(workspace: Workspace, *, folder: Path | None = None, now: datetime | None = None) -> TrustStatus:
     """Return how a fleet's trust stands; touches no network and asks for no passphrase.
+
+    Args:
+        workspace: The checked specs.
+        folder: What is staged, when it was carried here; default `<trust.metadata>/staged`.
+        now: The time (UTC).
 
     Raises:
         TrustError: the metadata is damaged, or what is staged does not follow it.
     """
     with opened(workspace, now) as publication:
+        if folder is not None:
+            staging = StagedFolder(folder)
+            publication = replace(publication, staging=staging, staged=staging.read(publication.current))
         current, staged = publication.current, publication.staged
         if current is None and not staged.metadata:
             return TrustStatus((), ("nothing is signed yet: edgewright trust init, or edgewright release",))
         signing = {one.role: one for one in staged.signing(current)}
         names = [*(current.metadata if current else ())]
-        names += [role for role in (*TOP, *signing) if role not in names]
+        if "targets" in staged.metadata:  # who will sign for classes and rollouts is decided there
+            names += delegated(staged.metadata["targets"].signed)
+        names = list(dict.fromkeys((*(() if current else TOP), *names, *signing)))
         roles = tuple(_role(workspace, publication, role, signing.get(role)) for role in names)
-        return TrustStatus(roles, tuple(_next(workspace, publication, roles, list(signing.values()))))
+        advice = _next(workspace, publication, roles, list(signing.values()), carried=folder)
+        return TrustStatus(roles, tuple(advice))
+
+
+def purposes_now(workspace: Workspace) -> dict[str, str]:
+    """Return name → what it is for, of every key: as metadata has it; before the first release, as fleet.yaml does.
+
+    Raises:
+        TrustError: the metadata is damaged.
+    """
+    trust = workspace.fleet.trust
+    said = purposes(trust)
+    roles = inspect(workspace).roles
+    words: dict[str, dict[str, None]] = {}
+    for role in roles:
+        shared = is_class(role.role) and class_of(role.role) not in trust.roles.classes
+        what = PURPOSES.get(ARTIFACTS if shared else role.role)
+        for key in role.keys:
+            words.setdefault(key.name, {})[
+                what or f"says which artifacts exist for {class_of(role.role)}"
+            ] = None
+    if all(role.version is None for role in roles):
+        named = said
+    else:
+        declared_ = {name for keys in trust.roles.named().values() for name in keys.names}
+        # What fleet.yaml names and metadata does not is the next key of its role.
+        named = {name: f"not yet: {said[name]}" for name in said if name in declared_}
+        named |= {name: "; ".join(found) for name, found in words.items()}
+    return {**_signing(workspace), **{name: what for name, what in named.items() if name != SIGNING}}
+
+
+def _signing(workspace: Workspace) -> dict[str, str]:
+    """Return the key that signs artifacts, when there is one and it is kept with the others."""
+    fleet = workspace.fleet
+    if fleet.signing.mode != "key":
+        return {}
+    path = Path(fleet.signing.public_key)
+    return {path.stem: PURPOSES[SIGNING]} if path.parent == Path(fleet.trust.keys) else {}
 
 
 def _role(workspace: Workspace, publication: Publication, role: str, signing: Signing | None) -> RoleStatus:
@@ -169,19 +227,27 @@ def _declared(workspace: Workspace, publication: Publication, role: str, holders
 
 
 def _next(
-    workspace: Workspace, publication: Publication, roles: tuple[RoleStatus, ...], signing: list[Signing]
+    workspace: Workspace,
+    publication: Publication,
+    roles: tuple[RoleStatus, ...],
+    signing: list[Signing],
+    *,
+    carried: Path | None,
 ) -> Iterator[str]:
     ring = publication.authority.ring
+    sign = "edgewright trust sign" + (f" --staged {carried}" if carried is not None else "")
     waits = [one for one in signing if not one.complete]
     for one in waits:
         names = [ring.name_of(key) for key in one.waiting.values()]
         here = [name for name in names if ring.absence(name) is None]
         where = "here" if here else f"where {'that key is' if len(names) == 1 else 'such a key is'}"
         asked = f"{one.role} {one.version} needs {count(one.missing)} of {', '.join(names)}"
-        yield f"{asked}: {where}, edgewright trust sign"
+        # Where another holder has put the folder is theirs to say.
+        yield f"{asked}: {where}, {sign if here else 'edgewright trust sign'}"
     if signing and not waits:
         what = "edgewright trust refresh" if publication.current is not None else "edgewright release"
-        yield f"everything staged has its signatures: {what}"
+        back = f"put {carried} back where it was staged; there, " if carried is not None else ""
+        yield f"everything staged has its signatures: {back}{what}"
     staged = {one.role for one in signing}
     for role in roles:
         if role.state in ("expired", "due") and role.role not in staged:
@@ -193,4 +259,7 @@ def _next(
         if role.declared == "other" and role.version is not None and role.role not in staged:
             shared = is_class(role.role) and class_of(role.role) not in workspace.fleet.trust.roles.classes
             name = ARTIFACTS if shared else role.role
-            yield f"fleet.yaml names other keys for {role.role}: edgewright trust rotate {name}"
+            yield (
+                f"fleet.yaml names other keys for {role.role}: edgewright trust rotate {name}"
+                " (git pull, where this fleet.yaml is an old one)"
+            )

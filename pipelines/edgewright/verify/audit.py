@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,8 @@ from edgewright_agent.trust.policy import Demands, Policy, Signer, demands_of
 from edgewright_agent.trust.referrers import bundles_of
 from edgewright_agent.trust.sigstore import keys_of, verify_certified
 
+_VERSION_TAG = re.compile(r"([0-9]+\.[0-9]+\.[0-9]+)(?:-[0-9a-f]{12})?")
+"""Tags that promise a version (`edgewright.publish.version`)."""
 _NAMES = {kind: name for name, kind in ATTESTATIONS.items()}
 
 
@@ -188,13 +191,15 @@ def _lane(source: Source, reference: Reference, found: Manifest, terms: Terms) -
     rows, findings = _look(
         source, reference.repository, found.digest, demands, terms, str(model), str(hardware_class)
     )
+    version = printable(str(named.get(ANNOTATION_VERSION, "")))
+    refusal = None if findings.complete else findings.failure()
     return Audited(
         str(hardware_class),
         str(model),
-        printable(str(named.get(ANNOTATION_VERSION, ""))),
+        version,
         found.digest,
         tuple(rows),
-        None if findings.complete else findings.failure(),
+        refusal or _misplaced(reference, str(model), version),
     )
 
 
@@ -217,7 +222,24 @@ def _index(
     rows, findings = _look(source, reference.repository, found.digest, demands, terms, model, "every class")
     version = printable(str((named or {}).get(ANNOTATION_VERSION, "")))
     refusal = None if findings.complete else findings.failure()
-    return Audited("", model, version, found.digest, tuple(rows), refusal)
+    misplaced = _misplaced(reference, model, version)
+    return Audited("", model, version, found.digest, tuple(rows), refusal or misplaced)
+
+
+def _misplaced(reference: Reference, model: str, version: str) -> TrustError | None:
+    """Return why a genuine artifact is not what was asked for; None if it is.
+
+    Whoever can write to a registry can put another model, or last year's version, under a name or tag. Devices learn
+    digests from signed metadata; people who name a tag mean what it says.
+    """
+    if reference.repository.rpartition("/")[2] != model:
+        return TrustError(
+            "wrong-model", f"it is {model or 'no model'}, in the repository {reference.repository}"
+        )
+    tag = _VERSION_TAG.fullmatch(reference.reference)
+    if tag is not None and tag[1] != version:
+        return TrustError("wrong-version", f"it is {version or 'no version'}, under the tag {tag[0]}")
+    return None
 
 
 def _look(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from edgewright.plan.render import table
@@ -19,8 +20,10 @@ _TYPES = {"gate-report": PREDICATE_GATE_REPORT, "provenance": "slsaprovenance1",
 _RESULTS = {"ok": "ok", "extra": "valid, not demanded", "not-allowed": "refused: this signer may not"}
 
 
-def render(report: Audit, reference: Reference, terms: Terms) -> str:
-    """Return the whole audit for a terminal."""
+def render(
+    report: Audit, reference: Reference, terms: Terms, *, key_files: Mapping[str, str] | None = None
+) -> str:
+    """Return the whole audit for a terminal; `key_files` says where the public keys of signers are, by name."""
     parts = []
     if report.index is not None:
         index = report.index
@@ -34,7 +37,7 @@ def render(report: Audit, reference: Reference, terms: Terms) -> str:
         f"{total - len(refused)} of {total} class{'' if total == 1 else 'es'} would be accepted by devices"
         " that follow this policy."
     )
-    commands = cosign_commands(reference, report.classes[0], terms)
+    commands = cosign_commands(reference, report.classes[0], terms, key_files=key_files)
     if commands and not reference.url.startswith("oci:"):
         parts.append("The same with cosign:\n" + "\n".join(f"  {command}" for command in commands))
     return "\n\n".join(parts)
@@ -50,7 +53,9 @@ def to_json(report: Audit, reference: Reference) -> dict[str, Any]:
     }
 
 
-def cosign_commands(reference: Reference, lane: Audited, terms: Terms) -> list[str]:
+def cosign_commands(
+    reference: Reference, lane: Audited, terms: Terms, *, key_files: Mapping[str, str] | None = None
+) -> list[str]:
     """Return what checks the accepted attestations of a lane with cosign alone."""
     signers = {
         signer.name: signer
@@ -67,14 +72,16 @@ def cosign_commands(reference: Reference, lane: Audited, terms: Terms) -> list[s
             else ["verify-attestation", "--type", _TYPES[row.attestation]]
         )
         plain = ["--allow-http-registry"] if reference.url.startswith("http://") else []
-        commands.append(shlex.join(["cosign", *verb, *_by(signer), *plain, reference.named(lane.digest)]))
+        commands.append(
+            shlex.join(["cosign", *verb, *_by(signer, key_files or {}), *plain, reference.named(lane.digest)])
+        )
     return commands
 
 
-def _by(signer: Signer) -> list[str]:
+def _by(signer: Signer, key_files: Mapping[str, str]) -> list[str]:
     if isinstance(signer, KeySigner):
-        # Key mode uses no transparency log; the file is the reader's own copy of that key.
-        return ["--key", f"{signer.name}.pub", "--insecure-ignore-tlog=true"]
+        # Key mode uses no transparency log; without a file it is the reader's own copy of that key.
+        return ["--key", key_files.get(signer.name, f"{signer.name}.pub"), "--insecure-ignore-tlog=true"]
     return [
         "--certificate-oidc-issuer",
         signer.issuer,
@@ -95,10 +102,10 @@ def _lane(each: Audited) -> str:
     if not each.rows:
         return f"{head}\n\nnothing is attached to it"
     rows = [
-        (row.attestation or "?", row.signer or "nobody known", row.says or row.detail, _result(row))
+        (row.attestation or "?", row.signer or "nobody known", _result(row), row.says or row.detail)
         for row in each.rows
     ]
-    return f"{head}\n\n" + table(("attestation", "signed by", "says", "result"), rows)
+    return f"{head}\n\n" + table(("attestation", "signed by", "result", "says"), rows)
 
 
 def _result(row: Row) -> str:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edgewright.collect.fleet_table import fleet_table
 from edgewright.collect.report import Refused, accept, verify
 from edgewright.collect.store import Store
+from edgewright.devices.certify import public_key_of
 from edgewright.errors import TrustError
 from edgewright_agent import report_signing
 from edgewright_agent.contract import (
@@ -129,17 +130,17 @@ def test_a_device_nobody_enrolled_is_unknown(plant: Plant, store: Store) -> None
     assert reason(plant, signed(plant.device("stranger")), store) == "unknown-device"
 
 
-def test_a_key_that_is_no_point_of_the_curve_signs_nothing(plant: Plant, pump: Device, store: Store) -> None:
+def test_a_key_that_is_no_point_of_the_curve_signs_nothing(plant: Plant, pump: Device) -> None:
     body = base64.b64encode(pump.key.public_der[:-64] + b"\x01" * 64).decode()
-    file = plant.root / "devices/pump-7.yaml"
-    text = file.read_text().partition("publicKey:")[0] + "publicKey: |\n"
-    lines = ["-----BEGIN PUBLIC KEY-----", body[:64], body[64:], "-----END PUBLIC KEY-----"]
-    file.write_text(text + "".join(f"  {line}\n" for line in lines))
+    pem = f"-----BEGIN PUBLIC KEY-----\n{body[:64]}\n{body[64:]}\n-----END PUBLIC KEY-----\n"
+    devices = {"pump-7": plant.workspace.devices["pump-7"].model_copy(update={"public_key": pem})}
     forged = json.loads(signed(pump))
-    forged["signatures"][0]["keyid"] = plant.workspace.devices["pump-7"].key_fingerprint
-    assert reason(plant, canonical_json(forged), store) == "bad-signature"
+    forged["signatures"][0]["keyid"] = devices["pump-7"].key_fingerprint
+    with pytest.raises(Refused) as caught:
+        verify(canonical_json(forged), devices, fleet="edge")
+    assert caught.value.reason == "bad-signature"
     with pytest.raises(TrustError, match=r"devices/pump-7\.yaml: publicKey is not a key"):
-        plant.certify()
+        public_key_of("pump-7", devices["pump-7"])
 
 
 def test_a_stranger_who_names_an_enrolled_devices_key_is_found_out(

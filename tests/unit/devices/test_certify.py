@@ -168,6 +168,36 @@ def test_a_device_taken_out_of_git_and_a_replaced_key_are_listed_too(plant: Plan
     assert serials(again) == {entry.certificate.serial_number for entry in outcome.issued}
 
 
+def test_what_was_revoked_once_stays_so_when_the_folder_is_lost(plant: Plant) -> None:
+    """A job of CI that does not keep the folder must not give a stolen certificate back its worth."""
+    plant.enroll(plant.device("a"), plant.device("b"))
+    first = {entry.device_id: entry.certificate.serial_number for entry in plant.certify().issued}
+    plant.device("b").identity.key.unlink()
+    plant.enroll(plant.device("b"), replace=True)
+    (plant.root / "devices/a.yaml").unlink()
+    before = serials(plant.certify())
+    assert before == set(first.values())
+    for _ in range(2):
+        shutil.rmtree(plant.root / ".edgewright/devices")
+        plant.now += DAY
+        assert serials(plant.certify()) == before
+    reasons = {entry.reason for entry in plant.certify().revoked}
+    assert reasons == {"cessation-of-operation", "superseded"}
+
+
+def test_a_list_that_the_authority_did_not_sign_revokes_nobody(plant: Plant, tmp_path: Path) -> None:
+    other = Plant(tmp_path / "other")
+    other.enroll(other.device("a"))
+    other.certify()
+    other.revoke("a")
+    other.certify()
+    plant.enroll(plant.device("a"))
+    plant.certify()
+    shutil.rmtree(plant.root / ".edgewright/devices")
+    shutil.copytree(other.root / "dist", plant.root / "dist", dirs_exist_ok=True)
+    assert serials(plant.certify()) == set()
+
+
 def test_certificates_that_have_ended_leave_the_list(plant: Plant) -> None:
     plant.enroll(plant.device("a"))
     plant.certify()

@@ -108,6 +108,30 @@ def test_the_wait_a_registry_asks_for_is_honoured_but_bounded() -> None:
     assert naps == [7.0, MAX_RETRY_AFTER_S]
 
 
+def test_a_wait_that_is_no_number_is_none() -> None:
+    replies = [Reply(429, {"Retry-After": "\N{SUPERSCRIPT TWO}"}), Reply(200, body=MANIFEST)]
+    with Scripted(lambda _request: replies.pop(0)) as server:
+        assert client(server, []).get_manifest("1.0.0") == MANIFEST
+
+
+@pytest.mark.parametrize("place", ["https://h:99999/", "https://[::1/x", "//h:port/"])
+def test_a_place_that_is_no_address_is_one_sentence(place: str) -> None:
+    with (
+        Scripted(lambda _request: Reply(302, {"Location": place})) as server,
+        pytest.raises(NetworkError, match="which is no address"),
+    ):
+        client(server).get_manifest("1.0.0")
+    with (
+        upload_server(Reply(201), place=place) as server,
+        pytest.raises(NetworkError, match="which is no address"),
+    ):
+        client(server).put_blob(digest_of(BLOB), BLOB)
+
+
+def test_a_session_that_is_printed_shows_no_password() -> None:
+    assert "hunter2" not in repr(Exchange("https://registry.example", credentials=("ada", "hunter2")))
+
+
 def test_a_registry_that_stays_busy_is_given_up() -> None:
     with (
         Scripted(lambda _request: Reply(503)) as server,

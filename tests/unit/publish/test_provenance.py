@@ -117,6 +117,20 @@ def test_changes_that_are_not_committed_are_said(lane: LaneFiles) -> None:
     ]  # fmt: skip
 
 
+def test_code_that_git_is_told_to_ignore_is_said(lane: LaneFiles) -> None:
+    (lane.root / ".gitignore").write_text("*.bin\n__pycache__/\nlocal.py\n")
+    committed(lane)
+    folder = lane.root / "models" / MODEL
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__/data.cpython-311.pyc").write_bytes(b"")
+    (folder / "weights.bin").write_bytes(b"pinned by its sha256")
+    apart = [f"models/{MODEL}/weights.bin"]
+    assert look(lane.root, pinned=apart).state == "clean"
+    (folder / "local.py").write_text("nobody has seen it\n")
+    found = look(lane.root, pinned=apart)
+    assert (found.state, found.changed) == ("modified", (f"models/{MODEL}/local.py",))
+
+
 def test_what_decides_no_artifact_does_not_count_as_a_change(lane: LaneFiles) -> None:
     committed(lane)
     (lane.root / "README.md").write_text("new\n")

@@ -135,3 +135,10 @@ def test_a_client_certificate_comes_with_the_file_of_its_key(
         "fleet.yaml", "  url: oci:dist/registry", f"  url: https://registry.example\n  {settings}"
     )
     assert told in only(repository)
+
+
+def test_a_key_that_is_no_point_of_the_curve_is_told(repository: Repository) -> None:
+    key = public_pem()
+    place = len(key) - len("xxxx==\n-----END PUBLIC KEY-----\n")
+    enrolled(repository, key[:place] + ("A" if key[place] != "A" else "B") + key[place + 1 :])
+    assert "has the form of a key and is none" in only(repository)

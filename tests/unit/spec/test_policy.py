@@ -33,7 +33,8 @@ def with_policy(repository: Repository, text: str) -> Repository:
 def test_a_policy_becomes_the_document_that_devices_read(fleet: Repository) -> None:
     with_policy(
         fleet,
-        POLICY
+        "signing: {trustConfig: trust.json}\n"
+        + POLICY
         + f"    - {{name: ci, issuer: {ISSUER}, identity: '{IDENTITY}'}}\n"
         + "  demands:\n"
         + "    - {attestation: provenance, signers: [release], classes: [board], builder: https://b.example}\n"
@@ -82,6 +83,10 @@ def test_a_key_that_devices_do_not_accept_is_refused_when_the_policy_is_signed(f
         (POLICY + "  demands:\n    - {attestation: bom, builder: x}\n", "only 'provenance' names a builder"),
         (POLICY + "    - {name: ci, issuer: https://i.example}\n", "one of 'identity' and 'identityPattern'"),
         (POLICY + "    - {name: ci}\n", "a signer needs 'publicKey'"),
+        (
+            POLICY + "    - {name: ci, issuer: https://i.example, identity: a}\n",
+            "could not check its certificates: no Sigstore instance",
+        ),
         (POLICY + "    - {name: ci, publicKey: a.pub, issuer: https://i.example, identity: a}\n", "not both"),
         (
             POLICY + "    - {name: ci, issuer: https://i.example, identityPattern: '('}\n",

@@ -15,6 +15,7 @@ from edgewright.trust.ceremony import Review, exported_root, initialise, renew, 
 from edgewright.trust.keys import create_key, create_keys
 from edgewright.trust.publication import refresh
 from edgewright.trust.rotation import rotate
+from edgewright.trust.status import inspect
 from edgewright_agent.contract import artifact_target
 from unit.trust.fleet import DAY, Device, SmallFleet
 
@@ -106,6 +107,13 @@ def test_the_same_key_does_not_count_twice(site: Site) -> None:
         TrustError, match="no key here is asked: the signatures of root-b, root-c are missing"
     ):
         ceremony(site.fleet)
+
+
+def test_one_key_under_two_names_does_not_count_twice_either(site: Site) -> None:
+    for kind in ("key", "pub"):
+        shutil.copy(site.keys / f"root-a.{kind}", site.keys / f"root-b.{kind}")
+    with pytest.raises(TrustError, match="root-a and root-b are one key"):
+        site.fleet.release()
 
 
 def test_what_is_staged_travels_as_a_folder(site: Site, tmp_path: Path) -> None:
@@ -320,6 +328,32 @@ def test_a_revoked_key_signs_nothing_any_more(fleet: SmallFleet) -> None:
         fleet.release()
 
 
+def test_a_new_class_does_not_bring_a_revoked_key_back(fleet: SmallFleet, tmp_path: Path) -> None:
+    fleet.release()
+    rotate(fleet.workspace, ["artifacts"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)  # `artifacts` stays in the folder: it was stolen, not lost
+    fleet.classes = (*fleet.classes, "jetson")
+    lane = fleet.publish("digit-reader", "jetson", "1.0.0")
+    fleet.release()
+    assert {
+        one.role: [key.name for key in one.keys] for one in inspect(fleet.workspace, now=fleet.now).roles
+    }["class-jetson"] == ["artifacts-2"]
+    device = Device(fleet, tmp_path / "device")
+    assert device.artifact(artifact_target("digit-reader", "jetson", lane)) is not None
+
+
+def test_a_new_class_gets_no_key_when_nobody_can_say_which_is_shared(fleet: SmallFleet) -> None:
+    create_key(fleet.root / ".edgewright/keys", "pi-line", None)
+    fleet.trust = {"roles": {"classes": {PI: {"keys": ("pi-line",)}}}}
+    fleet.release()
+    fleet.trust, fleet.classes = {}, (*fleet.classes, "jetson")
+    fleet.publish("digit-reader", "jetson", "1.0.0")
+    with pytest.raises(TrustError, match="signed by different ones"):
+        fleet.release()
+    rotate(fleet.workspace, ["artifacts"], now=fleet.now)
+    assert fleet.release().is_new
+
+
 def test_keys_that_fleet_yaml_names_are_changed_there(fleet: SmallFleet) -> None:
     fleet.trust = {"roles": {"timestamp": {"keys": ("timestamp",)}}}
     fleet.release()
@@ -353,10 +387,10 @@ def test_a_class_can_have_its_own_keys(fleet: SmallFleet, tmp_path: Path) -> Non
         (["nonsense"], {}, "there is no role 'nonsense'"),
         ([f"class-{PI}"], {}, "signed by the keys that sign for every class"),
         (["timestamp", "snapshot"], {"add": ["x"]}, "are about one role"),
-        (["timestamp"], {"remove": ["root"]}, "root does not sign timestamp"),
-        (["timestamp"], {"remove": ["timestamp"]}, "1 signatures cannot be asked of 0 keys"),
+        (["timestamp"], {"remove": ["root"]}, "root is none of the keys of timestamp"),
+        (["timestamp"], {"remove": ["timestamp"]}, "timestamp would have 0 of the 1 keys"),
         (["timestamp"], {"add": ["timestamp"]}, "timestamp signs timestamp already"),
-        (["timestamp"], {"threshold": 2}, "2 signatures cannot be asked of 1 keys"),
+        (["timestamp"], {"threshold": 2}, "would have 1 of the 2 keys"),
     ],
 )
 def test_a_rotation_that_makes_no_sense_changes_nothing(

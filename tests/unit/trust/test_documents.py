@@ -37,6 +37,16 @@ def test_a_fleet_with_a_key_pins_its_key_and_has_no_trusted_root(tmp_path: Path)
     assert isinstance(parse_policy(documents[POLICY_TARGET]).signers["release"], KeySigner)
 
 
+def test_a_fleet_with_a_key_whose_policy_names_an_identity_gives_devices_the_trusted_root(
+    tmp_path: Path, private_sigstore: PrivateSigstore
+) -> None:
+    """On the way from keyless to a key, say: artifacts of before are still assigned."""
+    write_key(tmp_path)
+    fleet = keyless(tmp_path, private_sigstore, identity=IDENTITY)
+    after = workspace(tmp_path, publicKey="signing.pub", trustConfig="trust.json")
+    assert trust_documents(after)[TRUSTED_ROOT_TARGET] == trust_documents(fleet)[TRUSTED_ROOT_TARGET]
+
+
 def test_a_keyless_fleet_pins_an_identity_and_gives_devices_the_trusted_root(
     tmp_path: Path, private_sigstore: PrivateSigstore
 ) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from tuf.api.exceptions import BadVersionNumberError, RepositoryError
+from tuf.api.metadata import Metadata
 
-from edgewright.errors import TrustError
-from edgewright.trust.ceremony import sign
+from edgewright.errors import NetworkError, TrustError
+from edgewright.publish.layout_registry import LayoutRegistry
+from edgewright.trust.ceremony import renew, sign
+from edgewright.trust.keys import load_role_signer
 from edgewright.trust.publication import refresh
 from edgewright.trust.rotation import rotate
+from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, digest_of
 from unit.trust.fleet import Device, SmallFleet
 from unit.trust.thief import FAR, Thief
 
@@ -34,8 +40,6 @@ def device(fleet: SmallFleet, tmp_path: Path) -> Device:
 
 
 def seen_by(device: Device, role: str) -> int:
-    from tuf.api.metadata import Metadata
-
     return int(Metadata.from_file(str(device.cache / f"{role}.json")).signed.version)
 
 
@@ -153,5 +157,100 @@ def test_files_the_thief_left_under_our_next_names_are_written_over(
     thief.fast_forward()
     thief.put("2.snapshot.json", b'{"not": "ours"}')
     rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+@pytest.mark.parametrize("rubbish", [b"rubbish", b'{"signed": {}, "signatures": []}'])
+def test_rubbish_in_place_of_the_timestamp_is_written_over(
+    fleet: SmallFleet, device: Device, rubbish: bytes
+) -> None:
+    Thief(fleet).put("timestamp.json", rubbish)
+    with pytest.raises(TrustError, match="is not TUF metadata"):
+        refresh(fleet.workspace, now=fleet.now)  # never by accident
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b'{"mediaType":"application/x"}',
+        json.dumps({"layers": [{"digest": digest_of(b"endless"), "size": 10**12}]}).encode(),
+    ],
+)
+def test_a_manifest_of_something_else_in_place_of_the_timestamp_is_written_over(
+    fleet: SmallFleet, device: Device, manifest: bytes
+) -> None:
+    registry = fleet.open(TUF_REPOSITORY)
+    registry.put_blob(digest_of(b"endless"), b"endless")
+    registry.put_manifest("timestamp.json", manifest, OCI_MANIFEST)
+    with pytest.raises(TrustError, match="is not TUF metadata"):
+        refresh(fleet.workspace, now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+@pytest.mark.parametrize("name", ["2.root.json", "3.root.json"])
+def test_a_root_that_no_device_believes_is_written_over(
+    fleet: SmallFleet, device: Device, name: str, tmp_path: Path
+) -> None:
+    """Whoever can write to the registry could otherwise end every rotation, and make it look like stolen root keys."""
+    other = SmallFleet(tmp_path / "other")
+    other.publish_all("1.0.0")
+    other.release()
+    forged = copy.deepcopy(Metadata.from_file(str(other.metadata / "1.root.json")))
+    forged.signed.version = int(name[0])
+    forged.sign(load_role_signer(other.keys, "root", None))
+    thief = Thief(fleet, "timestamp", "snapshot")
+    thief.fast_forward()
+    device.assignment()
+    thief.put(name, forged.to_bytes())
+    rotate(fleet.workspace, ["timestamp", "snapshot"], now=fleet.now)
+    outcome = refresh(fleet.workspace, now=fleet.now, recover=True)
+    if name == "3.root.json":  # devices still meet it: our next root takes its place
+        assert "3.root.json is none of ours" in outcome.notes[0] and "renew root" in outcome.notes[0]
+        renew(fleet.workspace, "root", now=fleet.now)
+        refresh(fleet.workspace, now=fleet.now, recover=True)
+    assert device.assignment()["release"] == "r1"
+
+
+def test_a_rotation_that_is_cut_off_before_its_root_holds_no_device_up(
+    fleet: SmallFleet, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root and timestamp are the last to be pushed; whatever is cut off, the next run ends it."""
+    rotate(fleet.workspace, ["timestamp", "snapshot", "targets", "artifacts", "rollout"], now=fleet.now)
+    real, left = LayoutRegistry.put_manifest, [0]
+
+    def put(self: LayoutRegistry, reference: str, body: bytes, media_type: str) -> bool:
+        left[0] -= 1
+        if left[0] < 0:
+            raise NetworkError("the registry is gone")
+        return real(self, reference, body, media_type)
+
+    monkeypatch.setattr(LayoutRegistry, "put_manifest", put)
+    for _ in range(5):  # targets, two classes, rollout, snapshot
+        left[0] = 1
+        with pytest.raises(NetworkError):
+            refresh(fleet.workspace, now=fleet.now)
+        assert device.assignment()["release"] == "r1"
+        assert seen_by(device, "root") == 1
+    left[0] = 10
+    refresh(fleet.workspace, now=fleet.now)
+    assert device.assignment()["release"] == "r1"
+    assert seen_by(device, "root") == 2
+
+
+@pytest.mark.parametrize("name", ["1.root.json", "2.root.json"])
+def test_our_own_root_with_a_signature_too_many_is_written_over(
+    fleet: SmallFleet, device: Device, name: str
+) -> None:
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    refresh(fleet.workspace, now=fleet.now)
+    document = json.loads((fleet.metadata / name).read_bytes())
+    document["signatures"].append({"keyid": "0" * 64, "sig": "00"})
+    Thief(fleet).put(name, json.dumps(document).encode())
+    with pytest.raises(TrustError, match="holds other content"):
+        refresh(fleet.workspace, now=fleet.now)
     refresh(fleet.workspace, now=fleet.now, recover=True)
     assert device.assignment()["release"] == "r1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from click.testing import CliRunner, Result
 from edgewright.cli import keys as keys_verb
 from edgewright.cli import trust as trust_verb
 from edgewright.errors import EdgewrightError
+from edgewright.spec.fleet import Fleet
+from edgewright.trust.ceremony import initialise
+from edgewright.trust.release import release
 from edgewright.trust.rotation import rotate
 from edgewright.trust.status import TrustStatus, inspect
 from unit.trust.fleet import SmallFleet
@@ -25,6 +29,7 @@ name: small
 registry:
   url: oci:registry
 """
+YAML_OF_TWO = {"version": 1, "name": "small", "registry": {"url": "oci:registry"}, "trust": TWO}
 TWO_YAML = FLEET + "trust:\n  roles:\n    root: {threshold: 2, keys: [root-a, root-b]}\n"
 
 
@@ -40,6 +45,10 @@ def fleet(tmp_path: Path) -> SmallFleet:
 
 def run(fleet: SmallFleet, *words: str) -> Result:
     return CliRunner().invoke(trust_verb.command, [*words, "--root", str(fleet.root)])
+
+
+def keys_run(fleet: SmallFleet, *words: str) -> Result:
+    return CliRunner().invoke(keys_verb.command, [*words, "--root", str(fleet.root)])
 
 
 def ok(fleet: SmallFleet, *words: str) -> str:
@@ -80,6 +89,16 @@ def test_status_says_who_has_to_sign_next_and_the_command(fleet: SmallFleet, tmp
     assert "→ everything staged has its signatures: edgewright trust refresh" in output
     assert "root 2" in ok(fleet, "refresh")
     assert "nothing to do" in ok(fleet, "status")
+
+
+def test_what_is_signed_is_shown_beside_json_too(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
+    rotate(fleet.workspace, ["timestamp"], now=fleet.now)
+    (tmp_path / "root-b.key").rename(fleet.keys / "root-b.key")
+    result = CliRunner().invoke(
+        trust_verb.command, ["sign", "--json", "--root", str(fleet.root)], input="n\n"
+    )
+    assert "timestamp: 1 of timestamp (" in result.stderr and json.loads(result.stdout)["roles"]
 
 
 def test_whoever_says_no_signs_nothing(fleet: SmallFleet, tmp_path: Path) -> None:
@@ -125,9 +144,8 @@ def test_an_offline_role_is_renewed_where_its_keys_are(fleet: SmallFleet) -> Non
 
 def test_status_notices_that_fleet_yaml_names_other_keys(fleet: SmallFleet) -> None:
     fleet.trust = {"roles": {**TWO["roles"], "artifacts": {"keys": ("line",)}}}
-    assert (
-        f"fleet.yaml names other keys for class-{PI}: edgewright trust rotate artifacts" in state(fleet).next
-    )
+    said = f"fleet.yaml names other keys for class-{PI}: edgewright trust rotate artifacts"
+    assert any(line.startswith(said) and "git pull" in line for line in state(fleet).next)
 
 
 def test_refresh_tells_what_it_published(fleet: SmallFleet) -> None:
@@ -177,3 +195,98 @@ def test_keys_init_makes_every_key_that_fleet_yaml_names(tmp_path: Path) -> None
     made = {path.stem for path in (tmp_path / ".edgewright/keys").glob("*.key")}
     assert made == {"signing", "root-a", "root-b", "artifacts", "rollout", "online"}
     assert "vault is at hsm:3?label=release: edgewright keys import vault" in result.output
+
+
+def test_keys_show_tells_the_keys_that_sign_now_from_those_that_were_replaced(fleet: SmallFleet) -> None:
+    ok(fleet, "rotate", "timestamp")
+    ok(fleet, "refresh")
+    shown = keys_run(fleet, "show").output
+    line = {words[0]: words[1] for words in (row.split(maxsplit=1) for row in shown.splitlines() if row)}
+    assert line["timestamp-2"].endswith("says how fresh that is; used most often")
+    assert line["timestamp"].endswith("nothing signs with it now")
+
+
+def test_keys_show_names_the_public_halves_that_are_elsewhere(fleet: SmallFleet) -> None:
+    (fleet.keys / "root-b.pub").unlink()
+    result = keys_run(fleet, "show")
+    assert result.exit_code == 0 and "→ not here: root-b.pub; get the public halves from" in result.output
+    assert json.loads(keys_run(fleet, "show", "--json").output)["missing"] == ["root-b"]
+
+
+def test_a_holder_who_lacks_a_public_half_is_not_told_to_make_another_key(tmp_path: Path) -> None:
+    fleet = SmallFleet(tmp_path / "fleet", trust=TWO)
+    (fleet.root / "fleet.yaml").write_text(TWO_YAML)
+    (fleet.keys / "signing.pub").unlink()
+    refused = run(fleet, "init").exception
+    assert isinstance(refused, EdgewrightError) and "keys init" not in str(refused.hint)
+    assert str(refused.hint).startswith("get signing.pub from whoever has its private half")
+
+
+def test_a_key_in_place_of_the_signing_key_is_of_the_kind_devices_accept(fleet: SmallFleet) -> None:
+    assert "signing-2  ecdsa-p256" in keys_run(fleet, "new", "signing-2").output
+    moved = "signing:\n  privateKey: file:.edgewright/keys/signing-2.key\n  publicKey: .edgewright/keys/signing-2.pub\n"
+    (fleet.root / "fleet.yaml").write_text(TWO_YAML + moved)
+    shown = {row.split()[0]: row for row in keys_run(fleet, "show").output.splitlines() if row}
+    assert "signs artifacts and gate reports" in shown["signing-2"]
+    assert "nothing signs with it now" in shown["signing"]
+
+
+def test_before_the_first_release_every_role_is_shown_once(tmp_path: Path) -> None:
+    fleet = SmallFleet(tmp_path / "fleet", trust=TWO)
+    (fleet.root / "fleet.yaml").write_text(TWO_YAML)
+    (fleet.keys / "root-b.key").unlink()
+    initialise(fleet.workspace, now=fleet.now)
+    roles = [role.role for role in state(fleet).roles]
+    classes = [f"class-{name}" for name in fleet.classes]
+    assert roles == ["root", "targets", "snapshot", "timestamp", *classes, "rollout"]
+    assert all(role.keys for role in state(fleet).roles)
+
+
+def test_what_was_carried_here_is_what_the_next_command_is_about(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
+    ok(fleet, "rotate", "timestamp")
+    stick = tmp_path / "stick"
+    (fleet.metadata / "staged").rename(stick)
+    (tmp_path / "root-b.key").rename(fleet.keys / "root-b.key")
+    declined = CliRunner().invoke(
+        trust_verb.command, ["sign", "--staged", str(stick), "--root", str(fleet.root)], input="n\n"
+    )
+    assert f"root-b: here, edgewright trust sign --staged {stick}\n" in declined.output
+    signed = ok(fleet, "sign", "--staged", str(stick), "--yes")
+    assert f"put {stick} back where it was staged; there, edgewright trust refresh" in signed
+    assert "nothing to do" not in signed and "trust init" not in signed
+
+
+def test_only_roles_that_were_signed_are_said_to_be(fleet: SmallFleet, tmp_path: Path) -> None:
+    for name in ("root-b", "targets"):
+        (fleet.keys / f"{name}.key").rename(tmp_path / f"{name}.key")
+    ok(fleet, "renew", "root")
+    ok(fleet, "renew", "targets")
+    (tmp_path / "root-b.key").rename(fleet.keys / "root-b.key")
+    assert "Signed root with root-b.\n" in ok(fleet, "sign", "--yes")
+
+
+def test_tables_of_the_status_fit_a_hundred_columns(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "root-b.key").rename(tmp_path / "root-b.key")
+    assert max(len(line) for line in ok(fleet, "status").splitlines()) <= 100
+
+
+def test_signers_see_the_keys_of_a_policy_as_keys_show_calls_them(fleet: SmallFleet, tmp_path: Path) -> None:
+    (fleet.keys / "targets.key").rename(tmp_path / "targets.key")
+    keys_run(fleet, "new", "signing-2")
+    policy = {
+        "signers": [{"name": "ci", "publicKey": ".edgewright/keys/signing-2.pub"}],
+        "demands": [{"attestation": "provenance", "builder": "https://ci.example", "classes": [PI]}],
+    }
+    workspace = replace(
+        fleet.workspace, fleet=Fleet.model_validate({**YAML_OF_TWO, "policy": policy}, strict=False)
+    )
+    with pytest.raises(EdgewrightError, match="targets 2 needs"):
+        release(workspace, fleet.lanes, now=fleet.now)
+    (tmp_path / "targets.key").rename(fleet.keys / "targets.key")
+    seen = ok(fleet, "sign", "--yes")
+    new = json.loads(keys_run(fleet, "show", "--json").output)["keys"]
+    print_ = next(key["fingerprint"] for key in new if key["name"] == "signing-2")
+    assert f"policy.json signers.ci.publicKey: nothing → key {print_[:16]}\n" in seen
+    assert 'policy.json demands[0].builder: nothing → "https://ci.example"\n' in seen
+    assert "policy.json signers.release.publicKey: key " in seen and "BEGIN" not in seen

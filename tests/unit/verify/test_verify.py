@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgewright_agent.contract import (
     digest_of,
 )
 from private_sigstore.instance import IDENTITY, PrivateSigstore
+from real import Registry
 from unit.publish.lane import CLASS, MODEL, LaneFiles, run_index, write_key
 
 ZEROS = "sha256:" + "0" * 64
@@ -158,6 +160,8 @@ def test_another_key_is_refused_with_exit_code_2(verify: Verify, lane: LaneFiles
     assert result.exit_code == 2
     assert "refused, bad-signature" in result.output
     assert "nobody known" in result.output
+    told = next(line for line in result.output.splitlines() if line.startswith("refused, bad-signature"))
+    assert told.count("none of the trusted keys made its signature") == 1  # four referrers, one reason
 
 
 def test_a_foreign_signature_beside_ours_is_shown_and_changes_nothing(
@@ -251,6 +255,29 @@ def test_an_index_that_lists_an_artifact_for_another_class_is_refused(
     assert report["index"]["code"] == "unsigned"
 
 
+def test_a_genuine_artifact_of_another_model_is_not_what_was_asked_for(
+    verify: Verify, lane: LaneFiles
+) -> None:
+    shutil.copytree(lane.root / "registry" / MODEL, lane.root / "registry/sleep-guard")
+    for reference in (f"@{lane.digest}", ":1.0.0"):
+        result = verify("--json", reference=f"oci:registry/sleep-guard{reference}")
+        report = json.loads(result.stdout)
+        assert (result.exit_code, report["accepted"]) == (2, False)
+        assert {each["code"] for each in report["classes"]} == {"wrong-model"}
+
+
+def test_an_old_version_under_a_new_tag_is_not_what_was_asked_for(verify: Verify, lane: LaneFiles) -> None:
+    registry = open_registry(lane.registry, lane.root)(MODEL)
+    body = registry.get_manifest("1.0.0")
+    assert body is not None
+    for tag, code in (("2.0.0", 2), ("2.0.0-0123456789ab", 2), ("latest", 0)):
+        registry.put_manifest(tag, body, OCI_INDEX)
+        result = verify("--json", reference=f"oci:registry/{MODEL}:{tag}")
+        assert result.exit_code == code, result.output
+        if code:
+            assert json.loads(result.stdout)["index"]["code"] == "wrong-version"
+
+
 def test_identities_are_checked_by_the_trusted_root_that_is_given(
     verify: Verify, lane: LaneFiles, private_sigstore: PrivateSigstore
 ) -> None:
@@ -330,3 +357,29 @@ def test_nothing_that_a_statement_says_steers_a_terminal() -> None:
 )
 def test_a_statement_of_another_shape_is_told_not_raised(attestation: str, predicate: dict[str, Any]) -> None:
     assert said(attestation, predicate)
+
+
+# --- in a fleet, from a registry ------------------------------------------------------------------------------------
+
+
+def test_the_fleets_own_registry_is_asked_as_the_fleet_asks_and_the_commands_can_be_pasted(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = LaneFiles(tmp_path / "fleet", registry={"url": registry.url})
+    lane.all()
+    (lane.root / "fleet.yaml").write_text(
+        f"version: 1\nname: small\nregistry: {{url: '{registry.url}'}}\n"
+        "signing: {privateKey: 'file:keys/signing.key', publicKey: keys/signing.pub}\n"
+    )
+    monkeypatch.chdir(lane.root)
+    result = CliRunner().invoke(cli, ["verify", f"{registry.host}/{MODEL}@{lane.digest}"])
+    assert result.exit_code == 0, f"{result.output} {result.exception!r}"
+    (command,) = (line for line in result.output.splitlines() if line.startswith("  cosign verify --key "))
+    words = shlex.split(command)
+    assert Path(words[3]).read_bytes() == (lane.root / "keys/signing.pub").read_bytes()
+    assert "--allow-http-registry" in words
+    monkeypatch.chdir(tmp_path)
+    elsewhere = ["verify", f"{registry.host}/{MODEL}@{lane.digest}", "--key", "fleet/keys/signing.pub"]
+    refused = CliRunner().invoke(cli, elsewhere).exception
+    assert isinstance(refused, NetworkError) and "--plain-http" in str(refused.hint)
+    assert "--key fleet/keys/signing.pub" in CliRunner().invoke(cli, [*elsewhere, "--plain-http"]).output

@@ -21,6 +21,18 @@ def the_class_of_a_device_exists(device: Device, context: Context) -> Iterator[F
 
 
 @rule(Device, "public_key")
+def the_key_of_a_device_is_a_point_of_the_curve(device: Device, context: Context) -> Iterator[Finding]:
+    """One that is not would stop `devices certify`, and with it the revocation list of the whole fleet."""
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        load_pem_public_key(device.public_key.encode())
+    except ValueError:
+        message, hint = "this has the form of a key and is none", "enroll the device again"
+        yield Finding(("publicKey",), message, hint, value=False)
+
+
+@rule(Device, "public_key")
 def every_device_has_its_own_key(device: Device, context: Context) -> Iterator[Finding]:
     """Whoever holds a shared key is both devices, and a revoked key stays revoked under another name."""
     for name, other in context.draft.devices.items():

@@ -58,11 +58,13 @@ def a_log_in_is_whole_and_encrypted(fleet: Fleet, context: Context) -> Iterator[
         yield Finding(("registry", "url"), message, "use https:// (caFile names a private authority)")
 
 
-@rule(Fleet, "signing")
+@rule(Fleet, "signing", "policy")
 def signing_is_of_one_mode(fleet: Fleet, context: Context) -> Iterator[Finding]:
     """What belongs to the other mode would silently do nothing."""
-    foreign = KEYLESS_FIELDS if fleet.signing.mode == "key" else KEY_FIELDS
+    foreign: tuple[str, ...] = KEYLESS_FIELDS if fleet.signing.mode == "key" else KEY_FIELDS
     other = "keyless" if fleet.signing.mode == "key" else "key"
+    if any(signer.issuer is not None for signer in (fleet.policy.signers if fleet.policy else ())):
+        foreign = tuple(field for field in foreign if field != "trust_config")  # for those identities
     for field in foreign:
         if field in fleet.signing.model_fields_set:
             key = camel_case(field)

@@ -49,6 +49,18 @@ def identity_patterns_compile(fleet: Fleet, context: Context) -> Iterator[Findin
 
 
 @rule(Fleet, "policy", "signing")
+def identities_can_be_checked(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """Devices check certificates by a trusted root; without one, what an identity signed would silently not count."""
+    if fleet.signing.trust_config is not None or fleet.signing.mode == "keyless":  # told by another rule
+        return
+    for index, signer in enumerate(_signers(fleet)):
+        if signer.issuer is not None:
+            message = "devices could not check its certificates: no Sigstore instance is named"
+            hint = "write signing.trustConfig: trust.json, or public-good; or remove the signer"
+            yield Finding(("policy", "signers", index, "issuer"), message, hint, value=False)
+
+
+@rule(Fleet, "policy", "signing")
 def public_keys_can_be_read(fleet: Fleet, context: Context) -> Iterator[Finding]:
     """A key that devices are to believe is in the repository; the fleet's own may not have been made yet."""
     for index, signer in enumerate(_signers(fleet)):

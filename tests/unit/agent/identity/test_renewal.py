@@ -54,6 +54,16 @@ def test_a_device_fetches_even_its_first_certificate(plant: Plant) -> None:
     assert ask(plant, device).code == "renewed"
 
 
+def test_whoever_knows_that_a_certificate_is_there_need_not_wait(plant: Plant) -> None:
+    device = plant.device("pump-8")
+    assert ask(plant, device).code == "not-found"  # asked before the fleet had issued it
+    assert not renewal_due(device.identity, device.config.state, plant.now)
+    assert renewal_due(device.identity, device.config.state, plant.now, again=True)
+    plant.enroll(device)
+    device.install(plant.certify().issued[0].pem)
+    assert not renewal_due(device.identity, device.config.state, plant.now, again=True)
+
+
 def test_nothing_newer_changes_nothing_and_costs_two_requests_a_day(plant: Plant, pump: Device) -> None:
     before = pump.identity.certificate.read_bytes()
     traffic = Traffic()
