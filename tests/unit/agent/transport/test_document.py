@@ -10,8 +10,8 @@ from edgewright_agent.transport.document import parse_json
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (r'{"a": "\ud800"}', "surrogates not allowed"),
-        (r'{"\udc00": 1}', "surrogates not allowed"),
+        (r'{"a": "\ud800"}', "half of a surrogate pair"),
+        (r'{"\udc00": 1}', "half of a surrogate pair"),
         ('{"a": 1, "a": 2}', "a key appears twice"),
         ('{"a": NaN}', "NaN is not a JSON number"),
         ("[" * 33 + "]" * 33, "nested more than 32 levels deep"),
