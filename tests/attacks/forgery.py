@@ -26,7 +26,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from edgewright.publish import oci
 from edgewright.publish.registry import Registry
 from edgewright.trust.push import metadata_manifest
-from edgewright.trust.repository import assignment_file, file_name
+from edgewright.trust.repository import file_name, target_file
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
     OCI_EMPTY_BYTES,
@@ -77,7 +77,7 @@ class Forgery:
     def assignment(self) -> dict[str, Any]:
         """A copy of the assignment, to be changed and given to `assign`."""
         target = self.roles[ROLE_ROLLOUT].signed.targets[ASSIGNMENT_TARGET]
-        name = f"rollout/{target.hashes['sha256']}.assignment.json"
+        name = target_file(target)
         body = self._files.get(name) or (self._metadata / name).read_bytes()
         document: dict[str, Any] = json.loads(body)
         return document
@@ -93,10 +93,13 @@ class Forgery:
     def assign(self, document: dict[str, Any]) -> None:
         """Let the rollout role sign another assignment."""
         body = canonical_json(document)
-        self._files[assignment_file(body)] = body
-        self.change(ROLE_ROLLOUT).targets[ASSIGNMENT_TARGET] = TargetFile.from_data(
-            ASSIGNMENT_TARGET, body, ["sha256"]
-        )
+        self.document(ROLE_ROLLOUT, ASSIGNMENT_TARGET, body)
+
+    def document(self, role: str, path: str, body: bytes) -> None:
+        """Let a role sign a document."""
+        target = TargetFile.from_data(path, body, ["sha256"])
+        self._files[target_file(target)] = body
+        self.change(role).targets[path] = target
 
     def choose(self, model: str, hardware_class: str, *, digest: str, size: int, version: str) -> None:
         """Let the rollout role tell every group to run this digest."""
