@@ -19,7 +19,7 @@ from typing import Any
 from edgewright.trust.assignment import PublishedLane
 from real import Registry
 from unit.agent.core.onnx_artifact import WEIGHTS, files
-from unit.publish.lane import LaneFiles
+from unit.publish.lane import LaneFiles, write_key
 from unit.trust.fleet import SmallFleet
 
 MODEL, OTHER_MODEL = "digit-reader", "vibration-monitor"
@@ -34,6 +34,29 @@ GROUPS: tuple[dict[str, Any], ...] = (
     },
     {"name": "all", "models": ({"model": MODEL},)},
 )
+TRUST: dict[str, Any] = {
+    "roles": {
+        "root": {"threshold": 2, "keys": ("root-a", "root-b", "root-c")},
+        "classes": {CART: {"keys": ("cart",)}},
+    }
+}
+"""Two of three people sign root; one hardware class belongs to somebody else than the others."""
+
+AUDITOR = "auditor/signing.pub"
+POLICY: dict[str, Any] = {
+    "signers": (
+        {"name": "release", "publicKey": ".edgewright/keys/signing.pub"},
+        {"name": "auditor", "publicKey": AUDITOR},
+    ),
+    "demands": (
+        {"attestation": "signature", "signers": ("release",)},
+        {"attestation": "gate-report", "signers": ("release",)},
+        {"attestation": "provenance", "signers": ("release",)},
+        {"attestation": "bom", "signers": ("release", "auditor")},
+    ),
+}
+"""From release 2 on; release 1 has what a fleet without a policy demands. The auditor may make nothing but bills."""
+
 SIGNING = {"privateKey": "file:.edgewright/keys/signing.key", "publicKey": ".edgewright/keys/signing.pub"}
 
 
@@ -47,6 +70,8 @@ class Release:
         metadata: Copy of the fleet's metadata folder.
         storage: Copy of everything the registry stored.
         layouts: The same release as a directory of OCI layouts.
+        lanes: What was published for it.
+        more: What fleet.yaml said beside trust and groups.
     """
 
     number: int
@@ -54,6 +79,8 @@ class Release:
     metadata: Path
     storage: Path
     layouts: Path
+    lanes: dict[str, dict[str, PublishedLane]]
+    more: dict[str, Any]
 
 
 @dataclass
@@ -72,7 +99,9 @@ class Fleet:
             groups=GROUPS,
             classes=(CART, PI),
             models=(MODEL, OTHER_MODEL),
+            trust=TRUST,
         )
+        write_key(self.made.root / "auditor")
 
     @property
     def url(self) -> str:
@@ -119,6 +148,7 @@ class Fleet:
                     str(published["digest"]), int(str(published["size"])), made.model_version, model
                 )
         self.made.now = moment
+        self.made.more = {"policy": POLICY} if number > 1 else {}
         self.made.release()
         self.made.url = f"oci:{layouts}"  # the same once more, for bundle files
         self.made.release()
@@ -127,7 +157,10 @@ class Fleet:
         shutil.copytree(self.made.metadata, metadata)
         shutil.copytree(self.registry.storage, storage)
         digest = self.made.lanes[MODEL][PI].digest
-        self.releases[number] = Release(number, digest, metadata, storage, layouts)
+        lanes = {model: dict(classes) for model, classes in self.made.lanes.items()}
+        self.releases[number] = Release(
+            number, digest, metadata, storage, layouts, lanes, dict(self.made.more)
+        )
 
 
 def lane(

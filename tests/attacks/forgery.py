@@ -5,8 +5,7 @@
 >>> forgery.publish(fleet.made.open("tuf"))                                      # doctest: +SKIP
 
 Roles, delegations and keys are read from the metadata, so it follows whatever roles the fleet has. A role that none of
-the stolen keys may sign is signed by a key of the attacker's own. With every key the same class is the honest owner at
-a ceremony.
+the stolen keys may sign is signed by a key of the attacker's own.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from attacks.fleet import PI
 from edgewright.publish import oci
 from edgewright.publish.registry import Registry
 from edgewright.trust.push import metadata_manifest
@@ -34,6 +33,7 @@ from edgewright_agent.contract import (
     ROLE_ROLLOUT,
     artifact_target,
     canonical_json,
+    class_role,
     digest_of,
     tuf_tag,
 )
@@ -41,7 +41,20 @@ from edgewright_agent.contract import (
 ONLINE = frozenset({ROLE_ROLLOUT, "snapshot", "timestamp"})
 """Keys that lie on machines with a network, by the names of their files."""
 
-ALL_BUT_ROOT = ONLINE | {"targets", "artifacts"}
+ALL_BUT_ROOT = ONLINE | {"targets", "artifacts", "cart"}
+
+PI_ROLE = class_role(PI)
+ABOVE = {
+    "timestamp": (),
+    "snapshot": ("timestamp",),
+    "targets": ("snapshot", "timestamp"),
+    PI_ROLE: ("snapshot", "timestamp"),
+    ROLE_ROLLOUT: ("snapshot", "timestamp"),
+}
+"""Role → roles that have to say so when it changes."""
+
+FAR = 2**31 - 1
+"""A version that honest counting never reaches."""
 
 
 class Forgery:
@@ -178,37 +191,6 @@ class Forgery:
         raise KeyError(role)
 
 
-class Ceremony(Forgery):
-    """The honest owner with every key: what a fleet's people do when something was stolen or has to be stricter."""
-
-    def __init__(self, metadata: Path, keys: Path) -> None:
-        super().__init__(metadata, keys, {path.stem for path in keys.glob("*.key")})
-
-    def adopt(self, other: Ceremony) -> None:
-        """Go on under the root, and with the keys, of an earlier ceremony."""
-        self.roles["root"], self.stolen = other.roles["root"], other.stolen
-        self._files[file_name("root", self.root.version)] = self.roles["root"].to_bytes()
-
-    def rotate(self, role: str) -> None:
-        """Give a top-level role another key in the next root."""
-        root = self.change("root")
-        for keyid in list(root.roles[role].keyids):
-            root.revoke_key(keyid, role)
-        fresh = CryptoSigner.generate_ed25519()
-        root.add_key(fresh.public_key, role)
-        self.stolen[f"new {role}"] = fresh
-        self.change(role)
-
-    def demand_two(self, role: str) -> None:
-        """Give a top-level role a second key and ask for both signatures."""
-        root = self.change("root")
-        fresh = CryptoSigner.generate_ed25519()
-        root.add_key(fresh.public_key, role)
-        root.roles[role].threshold = 2
-        self.stolen[f"second {role}"] = fresh
-        self.change(role)
-
-
 def push(registry: Registry, files: dict[str, bytes]) -> None:
     """Put metadata files under their tags, whatever is there."""
     registry.put_blob(oci.EMPTY_CONFIG["digest"], OCI_EMPTY_BYTES)
@@ -242,11 +224,6 @@ def foreign(metadata: Path) -> dict[str, bytes]:
         file_name(role, forgery.roles[role].signed.version): forgery._signed(role)  # noqa: SLF001
         for role in order
     }
-
-
-def later(role: Any, by: timedelta = timedelta(days=30)) -> None:
-    """Let a role expire so much later."""
-    role.expires = datetime.now(UTC).replace(microsecond=0) + by
 
 
 _HEIGHT = {"root": -1, "targets": 1, "snapshot": 2, "timestamp": 3}

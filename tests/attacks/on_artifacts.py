@@ -234,7 +234,7 @@ def decompression_bomb(scene: Scene) -> Iterator[None]:
     forgery = scene.forgery(*ALL_BUT_ROOT)
     forgery.approve(MODEL, PI, body, modelVersion="9.0.0")
     forgery.choose(MODEL, PI, digest=digest, size=len(body), version="9.0.0")
-    forgery.publish(scene.tuf, "targets", "snapshot", "timestamp")
+    forgery.publish(scene.tuf, "snapshot", "timestamp")
     yield
     left = sum(path.stat().st_size for path in (scene.device.state / "store").rglob("*") if path.is_file())
     assert left < 1_000_000, "the bomb is not on the disk"

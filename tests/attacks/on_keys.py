@@ -23,7 +23,7 @@ def _sign_all(scene: Scene, *stolen: str) -> None:
     forgery = scene.forgery(*stolen)
     forgery.approve(MODEL, PI, malware.manifest)
     _choose(forgery, malware)
-    forgery.publish(scene.tuf, "targets", "snapshot", "timestamp")
+    forgery.publish(scene.tuf, "snapshot", "timestamp")
 
 
 @attack("stolen timestamp key", has="the timestamp key", refused="bad-signature", honest=3)
@@ -135,5 +135,5 @@ def approved_for_the_wrong_class(scene: Scene) -> Iterator[None]:
     assert body is not None
     forgery.approve(MODEL, PI, body)
     forgery.choose(MODEL, PI, digest=theirs["digest"], size=theirs["size"], version=theirs["modelVersion"])
-    forgery.publish(scene.tuf, "targets", "snapshot", "timestamp")
+    forgery.publish(scene.tuf, "snapshot", "timestamp")
     yield

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 
-from attacks.forgery import later
 from attacks.scene import Scene
 from attacks.table import attack
+from edgewright.trust.publication import refresh
 from edgewright_agent.slots import NAMES, SLOT_BYTES
 
 REPLAY = "the power switch, and a copy of what the registry held at release 1"
@@ -55,12 +55,11 @@ def one_slot(scene: Scene) -> Iterator[None]:
     "clock set back: metadata that ended before this device's last poll",
     has="the device's clock, and a release that the device missed and that has expired since",
     refused="expired-metadata",
-    honest=3,
 )
 def clock_set_back(scene: Scene) -> Iterator[None]:
-    ceremony = scene.ceremony()
-    later(ceremony.change("timestamp"), timedelta(hours=-3))
-    ceremony.publish(scene.tuf)
+    owner = scene.owner()
+    refresh(owner.workspace, now=owner.now - timedelta(days=7, hours=3))
+    scene.keep()
     scene.clock = timedelta(days=-1)
     yield
     scene.clock = timedelta()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 from attacks.fleet import MODEL
-from attacks.forgery import Forgery
+from attacks.forgery import PI_ROLE, Forgery
 from attacks.mirror import endless, head
 from attacks.scene import Scene
 from attacks.table import attack
@@ -30,6 +30,9 @@ def _file_of(forgery: Forgery, role: str) -> str:
     if role == "assignment":
         target = forgery.roles["rollout"].signed.targets["rollout/assignment.json"]
         return f"rollout/{target.hashes['sha256']}.assignment.json"
+    if role == "policy":
+        target = forgery.roles["targets"].signed.targets["trust/policy.json"]
+        return f"trust/{target.hashes['sha256']}.policy.json"
     return "timestamp.json" if role == "timestamp" else f"{forgery.roles[role].signed.version}.{role}.json"
 
 
@@ -61,7 +64,7 @@ def _endless_file(scene: Scene, *, role: str) -> Iterator[None]:
     mirror.lies_about.clear()
 
 
-for _role in ("root", "timestamp", "snapshot", "targets", "rollout", "assignment"):
+for _role in ("root", "timestamp", "snapshot", "targets", PI_ROLE, "rollout", "assignment", "policy"):
     attack(f"endless data: the manifest of {_role}", has=NETWORK, failed="too-large")(
         functools.partial(_endless_manifest, role=_role)
     )

@@ -8,18 +8,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 from attacks.device import Device, Told, clock_shifted
-from attacks.fleet import MODEL, PI, PREFIX, Fleet, Release, lane
-from attacks.forgery import Ceremony, Forgery
+from attacks.fleet import MODEL, OTHER_MODEL, PI, PREFIX, RELEASES, Fleet, Release, lane
+from attacks.forgery import Forgery
 from attacks.mirror import Mirror
 from edgewright.publish import oci
 from edgewright.publish.registry import Registry
@@ -31,7 +32,11 @@ from edgewright_agent.contract import (
     digest_of,
     fallback_tag,
 )
+from private_sigstore.instance import PrivateSigstore
 from unit.publish.lane import LaneFiles
+from unit.trust.fleet import SmallFleet
+
+_API = Path("docker/registry/v2")
 
 
 @dataclass
@@ -43,7 +48,9 @@ class Scene:
         device: The device under attack.
         folder: Scratch space.
         clock: How wrong the device's clock is.
-        floor: Highest versions that the device has accepted from honest hands.
+        floor: Highest versions that the device has accepted before the poll that is judged.
+        collected: What the collector of reports said, where the attack is on it.
+        sigstore: Returns the private Sigstore instance of this test run.
     """
 
     fleet: Fleet
@@ -51,17 +58,21 @@ class Scene:
     folder: Path
     clock: timedelta = timedelta()
     floor: dict[str, int] = field(default_factory=dict)
+    collected: str | None = None
+    sigstore: Callable[[], PrivateSigstore] | None = None
     served: int = 0
+    _base: Path | None = None
     _tampered: bool = False
     _copies: int = 0
-    _ceremony: Ceremony | None = None
+    _owner: SmallFleet | None = None
+    _showing: Path = Path()
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def serve(self, number: int) -> Release:
         """Let the registry hold exactly what it held after a release."""
         release = self.fleet.releases[number]
+        self._base, self._tampered, self.served = release.storage, False, number
         _show(release.storage, self.fleet.registry.storage)
-        self.served, self._tampered = number, False
         return release
 
     def tamper(self) -> None:
@@ -71,26 +82,66 @@ class Scene:
         """
         if self._tampered:
             return
+        assert self._base is not None
         self._tampered = True
         self._copies += 1
-        copy = self.folder / f"tampered-{self._copies}"
-        root = Path("docker/registry/v2")
-        released = self.fleet.releases[self.served].storage / root
-        shutil.copytree(released / "repositories", copy / root / "repositories", copy_function=_copy)
-        (copy / root / "blobs").symlink_to(released / "blobs")
-        _show(copy, self.fleet.registry.storage)
+        own = self.folder / f"tampered-{self._copies}"
+        shutil.copytree(self._base / _API / "repositories", own / _API / "repositories", copy_function=_copy)
+        (own / _API / "blobs").symlink_to(self.fleet.releases[RELEASES[-1]].storage / _API / "blobs")
+        _show(own, self.fleet.registry.storage)
+        self._showing = own
+
+    def keep(self) -> None:
+        """Take what the registry holds now for honest: what is written to it from now on is an attack."""
+        if self._tampered:
+            self._base, self._tampered = self._showing, False
+
+    def take_back(self) -> None:
+        """Undo what was written since `serve` or `keep`."""
+        assert self._base is not None
+        _show(self._base, self.fleet.registry.storage)
+        self._tampered = False
+
+    def owner(self) -> SmallFleet:
+        """Return the fleet in the hands of its owner, as it was at the release that is served.
+
+        It is a copy with every key, and what it releases goes to the registry: the same functions as everywhere.
+        """
+        self.tamper()
+        if self._owner is None:
+            release, made = self.fleet.releases[self.served], self.fleet.made
+            root = self.folder / "owner"
+            shutil.copytree(made.root / ".edgewright/keys", root / ".edgewright/keys")
+            shutil.copytree(made.root / "auditor", root / "auditor")
+            shutil.copytree(release.metadata, root / ".edgewright/tuf")
+            self._owner = replace(
+                made,
+                root=root,
+                lanes={model: dict(classes) for model, classes in release.lanes.items()},
+                more=dict(release.more),
+                trust=copy.deepcopy(made.trust),
+                now=datetime.now(UTC),
+            )
+        return self._owner
+
+    def offer_artifacts(self, number: int) -> None:
+        """Let the owner have published the artifacts of a release: the next metadata may assign them."""
+        owner, release = self.owner(), self.fleet.releases[number]
+        owner.lanes = {model: dict(classes) for model, classes in release.lanes.items()}
+        for model in (MODEL, OTHER_MODEL):
+            there = _API / "repositories" / PREFIX / model
+            shutil.rmtree(self._showing / there)
+            shutil.copytree(release.storage / there, self._showing / there, copy_function=_copy)
 
     def serve_honestly(self, number: int) -> None:
-        """Serve a release as its owner signs it now: under the new root, when there was a ceremony."""
-        self.serve(number)
-        if self._ceremony is not None:
-            ceremony = self.ceremony()
-            ceremony.adopt(self._ceremony)
-            ceremony.publish(self.tuf, "timestamp")
-
-    def under_new_root(self, ceremony: Ceremony) -> None:
-        """Let what is served honestly from now on be signed under the root of a ceremony."""
-        self._ceremony = ceremony
+        """Serve a release as its owner signs it now, who may have had to bring other things in order meanwhile."""
+        if self._owner is None:
+            self.serve(number)
+            return
+        self.take_back()
+        self.offer_artifacts(number)
+        self._owner.now = datetime.now(UTC)
+        self._owner.release()
 
     def remember_floor(self) -> None:
         """Say that what the device has accepted so far was honest."""
@@ -127,11 +178,9 @@ class Scene:
 
     def forgery(self, *stolen: str, of: int | None = None) -> Forgery:
         """Return the metadata of a release (default: what is served), for somebody with these keys."""
+        if of is None and self._owner is not None:
+            return Forgery(self._owner.metadata, self._owner.keys, stolen)
         return Forgery(self.fleet.releases[of or self.served].metadata, self.fleet.keys, stolen)
-
-    def ceremony(self, *, of: int | None = None) -> Ceremony:
-        """Return the metadata of a release for its owner, who has every key."""
-        return Ceremony(self.fleet.releases[of or self.served].metadata, self.fleet.keys)
 
     def overwrite(self, digest: str, content: bytes) -> None:
         """Replace what the registry stored under a digest."""
@@ -188,9 +237,9 @@ class Scene:
 
     def layouts(self, number: int) -> Path:
         """Return a copy of a release as OCI layouts, to be tampered with."""
-        copy = self.folder / f"layouts-{number}"
-        shutil.copytree(self.fleet.releases[number].layouts, copy)
-        return copy
+        layouts = self.folder / f"layouts-{number}"
+        shutil.copytree(self.fleet.releases[number].layouts, layouts)
+        return layouts
 
     def look_into(self, path: Path) -> None:
         """Let the device read a bundle file or a directory of layouts."""
