@@ -93,6 +93,12 @@ class DeviceTrust:
             trusted_root=desired.trusted_root,
         )
 
+    def forget(self) -> None:
+        """Empty the metadata cache: it saves transfers, and what must not be forgotten is in the record."""
+        from edgewright_agent.trust import tuf
+
+        tuf.forget(self._config.metadata)
+
     def _pins(self) -> list[Signer]:
         from edgewright_agent.trust.policy import IdentitySigner
         from edgewright_agent.trust.sigstore import key_signer

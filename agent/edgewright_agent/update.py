@@ -67,6 +67,9 @@ class Trust(Protocol):
     def verify(self, source: Source, repository: str, digest: str, *, model: str, desired: Desired) -> None:
         """Accept an artifact's origin and gate verdict; raises `TrustError` or `TransportError`."""
 
+    def forget(self) -> None:
+        """Keep nothing of the last refresh: what was verified is not what this device goes by."""
+
 
 class Update:
     """One device's transaction. Everything outside the process comes in through the constructor."""
@@ -127,7 +130,13 @@ class Update:
         record, up = self.ledger.record, self.uptime()
         # The clock as it is: whether the clock floor still holds is known when the newest root is.
         desired = self.trust.refresh(place, floor=record.lowest(up), now=self.now())
-        self.ledger.commit(accepted(record, desired, self.config.device, up))
+        try:
+            record = accepted(record, desired, self.config.device, up)
+        except TrustError:
+            # Another fleet's metadata may be signed by the same people: its versions must not stand in the way of ours.
+            self.trust.forget()
+            raise
+        self.ledger.commit(record)
         return desired
 
     def _approval(self, desired: Desired, target: Assigned) -> Approval:

@@ -65,8 +65,9 @@ class Forgery:
         self._own: Signer = CryptoSigner.generate_ed25519()
         self.stolen = {name: signer for name, signer in _signers(keys) if name in stolen}
         self.roles: dict[str, Metadata[Any]] = dict(_newest(metadata))
-        self._changed: list[str] = []
+        self.changed: list[str] = []  # roles
         self._files: dict[str, bytes] = {}
+        self.last: tuple[str, ...] = ()  # roles that were published last
 
     @property
     def root(self) -> Root:
@@ -98,8 +99,8 @@ class Forgery:
     def change(self, role: str) -> Any:
         """Return a role's content, to be changed; its next version is signed at `publish`."""
         signed = self.roles[role].signed
-        if role not in self._changed:
-            self._changed.append(role)
+        if role not in self.changed:
+            self.changed.append(role)
             signed.version += 1
         return signed
 
@@ -153,19 +154,19 @@ class Forgery:
         """
         for role in roles:
             self.change(role)
-        order = sorted(self._changed, key=lambda role: _HEIGHT.get(role, 0))
+        order = sorted(self.changed, key=lambda role: _HEIGHT.get(role, 0))
         files = dict(self._files)
         for role in order:
             files[file_name(role, self.roles[role].signed.version)] = self._signed(role)
         push(registry, files)
-        self._changed.clear()
+        self.last, self.changed = tuple(order), []
 
     def _signed(self, role: str) -> bytes:
         if role == "snapshot":
-            for name in self._changed:
+            for name in self.changed:
                 if f"{name}.json" in self.snapshot.meta:
                     self.snapshot.meta[f"{name}.json"] = self._meta_file(name)
-        if role == "timestamp" and "snapshot" in self._changed:
+        if role == "timestamp" and "snapshot" in self.changed:
             self.timestamp.snapshot_meta = self._meta_file("snapshot")
         metadata = self.roles[role]
         metadata.signatures.clear()

@@ -19,6 +19,7 @@ from edgewright.publish.referrer import referrer_manifest
 from edgewright.publish.statement import sign_statement, statement
 from edgewright.trust.signing_key import SigningKey, load_signing_key
 from edgewright_agent.contract import (
+    ANNOTATION_BUNDLE_PREDICATE,
     DEVICE_REPORT_PAYLOAD,
     INTOTO_PAYLOAD,
     MAX_REFERRERS,
@@ -26,6 +27,7 @@ from edgewright_agent.contract import (
     PREDICATE_GATE_REPORT,
     PREDICATE_PROVENANCE,
     PREDICATE_SIGN,
+    SIGSTORE_BUNDLE,
     canonical_json,
     digest_of,
     dsse_pae,
@@ -86,24 +88,46 @@ def tag_repointed(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("extraneous dependencies: a flood of referrers", has=REGISTRY, refused="unsigned", floor_kept=False)
+@attack("extraneous dependencies: a flood of referrers", has=REGISTRY, installs=2)
 def referrer_flood(scene: Scene) -> Iterator[None]:
+    """Entries that do not claim to be what the device wants cost nothing: it looks at those that do first."""
     digest = scene.serve(2).digest
     honest = scene.referrers_of(digest)
-    junk = [
-        oci.manifest(
-            artifact_type="application/x-junk",
-            config=oci.EMPTY_CONFIG,
-            layers=[oci.EMPTY_CONFIG],
-            subject=_subject(scene, digest),
-            annotations={"n": str(number)},
-        )
-        for number in range(MAX_REFERRERS + 8)
-    ]
-    scene.list_referrers(digest, *junk, *honest)
+    scene.list_referrers(digest, *_junk(scene, digest, artifact_type="application/x-junk"), *honest)
+    mirror = scene.mirror()
+    yield
+    assert len(mirror.asked) < _MAX_REQUESTS
+    scene.look_at_registry()
+
+
+@attack(
+    "extraneous dependencies: a flood of referrers that claim to be signatures",
+    has=REGISTRY,
+    refused="unsigned",
+    floor_kept=False,
+)
+def lying_referrer_flood(scene: Scene) -> Iterator[None]:
+    digest = scene.serve(2).digest
+    honest = scene.referrers_of(digest)
+    claim = {ANNOTATION_BUNDLE_PREDICATE: PREDICATE_SIGN}
+    scene.list_referrers(digest, *_junk(scene, digest, artifact_type=SIGSTORE_BUNDLE, **claim), *honest)
     mirror = scene.mirror()
     yield
     assert len(mirror.asked) < _MAX_REQUESTS, "the flood is looked at only so far"
+    scene.look_at_registry()
+
+
+def _junk(scene: Scene, digest: str, *, artifact_type: str, **annotations: str) -> list[bytes]:
+    return [
+        oci.manifest(
+            artifact_type=artifact_type,
+            config=oci.EMPTY_CONFIG,
+            layers=[oci.EMPTY_CONFIG],
+            subject=_subject(scene, digest),
+            annotations={**annotations, "n": str(number)},
+        )
+        for number in range(MAX_REFERRERS + 8)
+    ]
 
 
 @attack(

@@ -124,6 +124,12 @@ class Scene:
             )
         return self._owner
 
+    def dismiss_owner(self) -> None:
+        """Forget what the owner has done: the attacker did it elsewhere, or it was somebody else's fleet."""
+        assert self._owner is not None
+        shutil.rmtree(self._owner.root)
+        self._owner = None
+
     def offer_artifacts(self, number: int) -> None:
         """Let the owner have published the artifacts of a release: the next metadata may assign them."""
         owner, release = self.owner(), self.fleet.releases[number]

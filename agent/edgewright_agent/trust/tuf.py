@@ -168,12 +168,12 @@ def refresh(
         # python-tuf keeps every role as soon as its signature is good. Of a refused state nothing may stay: a stolen
         # key's timestamp of version 7 would hide the owner's own version 7. Expired metadata was good once.
         if refusal.code != "expired-metadata":
-            _empty(cache)
+            forget(cache)
         raise
     except OSError:
         # A power cut can leave a cache that python-tuf neither reads nor writes over: start again from the
         # provisioned root. A refused signature, version or expiry never gets here.
-        _empty(cache)
+        forget(cache)
     with faults(cache, "write"):
         return session.run()
 
@@ -317,7 +317,8 @@ def _iso(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _empty(cache: Path) -> None:
+def forget(cache: Path) -> None:
+    """Empty the cache; see `refresh`."""
     # What cannot be removed is met again by the second attempt, which reports it.
     if cache.is_dir() and not cache.is_symlink():
         shutil.rmtree(cache, ignore_errors=True)

@@ -621,6 +621,7 @@ def test_the_state_of_another_fleet_is_refused_and_leaves_no_trace(running: Benc
     assert (report.poll.code, report.exit_code) == ("wrong-fleet", 2)
     after = running.ledger.record
     assert (after.floor, after.sequences, after.fleet) == (before.floor, before.sequences, "f")
+    assert running.trust.forgotten == 1  # or its versions, which may be higher, would hide our own fleet's
     assert running.running() == "1.0.0"
 
 

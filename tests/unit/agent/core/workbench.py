@@ -195,6 +195,10 @@ class Signed:
     refreshed_at: list[datetime] = field(default_factory=list)
     floors: list[Floor] = field(default_factory=list)
     """What refreshes were given."""
+    forgotten: int = 0
+
+    def forget(self) -> None:
+        self.forgotten += 1
 
     def refresh(self, _source: Any, *, floor: Floor, now: datetime) -> Signed:
         self.refreshed_at.append(now)
