@@ -119,7 +119,7 @@ def stolen_targets_alone(scene: Scene) -> Iterator[None]:
 @attack(
     "stolen targets and online keys: a policy that believes the attacker",
     has="every TUF key but root's; the device pins the fleet's signers",
-    refused="bad-signature",
+    refused="unsigned",
     floor_kept=False,
 )
 def own_policy(scene: Scene) -> Iterator[None]:
@@ -131,8 +131,12 @@ def own_policy(scene: Scene) -> Iterator[None]:
     _choose(forgery, malware)
     forgery.publish(scene.tuf, "snapshot", "timestamp")
     yield
+    _recover(scene, "targets", "artifacts", *ONLINE)
+
+
+def _recover(scene: Scene, *roles: str) -> None:
     owner = scene.owner()
-    rotate(owner.workspace, ["targets", "snapshot", "timestamp", "artifacts", "rollout"], now=owner.now)
+    rotate(owner.workspace, list(roles), now=owner.now)
     refresh(owner.workspace, now=owner.now, recover=True)
     scene.keep()
 
@@ -190,6 +194,7 @@ def another_class_role(scene: Scene) -> Iterator[None]:
 def artifact_rollback(scene: Scene) -> Iterator[None]:
     _bring_back(scene, 1)
     yield
+    _recover(scene, *ONLINE)
 
 
 def _bring_back(scene: Scene, number: int) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Iterator
 from unittest import mock
 
 from attacks.fleet import MODEL
 from attacks.forgery import PI_ROLE, Forgery
-from attacks.mirror import endless, head
+from attacks.mirror import drip, endless, head
 from attacks.scene import Scene
 from attacks.table import attack
 from edgewright.publish import oci
@@ -140,16 +139,9 @@ def _slow(scene: Scene, *, path: str, kind: str) -> Iterator[None]:
         "manifest": (f"tuf/manifests/{tuf_tag('timestamp.json')}", 2000),
         "layer": (f"{MODEL}/blobs/{layer['digest']}", layer["size"]),
     }[path]
-    mirror.lies(f"{scene.path}/{where}", lambda: _drip(head(kind, length=length), length))
+    mirror.lies(f"{scene.path}/{where}", lambda: drip(head(kind, length=length), length))
     yield
     mirror.lies_about.clear()
-
-
-def _drip(start: bytes, length: int) -> Iterator[bytes]:
-    yield start
-    for _ in range(length):
-        time.sleep(0.02)  # this is the attack
-        yield b" "
 
 
 attack("slow retrieval: the metadata, a byte at a time", has=NETWORK, failed="too-slow")(
