@@ -66,6 +66,7 @@ class Scene:
     _copies: int = 0
     _owner: SmallFleet | None = None
     _showing: Path = Path()
+    _attached: Callable[[], None] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def serve(self, number: int) -> Release:
@@ -148,6 +149,12 @@ class Scene:
         self.offer_artifacts(number)
         self._owner.now = datetime.now(UTC)
         self._owner.release()
+        if self._attached is not None:
+            self._attached()
+
+    def honestly(self, attached: Callable[[], None]) -> None:
+        """Say what the owner attaches to the artifact of the honest release that follows."""
+        self._attached = attached
 
     def remember_floor(self) -> None:
         """Say that what the device has accepted so far was honest."""
@@ -176,6 +183,10 @@ class Scene:
     def repository(self) -> Registry:
         """The repository of the model, to push to."""
         return cast(Registry, _Tampered(self.fleet.made.open(MODEL), self.tamper))
+
+    def repository_of(self, name: str) -> Registry:
+        """Return any repository, to push to."""
+        return cast(Registry, _Tampered(self.fleet.made.open(name), self.tamper))
 
     @property
     def path(self) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from attacks.scene import Scene
 
 MODULES = (
-    "on_metadata", "on_keys", "on_recovery", "on_artifacts", "on_policy", "on_encryption", "on_transport",
-    "on_mirrors", "on_bundle_files", "on_state",
+    "on_metadata", "on_keys", "on_recovery", "on_artifacts", "on_policy", "on_keyless", "on_encryption", "on_transport",
+    "on_mirrors", "on_bundle_files", "on_state", "on_identity",
 )  # fmt: skip
 EXIT_REFUSED, EXIT_NETWORK = 2, 3
 
