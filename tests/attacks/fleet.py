@@ -138,9 +138,11 @@ class Fleet:
         )
 
     def _release(self, number: int, moment: datetime) -> None:
-        layouts = self.folder / f"release-{number}-layouts"
+        layouts = self.folder / "layouts"
         for model in self.made.models:
             for hardware_class in self.made.classes:
+                if number > RELEASES[0] and (model, hardware_class) != (MODEL, PI):
+                    continue  # what other devices run stays what it is
                 made = self.lane(model, hardware_class, number, signing=SIGNING)
                 published = made.all().facts
                 replace(made, registry={"url": f"oci:{layouts}"}).publish()
@@ -153,13 +155,21 @@ class Fleet:
         self.made.url = f"oci:{layouts}"  # the same once more, for bundle files
         self.made.release()
         self.made.url = self.url
-        metadata, storage = self.folder / f"release-{number}-tuf", self.folder / f"release-{number}-storage"
-        shutil.copytree(self.made.metadata, metadata)
-        shutil.copytree(self.registry.storage, storage)
-        digest = self.made.lanes[MODEL][PI].digest
-        lanes = {model: dict(classes) for model, classes in self.made.lanes.items()}
+        kept = {name: self.folder / f"release-{number}-{name}" for name in ("tuf", "storage", "layouts")}
+        for name, source in (
+            ("tuf", self.made.metadata),
+            ("storage", self.registry.storage),
+            ("layouts", layouts),
+        ):
+            shutil.copytree(source, kept[name])
         self.releases[number] = Release(
-            number, digest, metadata, storage, layouts, lanes, dict(self.made.more)
+            number,
+            self.made.lanes[MODEL][PI].digest,
+            kept["tuf"],
+            kept["storage"],
+            kept["layouts"],
+            {model: dict(classes) for model, classes in self.made.lanes.items()},
+            dict(self.made.more),
         )
 
 

@@ -40,6 +40,7 @@ def _released(scene: Scene, lane: LaneFiles) -> None:
     """Let the owner release an encrypted artifact."""
     owner = scene.owner()
     scene.offer_artifacts(2)
+    scene.tamper(MODEL)
     lane.registry = {"url": owner.url}
     published = lane.all().facts
     owner.lanes[MODEL][PI] = PublishedLane(

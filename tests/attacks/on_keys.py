@@ -9,6 +9,7 @@ from attacks.fleet import CART, MODEL, PI
 from attacks.forgery import ABOVE, ALL_BUT_ROOT, ONLINE, PI_ROLE, Forgery
 from attacks.scene import Scene
 from attacks.table import attack
+from edgewright.trust.keys import create_key
 from edgewright.trust.publication import refresh
 from edgewright.trust.rotation import rotate
 from edgewright_agent.contract import POLICY_TARGET, canonical_json, class_role, digest_of
@@ -153,7 +154,6 @@ def _believe_anybody(scene: Scene, forgery: Forgery) -> None:
     "a class's key approves for another class",
     has="the key of another hardware class, and the rollout, snapshot and timestamp keys",
     refused="not-a-target",
-    honest=3,
     floor_kept=False,
 )
 def another_class_key(scene: Scene) -> Iterator[None]:
@@ -166,6 +166,10 @@ def another_class_key(scene: Scene) -> Iterator[None]:
     _choose(forgery, malware)
     forgery.publish(scene.tuf, "snapshot", "timestamp")
     yield
+    owner = scene.owner()
+    create_key(owner.keys, "cart-b", None)
+    owner.trust["roles"]["classes"][CART] = {"keys": ("cart-b",)}  # as people change fleet.yaml
+    _recover(scene, class_role(CART), *ONLINE)
 
 
 @attack(

@@ -211,7 +211,7 @@ def mixed_class(scene: Scene) -> Iterator[None]:
 )
 def mixed_classes(scene: Scene) -> Iterator[None]:
     metadata = scene.serve(2).metadata
-    push(scene.tuf, {f"2.{PI_ROLE}.json": (metadata / f"2.{class_role(CART)}.json").read_bytes()})
+    push(scene.tuf, {f"2.{PI_ROLE}.json": (metadata / f"1.{class_role(CART)}.json").read_bytes()})
     yield
 
 

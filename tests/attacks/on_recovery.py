@@ -20,7 +20,7 @@ from edgewright.trust.publication import refresh
 from edgewright.trust.repository import MetadataFolder
 from edgewright.trust.rotation import rotate
 from edgewright_agent.clock import to_text
-from edgewright_agent.contract import ISSUED_FIELD
+from edgewright_agent.contract import ISSUED_FIELD, TUF_REPOSITORY
 
 
 def _recover(scene: Scene, *roles: str) -> None:
@@ -39,7 +39,7 @@ def _believed(scene: Scene) -> None:
     assert thief.exit_code == 0, thief.text
     scene.remember_floor()
     scene.take_back()
-    scene.tamper()
+    scene.tamper(TUF_REPOSITORY)
     refresh(owner.workspace, now=owner.now)
 
 

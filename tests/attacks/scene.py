@@ -37,6 +37,7 @@ from unit.publish.lane import LaneFiles
 from unit.trust.fleet import SmallFleet
 
 _API = Path("docker/registry/v2")
+_REPOSITORIES = _API / "repositories" / PREFIX
 
 
 @dataclass
@@ -76,21 +77,28 @@ class Scene:
         _show(release.storage, self.fleet.registry.storage)
         return release
 
-    def tamper(self) -> None:
+    def tamper(self, repository: str | None = None) -> None:
         """Go on with a copy of what is served: nobody writes into what the fleet has released.
 
-        Blobs are shared: one that is added changes nothing for a repository that has no link to it.
+        Only the repository that is written to is copied, the others are links. Blobs are shared: one that is added
+        changes nothing for a repository that has no link to it.
         """
-        if self._tampered:
-            return
         assert self._base is not None
-        self._tampered = True
-        self._copies += 1
-        own = self.folder / f"tampered-{self._copies}"
-        shutil.copytree(self._base / _API / "repositories", own / _API / "repositories", copy_function=_copy)
-        (own / _API / "blobs").symlink_to(self.fleet.releases[RELEASES[-1]].storage / _API / "blobs")
-        _show(own, self.fleet.registry.storage)
-        self._showing = own
+        if not self._tampered:
+            self._tampered = True
+            self._copies += 1
+            own = self.folder / f"tampered-{self._copies}"
+            (own / _REPOSITORIES).mkdir(parents=True)
+            for path in (self._base / _REPOSITORIES).iterdir():
+                (own / _REPOSITORIES / path.name).symlink_to(path.resolve())
+            (own / _API / "blobs").symlink_to(self.fleet.releases[RELEASES[-1]].storage / _API / "blobs")
+            _show(own, self.fleet.registry.storage)
+            self._showing = own
+        there = self._showing / _REPOSITORIES / repository if repository else None
+        if there is not None and there.is_symlink():
+            shared = there.resolve()
+            there.unlink()
+            shutil.copytree(shared, there, copy_function=_copy)
 
     def keep(self) -> None:
         """Take what the registry holds now for honest: what is written to it from now on is an attack."""
@@ -108,7 +116,7 @@ class Scene:
 
         It is a copy with every key, and what it releases goes to the registry: the same functions as everywhere.
         """
-        self.tamper()
+        self.tamper(TUF_REPOSITORY)
         if self._owner is None:
             release, made = self.fleet.releases[self.served], self.fleet.made
             root = self.folder / "owner"
@@ -136,9 +144,10 @@ class Scene:
         owner, release = self.owner(), self.fleet.releases[number]
         owner.lanes = {model: dict(classes) for model, classes in release.lanes.items()}
         for model in (MODEL, OTHER_MODEL):
-            there = _API / "repositories" / PREFIX / model
-            shutil.rmtree(self._showing / there)
-            shutil.copytree(release.storage / there, self._showing / there, copy_function=_copy)
+            there = self._showing / _REPOSITORIES / model
+            assert there.is_symlink(), "the attacker writes after the owner"
+            there.unlink()
+            there.symlink_to(release.storage / _REPOSITORIES / model)
 
     def serve_honestly(self, number: int) -> None:
         """Serve a release as its owner signs it now, who may have had to bring other things in order meanwhile."""
@@ -177,16 +186,16 @@ class Scene:
     @property
     def tuf(self) -> Registry:
         """The repository of the metadata, to push to."""
-        return cast(Registry, _Tampered(self.fleet.made.open(TUF_REPOSITORY), self.tamper))
+        return self.repository_of(TUF_REPOSITORY)
 
     @property
     def repository(self) -> Registry:
         """The repository of the model, to push to."""
-        return cast(Registry, _Tampered(self.fleet.made.open(MODEL), self.tamper))
+        return self.repository_of(MODEL)
 
     def repository_of(self, name: str) -> Registry:
         """Return any repository, to push to."""
-        return cast(Registry, _Tampered(self.fleet.made.open(name), self.tamper))
+        return cast(Registry, _Tampered(self.fleet.made.open(name), lambda: self.tamper(name)))
 
     @property
     def path(self) -> str:
@@ -239,7 +248,7 @@ class Scene:
 
     def malware(self, *, hardware_class: str = PI, **changes: Any) -> LaneFiles:
         """Push a model of the attacker's own, signed by a key of the attacker's own; its answers are other ones."""
-        self.tamper()
+        self.tamper(MODEL)
         made = lane(self.folder / "workshop", self.fleet.url, MODEL, hardware_class, scale=-1.0, **changes)
         made.all()
         return made
