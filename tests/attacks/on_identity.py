@@ -63,7 +63,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(Encoding.PEM)
 
 
-# --- reports -----------------------------------------------------------------------------------------------------------
+# --- reports ---------------------------------------------------------
 def _report(scene: Scene) -> bytes:
     out = scene.folder / "report.json"
     told = scene.device.agent("report", "--config", str(scene.device.config), "--out", str(out))
@@ -110,7 +110,9 @@ def _envelope(device: Device, payload: bytes, *, covers: bytes | None = None) ->
     return _with_signature(device, payload, signature)
 
 
-def _with_signature(device: Device, payload: bytes, signature: bytes, kind: str = DEVICE_REPORT_PAYLOAD) -> bytes:
+def _with_signature(
+    device: Device, payload: bytes, signature: bytes, kind: str = DEVICE_REPORT_PAYLOAD
+) -> bytes:
     entry = {"keyid": fingerprint(device.key), "sig": base64.b64encode(signature).decode()}
     return canonical_json(
         {"payloadType": kind, "payload": base64.b64encode(payload).decode(), "signatures": [entry]}
@@ -177,14 +179,16 @@ attack("report to another fleet's collector", has=NETWORK, collector="wrong-flee
 )
 
 
-# --- the device's key in the place of the release key ----------------------------------------------------------------------
+# --- the device's key in the place of the release key ---------------------------------------------------------
 def _device_signs(scene: Scene, *, offer: Callable[[Device, bytes], bytes]) -> Iterator[None]:
     """The policy allows this very device's key to sign artifacts, and the device pins nothing of its own."""
     plant, pump = _plant(scene)
     pump.install(_pem(plant.certificate("pump-7", now=plant.now)))
     owner = scene.owner()
     (owner.root / "pump.pub").write_bytes(
-        x509.load_pem_x509_csr(pump.request()).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        x509.load_pem_x509_csr(pump.request())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     everybody = ["release", "pump"]
     owner.more = {
@@ -245,7 +249,7 @@ for _name, _offer in {
     )(functools.partial(_device_signs, offer=_offer))
 
 
-# --- renewal ---------------------------------------------------------------------------------------------------------------
+# --- renewal ---------------------------------------------------------
 Offer = Callable[[Scene, Plant, Device], bytes]
 
 

@@ -207,7 +207,7 @@ def mixed_class(scene: Scene) -> Iterator[None]:
 @attack(
     "mix-and-match: release 2 with the artifacts of another class",
     has=REGISTRY,
-    failed="too-large",  # than the snapshot says
+    refused="bad-metadata",
 )
 def mixed_classes(scene: Scene) -> Iterator[None]:
     metadata = scene.serve(2).metadata

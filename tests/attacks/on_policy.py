@@ -107,9 +107,11 @@ def another_provenance(scene: Scene) -> Iterator[None]:
 )
 def another_builder(scene: Scene) -> Iterator[None]:
     owner = scene.owner()
-    before = owner.more["policy"] if "policy" in owner.more else None
+    before = owner.more.get("policy")
     demands = scene.fleet.releases[2].more["policy"]["demands"]
-    builder = [{**one, "builder": "https://ci.example/acme"} for one in demands if one["attestation"] == "provenance"]
+    builder = [
+        {**one, "builder": "https://ci.example/acme"} for one in demands if one["attestation"] == "provenance"
+    ]
     others = [one for one in demands if one["attestation"] != "provenance"]
     owner.more["policy"] = {**scene.fleet.releases[2].more["policy"], "demands": (*others, *builder)}
     scene.offer_artifacts(2)

@@ -88,7 +88,9 @@ def test_a_rollback_that_the_owner_means_is_followed(scene_for: Callable[[int], 
     """Or the attacks that bring back a withdrawn version would be refused for a reason that is none."""
     scene = scene_for(2)
     owner = scene.owner()
-    pinned = [{**entry, "pin": "1.0.0"} if entry["model"] == MODEL else entry for entry in GROUPS[-1]["models"]]
+    pinned = [
+        {**entry, "pin": "1.0.0"} if entry["model"] == MODEL else entry for entry in GROUPS[-1]["models"]
+    ]
     owner.groups = (GROUPS[0], {**GROUPS[-1], "models": tuple(pinned)})
     owner.release()
     told = scene.poll()
