@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from attacks.attestations import attach, bundles_of, predicate_type, statement_of
+from attacks.attestations import attach, bundles_of, key_of, predicate_type, statement_of
+from attacks.on_transport import NETWORK, endless_file
 from attacks.scene import Scene
 from attacks.table import attack
+from edgewright.publish.statement import sign_statement
 from edgewright_agent.contract import PREDICATE_GATE_REPORT, PREDICATE_SIGN, canonical_json
 from private_sigstore.instance import IDENTITY, WORKFLOW, PrivateSigstore
 
@@ -25,7 +27,8 @@ Bundle = dict[str, Any]
 Make = Callable[[PrivateSigstore, bytes], Bundle]
 
 
-def _play(scene: Scene, *, make: Make) -> Iterator[None]:
+def _keyless(scene: Scene) -> PrivateSigstore:
+    """Let the owner release under a policy that names an identity, which the device pins too."""
     assert scene.sigstore is not None
     sigstore, owner = scene.sigstore(), scene.owner()
     (owner.root / "trust.json").write_bytes(canonical_json(sigstore.client_trust_config()))
@@ -41,14 +44,24 @@ def _play(scene: Scene, *, make: Make) -> Iterator[None]:
     scene.device.configure(trust={"root": trust["root"], "identities": [who]})
     scene.offer_artifacts(2)
     owner.release()
+    return sigstore
+
+
+def _play(scene: Scene, *, make: Make) -> Iterator[None]:
+    sigstore = _keyless(scene)
     digest = scene.fleet.releases[2].digest
-    said = {predicate_type(one): canonical_json(statement_of(one)) for one in bundles_of(scene, digest)}
-    payloads = [said[kind] for kind in (PREDICATE_SIGN, PREDICATE_GATE_REPORT)]
+    payloads = _payloads(scene, digest)
     scene.keep()
     attach(scene, digest, *(canonical_json(make(sigstore, payload)) for payload in payloads))
     yield
     # The honest release is the same artifact with honest signatures, which its publisher attaches again.
     scene.honestly(lambda: attach(scene, digest, *(_signed(sigstore, payload) for payload in payloads)))
+
+
+def _payloads(scene: Scene, digest: str) -> list[bytes]:
+    """Return what the release key has signed of an artifact, to be signed by an identity."""
+    said = {predicate_type(one): canonical_json(statement_of(one)) for one in bundles_of(scene, digest)}
+    return [said[kind] for kind in (PREDICATE_SIGN, PREDICATE_GATE_REPORT)]
 
 
 def _signed(sigstore: PrivateSigstore, payload: bytes) -> bytes:
@@ -87,9 +100,6 @@ def _tamper(made: Bundle) -> None:
 
 
 def _by_key(scene: Scene) -> Make:
-    from attacks.attestations import key_of
-    from edgewright.publish.statement import sign_statement
-
     return lambda _sigstore, payload: json.loads(sign_statement(payload, key_of(scene)))
 
 
@@ -118,3 +128,14 @@ attack(
     refused="bad-signature",
     floor_kept=False,
 )(_key_bundle)
+
+
+@attack("endless data: the trusted root", has=NETWORK, failed="too-large")
+def endless_trusted_root(scene: Scene) -> Iterator[None]:
+    sigstore = _keyless(scene)
+    digest = scene.fleet.releases[2].digest
+    payloads = _payloads(scene, digest)
+    scene.keep()
+    yield from endless_file(scene, role="trusted-root")
+    scene.look_at_registry()
+    scene.honestly(lambda: attach(scene, digest, *(_signed(sigstore, payload) for payload in payloads)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from attacks.scene import Scene
 from attacks.table import attack
@@ -24,10 +27,9 @@ def emptied_cache(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("state emptied by power loss, then replay: the record", has=REPLAY, failed="state-damaged", seen=2)
-def emptied_record(scene: Scene) -> Iterator[None]:
+def _without_a_record(scene: Scene, *, lose: Callable[[Path], object]) -> Iterator[None]:
     for name in NAMES:
-        (scene.device.state / name).write_bytes(bytes(SLOT_BYTES))
+        lose(scene.device.state / name)
     shutil.rmtree(scene.device.state / "tuf")
     scene.serve(1)
     yield
@@ -35,6 +37,16 @@ def emptied_record(scene: Scene) -> Iterator[None]:
     scene.serve(2)
     told = scene.device.agent("reanchor", "--config", str(scene.device.config))
     assert told.exit_code == 0, told.text
+
+
+for _what, _code, _lose in (
+    ("the record, which is full of zeros", "state-damaged", lambda path: path.write_bytes(bytes(SLOT_BYTES))),
+    ("the record, which is cut off", "state-damaged", lambda path: os.truncate(path, 100)),
+    ("the record, which is gone", "state-missing", lambda path: path.unlink()),
+):
+    attack(f"state emptied by power loss, then replay: {_what}", has=REPLAY, failed=_code, seen=2)(
+        functools.partial(_without_a_record, lose=_lose)
+    )
 
 
 @attack(

@@ -29,9 +29,9 @@ def _file_of(forgery: Forgery, role: str) -> str:
     if role == "assignment":
         target = forgery.roles["rollout"].signed.targets["rollout/assignment.json"]
         return f"rollout/{target.hashes['sha256']}.assignment.json"
-    if role == "policy":
-        target = forgery.roles["targets"].signed.targets["trust/policy.json"]
-        return f"trust/{target.hashes['sha256']}.policy.json"
+    if role in ("policy", "trusted-root"):
+        target = forgery.roles["targets"].signed.targets[f"trust/{role}.json"]
+        return f"trust/{target.hashes['sha256']}.{role}.json"
     return "timestamp.json" if role == "timestamp" else f"{forgery.roles[role].signed.version}.{role}.json"
 
 
@@ -46,8 +46,12 @@ def _endless_manifest(scene: Scene, *, role: str) -> Iterator[None]:
 
 
 def _endless_file(scene: Scene, *, role: str) -> Iterator[None]:
-    """The manifest announces a terabyte, and the blob is as long as anybody listens."""
     scene.serve(2)
+    yield from endless_file(scene, role=role)
+
+
+def endless_file(scene: Scene, *, role: str) -> Iterator[None]:
+    """Let the manifest announce a terabyte, and the blob be as long as anybody listens."""
     mirror = scene.mirror()
     digest = "sha256:" + "0" * 64
     body = oci.manifest(

@@ -102,7 +102,7 @@ def _sigstore_bundle(data: bytes) -> object:
 
 
 class _Referrers:
-    """A source with one artifact that has all it needs but one attestation, which a bundle may be that is well signed."""
+    """A source with one artifact that has all it needs but one attestation, and a well-signed bundle that may be it."""
 
     def __init__(self, payload: bytes) -> None:
         try:

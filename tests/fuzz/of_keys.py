@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import json
 from dataclasses import replace
@@ -27,7 +28,7 @@ from unit.agent.core.sealing import make_key, rsa_key, seal
 from unit.devices.plant import CLASS, Plant
 
 
-# --- keyless, in the child's own words: its functions, without the process and its limits ---------------------------------
+# --- keyless, in the child's own words: its functions, without the process and its limits ------------------------
 @functools.cache
 def _sigstore() -> PrivateSigstore:
     return PrivateSigstore()  # it need not listen
@@ -81,7 +82,7 @@ def _trusted_root(data: bytes) -> object:
     return _told(keyless_child._check(verifier, json.dumps(_keyless_bundles()[0]).encode()))
 
 
-# --- encrypted layers -------------------------------------------------------------------------------------------------------
+# --- encrypted layers ------------------------
 @functools.cache
 def _keys() -> tuple[Any, ...]:
     return make_key(), rsa_key()
@@ -121,7 +122,7 @@ def _encrypted_layer(data: bytes) -> object:
     return unwrap(replace(_layers(), sealed=changed), _keys())
 
 
-# --- the device's certificate and reports ------------------------------------------------------------------------------------
+# --- the device's certificate and reports ------------------------
 @functools.cache
 def _plant() -> Plant:
     plant = Plant(scratch() / "plant")
@@ -153,10 +154,8 @@ def _device_certificate(data: bytes) -> object:
     if data[:1] == EDITS:
         body = base64.encodebytes(data[1:])
         pem = b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
-    try:
+    with contextlib.suppress(ValueError):
         validity.validity(pem)
-    except ValueError:
-        pass
     ca = _plant().ca_file.read_bytes()
     return certificate.check(pem, key=_pump().key, device_id="pump-7", authorities=ca, current=_pem()[:-30])
 
