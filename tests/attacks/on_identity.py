@@ -293,7 +293,16 @@ def _older(_scene: Scene, plant: Plant, _pump: Device) -> bytes:
     return _pem(plant.certificate("pump-7", now=plant.now - 85 * DAY))
 
 
+def _nonsense(_scene: Scene, plant: Plant, _pump: Device) -> bytes:
+    """A PEM file that is read as far as its outer shape; the library stumbles when it is asked for the name."""
+    der = plant.certificate("pump-7").public_bytes(Encoding.DER)
+    spoilt = der.replace(bytes.fromhex("06035504030c"), bytes.fromhex("060355040330"))
+    assert spoilt != der
+    return b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n" % base64.encodebytes(spoilt)
+
+
 for _name, _code, _certificate in (
+    ("that makes no sense", "bad-certificate", _nonsense),
     ("of another device", "bad-certificate", _of_another_device),
     ("for another key", "bad-certificate", _for_another_key),
     ("of another authority", "bad-certificate", _of_another_authority),

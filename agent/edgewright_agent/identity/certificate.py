@@ -21,6 +21,9 @@ from edgewright_agent.errors import ConfigError, TrustError
 from edgewright_agent.files import Disk
 from edgewright_agent.identity.key import DeviceKey
 
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
+"""What `cryptography` raises over bytes that are no certificate, sooner or later."""
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -55,6 +58,17 @@ def check(
         ConfigError: `bad-ca-file`: `authorities` cannot be read.
     """
     found = _one(pem)
+    try:
+        return _checked(found, key, device_id, authorities, current)
+    except _UNREADABLE as error:
+        # The library reads most of a certificate only when it is asked for it, and a registry can offer any bytes.
+        reason = "".join(one if one.isprintable() else "?" for one in str(error)[:120])
+        raise TrustError("bad-certificate", f"the certificate makes no sense: {reason}") from None
+
+
+def _checked(
+    found: x509.Certificate, key: DeviceKey, device_id: str, authorities: bytes | None, current: bytes | None
+) -> Certificate:
     if _spki(found) != key.public_der:
         raise TrustError("bad-certificate", "the certificate is for another key than this device's")
     if (said := device_of(found)) != device_id:
@@ -63,8 +77,8 @@ def check(
     if authorities is not None:
         _check_issuer(found, authorities)
     if current is not None and (present := _readable(current)) is not None:
-        same_key = _spki(present) == key.public_der
-        if same_key and found.not_valid_after_utc <= present.not_valid_after_utc:
+        same_key = present.spki == key.public_der
+        if same_key and found.not_valid_after_utc <= present.end:
             raise TrustError(
                 "certificate-not-newer",
                 f"the certificate ends {to_text(found.not_valid_after_utc)}, not later than the present one",
@@ -92,10 +106,10 @@ def install(path: Path, certificate: Certificate, disk: Disk) -> None:
 
 def device_of(certificate: x509.Certificate) -> str | None:
     """Return the device a certificate names twice, as common name and as URI; None unless both agree."""
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         other = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         return None
     device_id = str(names[0].value) if len(names) == 1 else ""
     return device_id if list(other) == [x509.UniformResourceIdentifier(DEVICE_URI + device_id)] else None
@@ -106,18 +120,25 @@ def _one(pem: bytes) -> x509.Certificate:
         raise TrustError("bad-certificate", f"the certificate has more than {MAX_CERTIFICATE_BYTES} bytes")
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except _UNREADABLE:
         raise TrustError("bad-certificate", "this is not a certificate (PEM)") from None
     if len(found) != 1:
         raise TrustError("bad-certificate", f"this holds {len(found)} certificates instead of one")
     return found[0]
 
 
-def _readable(pem: bytes) -> x509.Certificate | None:
+@dataclass(frozen=True)
+class _Present:
+    spki: bytes
+    end: datetime
+
+
+def _readable(pem: bytes) -> _Present | None:
     """Whatever stands in the certificate's place: what cannot be read is no reason to refuse a good one."""
     try:
-        return _one(pem)
-    except TrustError:
+        found = _one(pem)
+        return _Present(_spki(found), found.not_valid_after_utc)
+    except (TrustError, *_UNREADABLE):
         return None
 
 
@@ -126,7 +147,7 @@ def _spki(certificate: x509.Certificate) -> bytes:
         return certificate.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise TrustError("bad-certificate", "the certificate is for a key of an unknown kind") from None
 
 
@@ -134,7 +155,7 @@ def _check_purpose(found: x509.Certificate) -> None:
     try:
         usage = found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         basic = found.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, *_UNREADABLE):
         raise TrustError("bad-certificate", "the certificate does not say what it is for") from None
     if ExtendedKeyUsageOID.CLIENT_AUTH not in usage or basic.ca:
         raise TrustError("bad-certificate", "the certificate is not one for a TLS client")
