@@ -17,7 +17,7 @@ from real import Registry, require
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A fleet with three releases on a real registry process."""
     folder = tmp_path_factory.mktemp("under-attack")
-    registry = Registry(require("docker-registry"), folder / "registry")
+    registry = Registry(require("docker-registry"), folder / "registry", quiet=True)
     registry.start()
     yield Fleet.build(folder, registry)
     registry.stop()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from attacks.fleet import MODEL, PI, Fleet
+from attacks.fleet import AUDITOR, MODEL, PI, Fleet
 from edgewright_agent import cli
 from edgewright_agent.files import Disk
 from edgewright_agent.record import Ledger, Record
@@ -61,6 +61,7 @@ class Device:
         told = device.agent(
             "init", "--device-id", "pump-7", "--class", PI, "--label", "ring=stable", "--source", fleet.url,
             "--root", str(fleet.made.metadata / "1.root.json"), "--key", str(fleet.keys / "signing.pub"),
+            "--key", str(fleet.made.root / AUDITOR),
             "--state", str(folder / "state"), "--reserve-bytes", "0", "--out", str(device.config),
         )  # fmt: skip
         assert told.exit_code == 0, told.text
@@ -92,10 +93,9 @@ class Device:
         document = json.loads(self.config.read_bytes()) if self.config.exists() else {}
         self.config.write_text(json.dumps({**document, **changes}))
 
-    def look_at(self, url: str) -> None:
-        """Take updates from another source."""
-        source = json.loads(self.config.read_bytes())["source"]
-        self.configure(source={**source, "url": url})
+    def look_at(self, url: str, *mirrors: str) -> None:
+        """Take updates from another source, and from mirrors behind it."""
+        self.configure(source={"url": url, **({"mirrors": list(mirrors)} if mirrors else {})})
 
     def agent(self, *words: str) -> Told:
         """Run the agent's command line in this process: what it knows is on disk only."""

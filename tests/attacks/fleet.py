@@ -19,7 +19,7 @@ from typing import Any
 from edgewright.trust.assignment import PublishedLane
 from real import Registry
 from unit.agent.core.onnx_artifact import WEIGHTS, files
-from unit.publish.lane import LaneFiles
+from unit.publish.lane import LaneFiles, write_key
 from unit.trust.fleet import SmallFleet
 
 MODEL, OTHER_MODEL = "digit-reader", "vibration-monitor"
@@ -34,6 +34,29 @@ GROUPS: tuple[dict[str, Any], ...] = (
     },
     {"name": "all", "models": ({"model": MODEL},)},
 )
+TRUST: dict[str, Any] = {
+    "roles": {
+        "root": {"threshold": 2, "keys": ("root-a", "root-b", "root-c")},
+        "classes": {CART: {"keys": ("cart",)}},
+    }
+}
+"""Two of three people sign root; one hardware class belongs to somebody else than the others."""
+
+AUDITOR = "auditor/signing.pub"
+POLICY: dict[str, Any] = {
+    "signers": (
+        {"name": "release", "publicKey": ".edgewright/keys/signing.pub"},
+        {"name": "auditor", "publicKey": AUDITOR},
+    ),
+    "demands": (
+        {"attestation": "signature", "signers": ("release",)},
+        {"attestation": "gate-report", "signers": ("release",)},
+        {"attestation": "provenance", "signers": ("release",)},
+        {"attestation": "bom", "signers": ("release", "auditor")},
+    ),
+}
+"""From release 2 on; release 1 has what a fleet without a policy demands. The auditor may make nothing but bills."""
+
 SIGNING = {"privateKey": "file:.edgewright/keys/signing.key", "publicKey": ".edgewright/keys/signing.pub"}
 
 
@@ -47,6 +70,8 @@ class Release:
         metadata: Copy of the fleet's metadata folder.
         storage: Copy of everything the registry stored.
         layouts: The same release as a directory of OCI layouts.
+        lanes: What was published for it.
+        more: What fleet.yaml said beside trust and groups.
     """
 
     number: int
@@ -54,6 +79,8 @@ class Release:
     metadata: Path
     storage: Path
     layouts: Path
+    lanes: dict[str, dict[str, PublishedLane]]
+    more: dict[str, Any]
 
 
 @dataclass
@@ -72,7 +99,9 @@ class Fleet:
             groups=GROUPS,
             classes=(CART, PI),
             models=(MODEL, OTHER_MODEL),
+            trust=TRUST,
         )
+        write_key(self.made.root / "auditor")
 
     @property
     def url(self) -> str:
@@ -109,9 +138,11 @@ class Fleet:
         )
 
     def _release(self, number: int, moment: datetime) -> None:
-        layouts = self.folder / f"release-{number}-layouts"
+        layouts = self.folder / "layouts"
         for model in self.made.models:
             for hardware_class in self.made.classes:
+                if number > RELEASES[0] and (model, hardware_class) != (MODEL, PI):
+                    continue  # what other devices run stays what it is
                 made = self.lane(model, hardware_class, number, signing=SIGNING)
                 published = made.all().facts
                 replace(made, registry={"url": f"oci:{layouts}"}).publish()
@@ -119,15 +150,27 @@ class Fleet:
                     str(published["digest"]), int(str(published["size"])), made.model_version, model
                 )
         self.made.now = moment
+        self.made.more = {"policy": POLICY} if number > 1 else {}
         self.made.release()
         self.made.url = f"oci:{layouts}"  # the same once more, for bundle files
         self.made.release()
         self.made.url = self.url
-        metadata, storage = self.folder / f"release-{number}-tuf", self.folder / f"release-{number}-storage"
-        shutil.copytree(self.made.metadata, metadata)
-        shutil.copytree(self.registry.storage, storage)
-        digest = self.made.lanes[MODEL][PI].digest
-        self.releases[number] = Release(number, digest, metadata, storage, layouts)
+        kept = {name: self.folder / f"release-{number}-{name}" for name in ("tuf", "storage", "layouts")}
+        for name, source in (
+            ("tuf", self.made.metadata),
+            ("storage", self.registry.storage),
+            ("layouts", layouts),
+        ):
+            shutil.copytree(source, kept[name])
+        self.releases[number] = Release(
+            number,
+            self.made.lanes[MODEL][PI].digest,
+            kept["tuf"],
+            kept["storage"],
+            kept["layouts"],
+            {model: dict(classes) for model, classes in self.made.lanes.items()},
+            dict(self.made.more),
+        )
 
 
 def lane(

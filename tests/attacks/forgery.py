@@ -5,8 +5,7 @@
 >>> forgery.publish(fleet.made.open("tuf"))                                      # doctest: +SKIP
 
 Roles, delegations and keys are read from the metadata, so it follows whatever roles the fleet has. A role that none of
-the stolen keys may sign is signed by a key of the attacker's own. With every key the same class is the honest owner at
-a ceremony.
+the stolen keys may sign is signed by a key of the attacker's own.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Signer
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
+from attacks.fleet import PI
 from edgewright.publish import oci
 from edgewright.publish.registry import Registry
 from edgewright.trust.push import metadata_manifest
-from edgewright.trust.repository import assignment_file, file_name
+from edgewright.trust.repository import file_name, target_file
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
     OCI_EMPTY_BYTES,
@@ -34,6 +33,7 @@ from edgewright_agent.contract import (
     ROLE_ROLLOUT,
     artifact_target,
     canonical_json,
+    class_role,
     digest_of,
     tuf_tag,
 )
@@ -41,7 +41,20 @@ from edgewright_agent.contract import (
 ONLINE = frozenset({ROLE_ROLLOUT, "snapshot", "timestamp"})
 """Keys that lie on machines with a network, by the names of their files."""
 
-ALL_BUT_ROOT = ONLINE | {"targets", "artifacts"}
+ALL_BUT_ROOT = ONLINE | {"targets", "artifacts", "cart"}
+
+PI_ROLE = class_role(PI)
+ABOVE = {
+    "timestamp": (),
+    "snapshot": ("timestamp",),
+    "targets": ("snapshot", "timestamp"),
+    PI_ROLE: ("snapshot", "timestamp"),
+    ROLE_ROLLOUT: ("snapshot", "timestamp"),
+}
+"""Role → roles that have to say so when it changes."""
+
+FAR = 2**31 - 1
+"""A version that honest counting never reaches."""
 
 
 class Forgery:
@@ -52,8 +65,9 @@ class Forgery:
         self._own: Signer = CryptoSigner.generate_ed25519()
         self.stolen = {name: signer for name, signer in _signers(keys) if name in stolen}
         self.roles: dict[str, Metadata[Any]] = dict(_newest(metadata))
-        self._changed: list[str] = []
+        self.changed: list[str] = []  # roles
         self._files: dict[str, bytes] = {}
+        self.last: tuple[str, ...] = ()  # roles that were published last
 
     @property
     def root(self) -> Root:
@@ -77,7 +91,7 @@ class Forgery:
     def assignment(self) -> dict[str, Any]:
         """A copy of the assignment, to be changed and given to `assign`."""
         target = self.roles[ROLE_ROLLOUT].signed.targets[ASSIGNMENT_TARGET]
-        name = f"rollout/{target.hashes['sha256']}.assignment.json"
+        name = target_file(target)
         body = self._files.get(name) or (self._metadata / name).read_bytes()
         document: dict[str, Any] = json.loads(body)
         return document
@@ -85,18 +99,21 @@ class Forgery:
     def change(self, role: str) -> Any:
         """Return a role's content, to be changed; its next version is signed at `publish`."""
         signed = self.roles[role].signed
-        if role not in self._changed:
-            self._changed.append(role)
+        if role not in self.changed:
+            self.changed.append(role)
             signed.version += 1
         return signed
 
     def assign(self, document: dict[str, Any]) -> None:
         """Let the rollout role sign another assignment."""
         body = canonical_json(document)
-        self._files[assignment_file(body)] = body
-        self.change(ROLE_ROLLOUT).targets[ASSIGNMENT_TARGET] = TargetFile.from_data(
-            ASSIGNMENT_TARGET, body, ["sha256"]
-        )
+        self.document(ROLE_ROLLOUT, ASSIGNMENT_TARGET, body)
+
+    def document(self, role: str, path: str, body: bytes) -> None:
+        """Let a role sign a document."""
+        target = TargetFile.from_data(path, body, ["sha256"])
+        self._files[target_file(target)] = body
+        self.change(role).targets[path] = target
 
     def choose(self, model: str, hardware_class: str, *, digest: str, size: int, version: str) -> None:
         """Let the rollout role tell every group to run this digest."""
@@ -137,19 +154,19 @@ class Forgery:
         """
         for role in roles:
             self.change(role)
-        order = sorted(self._changed, key=lambda role: _HEIGHT.get(role, 0))
+        order = sorted(self.changed, key=lambda role: _HEIGHT.get(role, 0))
         files = dict(self._files)
         for role in order:
             files[file_name(role, self.roles[role].signed.version)] = self._signed(role)
         push(registry, files)
-        self._changed.clear()
+        self.last, self.changed = tuple(order), []
 
     def _signed(self, role: str) -> bytes:
         if role == "snapshot":
-            for name in self._changed:
+            for name in self.changed:
                 if f"{name}.json" in self.snapshot.meta:
                     self.snapshot.meta[f"{name}.json"] = self._meta_file(name)
-        if role == "timestamp" and "snapshot" in self._changed:
+        if role == "timestamp" and "snapshot" in self.changed:
             self.timestamp.snapshot_meta = self._meta_file("snapshot")
         metadata = self.roles[role]
         metadata.signatures.clear()
@@ -173,37 +190,6 @@ class Forgery:
             if delegations and role in (delegations.roles or {}):
                 return list(delegations.roles[role].keyids)
         raise KeyError(role)
-
-
-class Ceremony(Forgery):
-    """The honest owner with every key: what a fleet's people do when something was stolen or has to be stricter."""
-
-    def __init__(self, metadata: Path, keys: Path) -> None:
-        super().__init__(metadata, keys, {path.stem for path in keys.glob("*.key")})
-
-    def adopt(self, other: Ceremony) -> None:
-        """Go on under the root, and with the keys, of an earlier ceremony."""
-        self.roles["root"], self.stolen = other.roles["root"], other.stolen
-        self._files[file_name("root", self.root.version)] = self.roles["root"].to_bytes()
-
-    def rotate(self, role: str) -> None:
-        """Give a top-level role another key in the next root."""
-        root = self.change("root")
-        for keyid in list(root.roles[role].keyids):
-            root.revoke_key(keyid, role)
-        fresh = CryptoSigner.generate_ed25519()
-        root.add_key(fresh.public_key, role)
-        self.stolen[f"new {role}"] = fresh
-        self.change(role)
-
-    def demand_two(self, role: str) -> None:
-        """Give a top-level role a second key and ask for both signatures."""
-        root = self.change("root")
-        fresh = CryptoSigner.generate_ed25519()
-        root.add_key(fresh.public_key, role)
-        root.roles[role].threshold = 2
-        self.stolen[f"second {role}"] = fresh
-        self.change(role)
 
 
 def push(registry: Registry, files: dict[str, bytes]) -> None:
@@ -239,11 +225,6 @@ def foreign(metadata: Path) -> dict[str, bytes]:
         file_name(role, forgery.roles[role].signed.version): forgery._signed(role)  # noqa: SLF001
         for role in order
     }
-
-
-def later(role: Any, by: timedelta = timedelta(days=30)) -> None:
-    """Let a role expire so much later."""
-    role.expires = datetime.now(UTC).replace(microsecond=0) + by
 
 
 _HEIGHT = {"root": -1, "targets": 1, "snapshot": 2, "timestamp": 3}

@@ -13,6 +13,7 @@ import contextlib
 import http.client
 import http.server
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
@@ -101,3 +102,16 @@ def endless(start: bytes, piece: bytes = b"ffff\r\n" + b" " * 0xFFFF + b"\r\n") 
     yield start
     while True:
         yield piece
+
+
+def answered(body: bytes, content_type: str) -> Iterator[bytes]:
+    """Yield a whole, good answer."""
+    yield head(content_type, length=len(body)) + body
+
+
+def drip(start: bytes, length: int) -> Iterator[bytes]:
+    """Yield a start and then a byte at a time."""
+    yield start
+    for _ in range(length):
+        time.sleep(0.02)  # this is the attack
+        yield b" "

@@ -7,18 +7,26 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from attacks.attestations import (
+    attach,
+    bundles_of,
+    key_of,
+    predicate_type,
+    sign_and_assign,
+    signed,
+    statement_of,
+    subject_of,
+)
 from attacks.fleet import CART, MODEL, PI, SIGNING
-from attacks.forgery import ALL_BUT_ROOT
 from attacks.scene import Scene
 from attacks.table import attack
 from edgewright.publish import oci
-from edgewright.publish.referrer import referrer_manifest
 from edgewright.publish.statement import sign_statement, statement
-from edgewright.trust.signing_key import SigningKey, load_signing_key
 from edgewright_agent.contract import (
+    ANNOTATION_BUNDLE_PREDICATE,
     DEVICE_REPORT_PAYLOAD,
     INTOTO_PAYLOAD,
     MAX_REFERRERS,
@@ -26,6 +34,7 @@ from edgewright_agent.contract import (
     PREDICATE_GATE_REPORT,
     PREDICATE_PROVENANCE,
     PREDICATE_SIGN,
+    SIGSTORE_BUNDLE,
     canonical_json,
     digest_of,
     dsse_pae,
@@ -86,24 +95,46 @@ def tag_repointed(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("extraneous dependencies: a flood of referrers", has=REGISTRY, refused="unsigned", floor_kept=False)
+@attack("extraneous dependencies: a flood of referrers", has=REGISTRY, installs=2)
 def referrer_flood(scene: Scene) -> Iterator[None]:
+    """Entries that do not claim to be what the device wants cost nothing: it looks at those that do first."""
     digest = scene.serve(2).digest
     honest = scene.referrers_of(digest)
-    junk = [
-        oci.manifest(
-            artifact_type="application/x-junk",
-            config=oci.EMPTY_CONFIG,
-            layers=[oci.EMPTY_CONFIG],
-            subject=_subject(scene, digest),
-            annotations={"n": str(number)},
-        )
-        for number in range(MAX_REFERRERS + 8)
-    ]
-    scene.list_referrers(digest, *junk, *honest)
+    scene.list_referrers(digest, *_junk(scene, digest, artifact_type="application/x-junk"), *honest)
+    mirror = scene.mirror()
+    yield
+    assert len(mirror.asked) < _MAX_REQUESTS
+    scene.look_at_registry()
+
+
+@attack(
+    "extraneous dependencies: a flood of referrers that claim to be signatures",
+    has=REGISTRY,
+    refused="unsigned",
+    floor_kept=False,
+)
+def lying_referrer_flood(scene: Scene) -> Iterator[None]:
+    digest = scene.serve(2).digest
+    honest = scene.referrers_of(digest)
+    claim = {ANNOTATION_BUNDLE_PREDICATE: PREDICATE_SIGN}
+    scene.list_referrers(digest, *_junk(scene, digest, artifact_type=SIGSTORE_BUNDLE, **claim), *honest)
     mirror = scene.mirror()
     yield
     assert len(mirror.asked) < _MAX_REQUESTS, "the flood is looked at only so far"
+    scene.look_at_registry()
+
+
+def _junk(scene: Scene, digest: str, *, artifact_type: str, **annotations: str) -> list[bytes]:
+    return [
+        oci.manifest(
+            artifact_type=artifact_type,
+            config=oci.EMPTY_CONFIG,
+            layers=[oci.EMPTY_CONFIG],
+            subject=subject_of(scene, digest),
+            annotations={**annotations, "n": str(number)},
+        )
+        for number in range(MAX_REFERRERS + 8)
+    ]
 
 
 @attack(
@@ -113,8 +144,8 @@ def referrer_flood(scene: Scene) -> Iterator[None]:
     floor_kept=False,
 )
 def signature_of_another_digest(scene: Scene) -> Iterator[None]:
-    bundles = _bundles(scene, scene.serve(1).digest)
-    _attach(scene, scene.serve(2).digest, *bundles)
+    bundles = bundles_of(scene, scene.serve(1).digest)
+    attach(scene, scene.serve(2).digest, *bundles)
     yield
 
 
@@ -127,18 +158,18 @@ def signature_of_another_digest(scene: Scene) -> Iterator[None]:
 def provenance_as_signature(scene: Scene) -> Iterator[None]:
     digest = scene.serve(2).digest
     gate = next(
-        bundle for bundle in _bundles(scene, digest) if _predicate_type(bundle) == PREDICATE_GATE_REPORT
+        bundle for bundle in bundles_of(scene, digest) if predicate_type(bundle) == PREDICATE_GATE_REPORT
     )
-    _attach(scene, digest, _signed(scene, digest, PREDICATE_PROVENANCE, {"buildDefinition": {}}), gate)
+    attach(scene, digest, signed(scene, digest, PREDICATE_PROVENANCE, {"buildDefinition": {}}), gate)
     yield
 
 
 @attack("gate report of another artifact", has=REGISTRY, refused="no-gate-report", floor_kept=False)
 def gate_report_of_another_artifact(scene: Scene) -> Iterator[None]:
-    old = [b for b in _bundles(scene, scene.serve(1).digest) if _predicate_type(b) == PREDICATE_GATE_REPORT]
+    old = [b for b in bundles_of(scene, scene.serve(1).digest) if predicate_type(b) == PREDICATE_GATE_REPORT]
     digest = scene.serve(2).digest
-    sign = [b for b in _bundles(scene, digest) if _predicate_type(b) == PREDICATE_SIGN]
-    _attach(scene, digest, *sign, *old)
+    sign = [b for b in bundles_of(scene, digest) if predicate_type(b) == PREDICATE_SIGN]
+    attach(scene, digest, *sign, *old)
     yield
 
 
@@ -184,7 +215,7 @@ def gate_report_that_failed(scene: Scene) -> Iterator[None]:
 def cross_protocol(scene: Scene) -> Iterator[None]:
     digest = scene.serve(2).digest
     payload = statement(MODEL, digest, PREDICATE_SIGN, {})
-    key = _key(scene)
+    key = key_of(scene)
     honest = json.loads(sign_statement(payload, key))
     sig = base64.b64encode(key.sign(dsse_pae(DEVICE_REPORT_PAYLOAD, payload))).decode()
     for payload_type in (
@@ -192,7 +223,7 @@ def cross_protocol(scene: Scene) -> Iterator[None]:
         INTOTO_PAYLOAD,
     ):  # as it was signed, and as it should have been
         honest["dsseEnvelope"] |= {"payloadType": payload_type, "signatures": [{"sig": sig}]}
-        _attach(scene, digest, canonical_json(honest), keep=payload_type == INTOTO_PAYLOAD)
+        attach(scene, digest, canonical_json(honest), keep=payload_type == INTOTO_PAYLOAD)
     yield
 
 
@@ -208,39 +239,20 @@ def decompression_bomb(scene: Scene) -> Iterator[None]:
     honest.package()
     document = json.loads(honest.manifest)
     layer = document["layers"][0]
-    bomb = _bomb(layer["annotations"]["org.cncf.model.filepath"], size=64, real_bytes=50_000_000)
+    packed = bomb(layer["annotations"]["org.cncf.model.filepath"], size=64, real_bytes=50_000_000)
     layer |= {"mediaType": layer["mediaType"].replace(".raw", ".tar+gzip")}
-    layer |= {"digest": digest_of(bomb), "size": len(bomb)}
+    layer |= {"digest": digest_of(packed), "size": len(packed)}
     layer["annotations"] |= {
         "dev.edgewright.file-digest": digest_of(bytes(64)),
         "dev.edgewright.file-size": "64",
     }
-    body = canonical_json(document)
-    scene.repository.put_blob(digest_of(bomb), bomb)
-    for other in document["layers"][1:]:
-        path = honest.inputs[f"packaged/{other['annotations']['org.opencontainers.image.title']}"]
-        scene.repository.put_blob(other["digest"], path)
-    scene.repository.put_blob(document["config"]["digest"], honest.inputs["packaged/config.json"])
-    scene.repository.put_manifest(digest_of(body), body, OCI_MANIFEST)
-    honest.gate(artifact=digest_of(body))
-    report = json.loads(honest.inputs["gated/gate-report.json"].read_bytes())
-    digest = digest_of(body)
-    _attach(
-        scene,
-        digest,
-        _signed(scene, digest, PREDICATE_SIGN, {}),
-        _signed(scene, digest, PREDICATE_GATE_REPORT, report),
-    )
-    forgery = scene.forgery(*ALL_BUT_ROOT)
-    forgery.approve(MODEL, PI, body, modelVersion="9.0.0")
-    forgery.choose(MODEL, PI, digest=digest, size=len(body), version="9.0.0")
-    forgery.publish(scene.tuf, "targets", "snapshot", "timestamp")
+    sign_and_assign(scene, honest, document, packed)
     yield
     left = sum(path.stat().st_size for path in (scene.device.state / "store").rglob("*") if path.is_file())
     assert left < 1_000_000, "the bomb is not on the disk"
 
 
-def _bomb(name: str, *, size: int, real_bytes: int) -> bytes:
+def bomb(name: str, *, size: int, real_bytes: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     packed = io.BytesIO()
@@ -254,48 +266,6 @@ def _bomb(name: str, *, size: int, real_bytes: int) -> bytes:
 def _with_report(scene: Scene, **changes: Any) -> None:
     """Serve release 2 with an honest signature and a changed gate report, signed by the fleet's key."""
     digest = scene.serve(2).digest
-    bundles = {_predicate_type(bundle): bundle for bundle in _bundles(scene, digest)}
-    report = _statement(bundles[PREDICATE_GATE_REPORT])["predicate"] | changes
-    _attach(scene, digest, bundles[PREDICATE_SIGN], _signed(scene, digest, PREDICATE_GATE_REPORT, report))
-
-
-def _key(scene: Scene) -> SigningKey:
-    return load_signing_key(SIGNING, scene.fleet.made.root)
-
-
-def _signed(scene: Scene, digest: str, predicate_type: str, predicate: Mapping[str, Any]) -> bytes:
-    return sign_statement(statement(MODEL, digest, predicate_type, predicate), _key(scene))
-
-
-def _bundles(scene: Scene, digest: str) -> list[bytes]:
-    """Return the bundles attached to a digest in what is served."""
-    found = []
-    for referrer in scene.referrers_of(digest):
-        layer = json.loads(referrer)["layers"][0]
-        body = scene.repository.get_blob(layer["digest"], limit=1 << 20)
-        assert body is not None
-        found.append(body)
-    return found
-
-
-def _attach(scene: Scene, digest: str, *bundles: bytes, keep: bool = False) -> None:
-    """Let these bundles be the referrers of a digest."""
-    for bundle in bundles:
-        scene.repository.put_blob(digest_of(bundle), bundle)
-    made = [referrer_manifest(_subject(scene, digest), bundle) for bundle in bundles]
-    scene.list_referrers(digest, *(scene.referrers_of(digest) if keep else []), *made)
-
-
-def _subject(scene: Scene, digest: str) -> oci.Descriptor:
-    body = scene.repository.get_manifest(digest)
-    assert body is not None
-    return oci.manifest_descriptor(body)
-
-
-def _statement(bundle: bytes) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
-    return document
-
-
-def _predicate_type(bundle: bytes) -> str:
-    return str(_statement(bundle)["predicateType"])
+    bundles = {predicate_type(bundle): bundle for bundle in bundles_of(scene, digest)}
+    report = statement_of(bundles[PREDICATE_GATE_REPORT])["predicate"] | changes
+    attach(scene, digest, bundles[PREDICATE_SIGN], signed(scene, digest, PREDICATE_GATE_REPORT, report))

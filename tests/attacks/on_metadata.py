@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
+
+from securesystemslib.signer import CryptoSigner
 
 from attacks.fleet import CART, MODEL, OTHER_MODEL, PI
-from attacks.forgery import ONLINE, foreign, push
+from attacks.forgery import ABOVE, ONLINE, PI_ROLE, foreign, push
 from attacks.scene import Scene
 from attacks.table import attack
-from edgewright_agent.contract import canonical_json
+from edgewright.trust.keys import create_key
+from edgewright.trust.publication import refresh
+from edgewright.trust.rotation import rotate
+from edgewright_agent.contract import canonical_json, class_role
 
 REGISTRY = "the registry: everything in it can be replaced, no key"
 YESTERDAY = "the registry, and a copy of what it held at release 1"
@@ -36,25 +43,59 @@ def a_key_of_another_role(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack(
-    "below threshold: one of two timestamp keys",
-    has="one of the two keys that root names for timestamp",
-    refused="bad-signature",
-    honest=3,
-)
-def below_threshold(scene: Scene) -> Iterator[None]:
-    ceremony = scene.ceremony()
-    ceremony.demand_two("timestamp")
-    ceremony.publish(scene.tuf)
+def _below_threshold(scene: Scene, *, role: str) -> Iterator[None]:
+    """The owner asks for two signatures of a role; a thief has one of its keys, and every other online key."""
+    key = "artifacts" if role == PI_ROLE else role
+    owner = scene.owner()
+    create_key(owner.keys, f"{key}-b", None)
+    owner.trust["roles"][key] = {"threshold": 2, "keys": (key, f"{key}-b")}
+    rotate(owner.workspace, [key], now=owner.now)
+    refresh(owner.workspace, now=owner.now)
+    scene.keep()
     told = scene.poll()
     assert told.exit_code == 0, f"two of two are enough: {told.text}"
     scene.remember_floor()
-    one = {name: key for name, key in ceremony.stolen.items() if name != "second timestamp"}
-    both, ceremony.stolen = ceremony.stolen, one
-    ceremony.publish(scene.tuf, "timestamp")
+    forgery = scene.forgery(*ONLINE, "artifacts", key)
+    forgery.change(role)
+    forgery.publish(scene.tuf, *ABOVE[role])
     yield
-    ceremony.stolen = both
-    scene.under_new_root(ceremony)
+
+
+for _role in ("timestamp", "snapshot", "targets", PI_ROLE, "rollout"):
+    attack(
+        f"below threshold: one of two keys of {_role}",
+        has=f"one of the two keys of {_role}, and every key that is online",
+        refused="bad-signature",
+    )(functools.partial(_below_threshold, role=_role))
+
+
+@attack(
+    "below threshold: one of two signatures of root",
+    has="one of the root keys, of which two must sign",
+    refused="bad-signature",
+)
+def one_root_key(scene: Scene) -> Iterator[None]:
+    forgery = scene.forgery("root-a")
+    root = forgery.change("root")
+    own = CryptoSigner.generate_ed25519()
+    root.roles["timestamp"].keyids.clear()
+    root.add_key(own.public_key, "timestamp")
+    forgery.stolen["timestamp"] = own
+    forgery.publish(scene.tuf, "timestamp")
+    yield
+
+
+@attack(
+    "arbitrary root: the next root signed by keys of the attacker",
+    has=REGISTRY,
+    refused="bad-signature",
+)
+def own_root(scene: Scene) -> Iterator[None]:
+    scene.serve(2)
+    forgery = scene.forgery()
+    forgery.change("root")
+    forgery.publish(scene.tuf)
+    yield
 
 
 def _rollback(scene: Scene, *, role: str, emptied: bool) -> Iterator[None]:
@@ -88,6 +129,7 @@ for _role, _has in (
     ("timestamp", YESTERDAY),
     ("snapshot", "the timestamp key, and a copy of release 1"),
     ("targets", "the timestamp and snapshot keys, and a copy of release 1"),
+    (PI_ROLE, "the timestamp and snapshot keys, and a copy of release 1"),
     ("rollout", "the timestamp and snapshot keys, and a copy of release 1"),
 ):
     for _emptied in (False, True):
@@ -101,23 +143,25 @@ for _role, _has in (
     "rollback of root, the device's cache lost",
     has="the timestamp key that root 2 revoked, and a copy of what the registry held before",
     refused="metadata-rollback",
-    honest=3,
 )
 def rollback_of_root(scene: Scene) -> Iterator[None]:
-    ceremony = scene.ceremony()
-    ceremony.rotate("timestamp")
-    ceremony.publish(scene.tuf)
+    before = scene.forgery("timestamp")
+    owner = scene.owner()
+    rotate(owner.workspace, ["timestamp"], now=owner.now)
+    refresh(owner.workspace, now=owner.now)
+    scene.keep()
     told = scene.poll()
     assert told.exit_code == 0, told.text
     assert scene.device.record.floor["root"] == 2
     scene.remember_floor()
-    scene.serve(1)
-    forgery = scene.forgery("timestamp")
-    forgery.change("timestamp").version += 5
-    forgery.publish(scene.tuf)
+    mirror = scene.mirror()
+    gone = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    mirror.lies(f"{scene.path}/tuf/manifests/2.root.json", lambda: [gone])
+    before.change("timestamp").version += 5
+    before.publish(scene.tuf)
     shutil.rmtree(scene.device.state / "tuf")
     yield
-    scene.under_new_root(ceremony)
+    mirror.lies_about.clear()
 
 
 @attack(
@@ -145,6 +189,29 @@ def frozen_by_304(scene: Scene) -> Iterator[None]:
 @attack("mix-and-match: release 2 with the rollout of release 1", has=YESTERDAY, refused="bad-metadata")
 def mixed_rollout(scene: Scene) -> Iterator[None]:
     _swap(scene, "rollout")
+    yield
+
+
+@attack("mix-and-match: release 2 with the targets of release 1", has=YESTERDAY, refused="bad-metadata")
+def mixed_targets(scene: Scene) -> Iterator[None]:
+    _swap(scene, "targets")
+    yield
+
+
+@attack("mix-and-match: release 2 with the artifacts of release 1", has=YESTERDAY, refused="bad-metadata")
+def mixed_class(scene: Scene) -> Iterator[None]:
+    _swap(scene, PI_ROLE)
+    yield
+
+
+@attack(
+    "mix-and-match: release 2 with the artifacts of another class",
+    has=REGISTRY,
+    refused="bad-metadata",
+)
+def mixed_classes(scene: Scene) -> Iterator[None]:
+    metadata = scene.serve(2).metadata
+    push(scene.tuf, {f"2.{PI_ROLE}.json": (metadata / f"1.{class_role(CART)}.json").read_bytes()})
     yield
 
 
@@ -177,6 +244,20 @@ def _swap(scene: Scene, role: str) -> None:
 def _assignment_name(scene: Scene) -> str:
     target = scene.forgery().roles["rollout"].signed.targets["rollout/assignment.json"]
     return f"rollout/{target.hashes['sha256']}.assignment.json"
+
+
+@attack("policy replaced by that of release 1", has=YESTERDAY, refused="bad-metadata")
+def old_policy(scene: Scene) -> Iterator[None]:
+    old, new = (_document(scene.fleet.releases[n].metadata, "policy", n) for n in (1, 2))
+    scene.serve(2)
+    push(scene.tuf, {f"trust/{new.name}": old.read_bytes()})
+    yield
+
+
+def _document(metadata: Path, name: str, version: int) -> Path:
+    signed = json.loads((metadata / f"{version}.targets.json").read_bytes())["signed"]
+    digest = signed["targets"][f"trust/{name}.json"]["hashes"]["sha256"]
+    return metadata / "trust" / f"{digest}.{name}.json"
 
 
 @attack("tag of the metadata re-pointed", has=REGISTRY, refused="bad-metadata")
@@ -226,6 +307,20 @@ def wrong_class(scene: Scene) -> Iterator[None]:
     forgery.choose(MODEL, PI, digest=theirs["digest"], size=theirs["size"], version=theirs["modelVersion"])
     forgery.publish(scene.tuf, "snapshot", "timestamp")
     yield
+
+
+@attack(
+    "wrong device: the state of another fleet of the same owner",
+    has="the network; another fleet that is signed with the same keys",
+    refused="wrong-fleet",
+)
+def another_fleet(scene: Scene) -> Iterator[None]:
+    scene.serve(2)
+    owner = scene.owner()
+    owner.more["name"] = "another"
+    owner.release()
+    yield
+    scene.dismiss_owner()
 
 
 @attack(

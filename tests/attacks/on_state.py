@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
-from attacks.forgery import later
 from attacks.scene import Scene
 from attacks.table import attack
+from edgewright.trust.publication import refresh
 from edgewright_agent.slots import NAMES, SLOT_BYTES
 
 REPLAY = "the power switch, and a copy of what the registry held at release 1"
@@ -24,10 +27,9 @@ def emptied_cache(scene: Scene) -> Iterator[None]:
     yield
 
 
-@attack("state emptied by power loss, then replay: the record", has=REPLAY, failed="state-damaged", seen=2)
-def emptied_record(scene: Scene) -> Iterator[None]:
+def _without_a_record(scene: Scene, *, lose: Callable[[Path], object]) -> Iterator[None]:
     for name in NAMES:
-        (scene.device.state / name).write_bytes(bytes(SLOT_BYTES))
+        lose(scene.device.state / name)
     shutil.rmtree(scene.device.state / "tuf")
     scene.serve(1)
     yield
@@ -35,6 +37,16 @@ def emptied_record(scene: Scene) -> Iterator[None]:
     scene.serve(2)
     told = scene.device.agent("reanchor", "--config", str(scene.device.config))
     assert told.exit_code == 0, told.text
+
+
+for _what, _code, _lose in (
+    ("the record, which is full of zeros", "state-damaged", lambda path: path.write_bytes(bytes(SLOT_BYTES))),
+    ("the record, which is cut off", "state-damaged", lambda path: os.truncate(path, 100)),
+    ("the record, which is gone", "state-missing", lambda path: path.unlink()),
+):
+    attack(f"state emptied by power loss, then replay: {_what}", has=REPLAY, failed=_code, seen=2)(
+        functools.partial(_without_a_record, lose=_lose)
+    )
 
 
 @attack(
@@ -55,12 +67,11 @@ def one_slot(scene: Scene) -> Iterator[None]:
     "clock set back: metadata that ended before this device's last poll",
     has="the device's clock, and a release that the device missed and that has expired since",
     refused="expired-metadata",
-    honest=3,
 )
 def clock_set_back(scene: Scene) -> Iterator[None]:
-    ceremony = scene.ceremony()
-    later(ceremony.change("timestamp"), timedelta(hours=-3))
-    ceremony.publish(scene.tuf)
+    owner = scene.owner()
+    refresh(owner.workspace, now=owner.now - timedelta(days=7, hours=3))
+    scene.keep()
     scene.clock = timedelta(days=-1)
     yield
     scene.clock = timedelta()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Iterator
 from unittest import mock
 
 from attacks.fleet import MODEL
-from attacks.forgery import Forgery
-from attacks.mirror import endless, head
+from attacks.forgery import PI_ROLE, Forgery
+from attacks.mirror import drip, endless, head
 from attacks.scene import Scene
 from attacks.table import attack
 from edgewright.publish import oci
@@ -30,6 +29,9 @@ def _file_of(forgery: Forgery, role: str) -> str:
     if role == "assignment":
         target = forgery.roles["rollout"].signed.targets["rollout/assignment.json"]
         return f"rollout/{target.hashes['sha256']}.assignment.json"
+    if role in ("policy", "trusted-root"):
+        target = forgery.roles["targets"].signed.targets[f"trust/{role}.json"]
+        return f"trust/{target.hashes['sha256']}.{role}.json"
     return "timestamp.json" if role == "timestamp" else f"{forgery.roles[role].signed.version}.{role}.json"
 
 
@@ -44,8 +46,12 @@ def _endless_manifest(scene: Scene, *, role: str) -> Iterator[None]:
 
 
 def _endless_file(scene: Scene, *, role: str) -> Iterator[None]:
-    """The manifest announces a terabyte, and the blob is as long as anybody listens."""
     scene.serve(2)
+    yield from endless_file(scene, role=role)
+
+
+def endless_file(scene: Scene, *, role: str) -> Iterator[None]:
+    """Let the manifest announce a terabyte, and the blob be as long as anybody listens."""
     mirror = scene.mirror()
     digest = "sha256:" + "0" * 64
     body = oci.manifest(
@@ -61,7 +67,7 @@ def _endless_file(scene: Scene, *, role: str) -> Iterator[None]:
     mirror.lies_about.clear()
 
 
-for _role in ("root", "timestamp", "snapshot", "targets", "rollout", "assignment"):
+for _role in ("root", "timestamp", "snapshot", "targets", PI_ROLE, "rollout", "assignment", "policy"):
     attack(f"endless data: the manifest of {_role}", has=NETWORK, failed="too-large")(
         functools.partial(_endless_manifest, role=_role)
     )
@@ -137,16 +143,9 @@ def _slow(scene: Scene, *, path: str, kind: str) -> Iterator[None]:
         "manifest": (f"tuf/manifests/{tuf_tag('timestamp.json')}", 2000),
         "layer": (f"{MODEL}/blobs/{layer['digest']}", layer["size"]),
     }[path]
-    mirror.lies(f"{scene.path}/{where}", lambda: _drip(head(kind, length=length), length))
+    mirror.lies(f"{scene.path}/{where}", lambda: drip(head(kind, length=length), length))
     yield
     mirror.lies_about.clear()
-
-
-def _drip(start: bytes, length: int) -> Iterator[bytes]:
-    yield start
-    for _ in range(length):
-        time.sleep(0.02)  # this is the attack
-        yield b" "
 
 
 attack("slow retrieval: the metadata, a byte at a time", has=NETWORK, failed="too-slow")(

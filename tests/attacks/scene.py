@@ -8,18 +8,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 from attacks.device import Device, Told, clock_shifted
-from attacks.fleet import MODEL, PI, PREFIX, Fleet, Release, lane
-from attacks.forgery import Ceremony, Forgery
+from attacks.fleet import MODEL, OTHER_MODEL, PI, PREFIX, RELEASES, Fleet, Release, lane
+from attacks.forgery import Forgery
 from attacks.mirror import Mirror
 from edgewright.publish import oci
 from edgewright.publish.registry import Registry
@@ -31,7 +32,12 @@ from edgewright_agent.contract import (
     digest_of,
     fallback_tag,
 )
+from private_sigstore.instance import PrivateSigstore
 from unit.publish.lane import LaneFiles
+from unit.trust.fleet import SmallFleet
+
+_API = Path("docker/registry/v2")
+_REPOSITORIES = _API / "repositories" / PREFIX
 
 
 @dataclass
@@ -43,7 +49,9 @@ class Scene:
         device: The device under attack.
         folder: Scratch space.
         clock: How wrong the device's clock is.
-        floor: Highest versions that the device has accepted from honest hands.
+        floor: Highest versions that the device has accepted before the poll that is judged.
+        collected: What the collector of reports said, where the attack is on it.
+        sigstore: Returns the private Sigstore instance of this test run.
     """
 
     fleet: Fleet
@@ -51,46 +59,111 @@ class Scene:
     folder: Path
     clock: timedelta = timedelta()
     floor: dict[str, int] = field(default_factory=dict)
+    collected: str | None = None
+    sigstore: Callable[[], PrivateSigstore] | None = None
     served: int = 0
+    _base: Path | None = None
     _tampered: bool = False
     _copies: int = 0
-    _ceremony: Ceremony | None = None
+    _owner: SmallFleet | None = None
+    _showing: Path = Path()
+    _attached: Callable[[], None] | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def serve(self, number: int) -> Release:
         """Let the registry hold exactly what it held after a release."""
         release = self.fleet.releases[number]
+        self._base, self._tampered, self.served = release.storage, False, number
         _show(release.storage, self.fleet.registry.storage)
-        self.served, self._tampered = number, False
         return release
 
-    def tamper(self) -> None:
+    def tamper(self, repository: str | None = None) -> None:
         """Go on with a copy of what is served: nobody writes into what the fleet has released.
 
-        Blobs are shared: one that is added changes nothing for a repository that has no link to it.
+        Only the repository that is written to is copied, the others are links. Blobs are shared: one that is added
+        changes nothing for a repository that has no link to it.
         """
+        assert self._base is not None
+        if not self._tampered:
+            self._tampered = True
+            self._copies += 1
+            own = self.folder / f"tampered-{self._copies}"
+            (own / _REPOSITORIES).mkdir(parents=True)
+            for path in (self._base / _REPOSITORIES).iterdir():
+                (own / _REPOSITORIES / path.name).symlink_to(path.resolve())
+            (own / _API / "blobs").symlink_to(self.fleet.releases[RELEASES[-1]].storage / _API / "blobs")
+            _show(own, self.fleet.registry.storage)
+            self._showing = own
+        there = self._showing / _REPOSITORIES / repository if repository else None
+        if there is not None and there.is_symlink():
+            shared = there.resolve()
+            there.unlink()
+            shutil.copytree(shared, there, copy_function=_copy)
+
+    def keep(self) -> None:
+        """Take what the registry holds now for honest: what is written to it from now on is an attack."""
         if self._tampered:
-            return
-        self._tampered = True
-        self._copies += 1
-        copy = self.folder / f"tampered-{self._copies}"
-        root = Path("docker/registry/v2")
-        released = self.fleet.releases[self.served].storage / root
-        shutil.copytree(released / "repositories", copy / root / "repositories", copy_function=_copy)
-        (copy / root / "blobs").symlink_to(released / "blobs")
-        _show(copy, self.fleet.registry.storage)
+            self._base, self._tampered = self._showing, False
+
+    def take_back(self) -> None:
+        """Undo what was written since `serve` or `keep`."""
+        assert self._base is not None
+        _show(self._base, self.fleet.registry.storage)
+        self._tampered = False
+
+    def owner(self) -> SmallFleet:
+        """Return the fleet in the hands of its owner, as it was at the release that is served.
+
+        It is a copy with every key, and what it releases goes to the registry: the same functions as everywhere.
+        """
+        self.tamper(TUF_REPOSITORY)
+        if self._owner is None:
+            release, made = self.fleet.releases[self.served], self.fleet.made
+            root = self.folder / "owner"
+            shutil.copytree(made.root / ".edgewright/keys", root / ".edgewright/keys")
+            shutil.copytree(made.root / "auditor", root / "auditor")
+            shutil.copytree(release.metadata, root / ".edgewright/tuf")
+            self._owner = replace(
+                made,
+                root=root,
+                lanes={model: dict(classes) for model, classes in release.lanes.items()},
+                more=dict(release.more),
+                trust=copy.deepcopy(made.trust),
+                now=datetime.now(UTC),
+            )
+        return self._owner
+
+    def dismiss_owner(self) -> None:
+        """Forget what the owner has done: the attacker did it elsewhere, or it was somebody else's fleet."""
+        assert self._owner is not None
+        shutil.rmtree(self._owner.root)
+        self._owner = None
+
+    def offer_artifacts(self, number: int) -> None:
+        """Let the owner have published the artifacts of a release: the next metadata may assign them."""
+        owner, release = self.owner(), self.fleet.releases[number]
+        owner.lanes = {model: dict(classes) for model, classes in release.lanes.items()}
+        for model in (MODEL, OTHER_MODEL):
+            there = self._showing / _REPOSITORIES / model
+            assert there.is_symlink(), "the attacker writes after the owner"
+            there.unlink()
+            there.symlink_to(release.storage / _REPOSITORIES / model)
 
     def serve_honestly(self, number: int) -> None:
-        """Serve a release as its owner signs it now: under the new root, when there was a ceremony."""
-        self.serve(number)
-        if self._ceremony is not None:
-            ceremony = self.ceremony()
-            ceremony.adopt(self._ceremony)
-            ceremony.publish(self.tuf, "timestamp")
+        """Serve a release as its owner signs it now, who may have had to bring other things in order meanwhile."""
+        if self._owner is None:
+            self.serve(number)
+            return
+        self.take_back()
+        self.offer_artifacts(number)
+        self._owner.now = datetime.now(UTC)
+        self._owner.release()
+        if self._attached is not None:
+            self._attached()
 
-    def under_new_root(self, ceremony: Ceremony) -> None:
-        """Let what is served honestly from now on be signed under the root of a ceremony."""
-        self._ceremony = ceremony
+    def honestly(self, attached: Callable[[], None]) -> None:
+        """Say what the owner attaches to the artifact of the honest release that follows."""
+        self._attached = attached
 
     def remember_floor(self) -> None:
         """Say that what the device has accepted so far was honest."""
@@ -113,12 +186,16 @@ class Scene:
     @property
     def tuf(self) -> Registry:
         """The repository of the metadata, to push to."""
-        return cast(Registry, _Tampered(self.fleet.made.open(TUF_REPOSITORY), self.tamper))
+        return self.repository_of(TUF_REPOSITORY)
 
     @property
     def repository(self) -> Registry:
         """The repository of the model, to push to."""
-        return cast(Registry, _Tampered(self.fleet.made.open(MODEL), self.tamper))
+        return self.repository_of(MODEL)
+
+    def repository_of(self, name: str) -> Registry:
+        """Return any repository, to push to."""
+        return cast(Registry, _Tampered(self.fleet.made.open(name), lambda: self.tamper(name)))
 
     @property
     def path(self) -> str:
@@ -127,11 +204,9 @@ class Scene:
 
     def forgery(self, *stolen: str, of: int | None = None) -> Forgery:
         """Return the metadata of a release (default: what is served), for somebody with these keys."""
+        if of is None and self._owner is not None:
+            return Forgery(self._owner.metadata, self._owner.keys, stolen)
         return Forgery(self.fleet.releases[of or self.served].metadata, self.fleet.keys, stolen)
-
-    def ceremony(self, *, of: int | None = None) -> Ceremony:
-        """Return the metadata of a release for its owner, who has every key."""
-        return Ceremony(self.fleet.releases[of or self.served].metadata, self.fleet.keys)
 
     def overwrite(self, digest: str, content: bytes) -> None:
         """Replace what the registry stored under a digest."""
@@ -173,7 +248,7 @@ class Scene:
 
     def malware(self, *, hardware_class: str = PI, **changes: Any) -> LaneFiles:
         """Push a model of the attacker's own, signed by a key of the attacker's own; its answers are other ones."""
-        self.tamper()
+        self.tamper(MODEL)
         made = lane(self.folder / "workshop", self.fleet.url, MODEL, hardware_class, scale=-1.0, **changes)
         made.all()
         return made
@@ -188,9 +263,9 @@ class Scene:
 
     def layouts(self, number: int) -> Path:
         """Return a copy of a release as OCI layouts, to be tampered with."""
-        copy = self.folder / f"layouts-{number}"
-        shutil.copytree(self.fleet.releases[number].layouts, copy)
-        return copy
+        layouts = self.folder / f"layouts-{number}"
+        shutil.copytree(self.fleet.releases[number].layouts, layouts)
+        return layouts
 
     def look_into(self, path: Path) -> None:
         """Let the device read a bundle file or a directory of layouts."""

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from attacks.scene import Scene
 
-MODULES = ("on_metadata", "on_keys", "on_artifacts", "on_transport", "on_bundle_files", "on_state")
+MODULES = (
+    "on_metadata", "on_keys", "on_recovery", "on_artifacts", "on_policy", "on_keyless", "on_encryption", "on_transport",
+    "on_mirrors", "on_bundle_files", "on_state", "on_identity",
+)  # fmt: skip
 EXIT_REFUSED, EXIT_NETWORK = 2, 3
 
 Play = Callable[["Scene"], Iterator[None]]
@@ -38,6 +41,8 @@ class Attack:
         process: Whether the agent runs as a process of its own.
         floor_kept: Whether the highest versions in the record must be what they were; not where the metadata is
             honest, or signed by every key that it needs, and only the artifact is refused.
+        installs: Release that the device installs all the same, from an honest hand; 0: none.
+        collector: Whether it is the collector of device reports that refuses; the device is not even asked.
     """
 
     name: str
@@ -49,6 +54,19 @@ class Attack:
     honest: int = 2
     process: bool = False
     floor_kept: bool = True
+    installs: int = 0
+    collector: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """What is said to it, for people."""
+        if self.collector:
+            return f"the collector: `{self.code}`"
+        if self.installs:
+            return f"nothing: the honest release {self.installs} is installed"
+        if not self.exit_code:
+            return f"`{self.code}`; the poll goes on" if self.code else "nothing: the lie is passed by"
+        return f"`{self.code}` (exit {self.exit_code})"
 
     def __str__(self) -> str:
         return self.name
@@ -63,10 +81,13 @@ def attack(
     has: str,
     refused: str = "",
     failed: str = "",
+    noted: str = "",
+    collector: str = "",
     seen: int = 1,
     honest: int | None = None,
     process: bool = False,
     floor_kept: bool = True,
+    installs: int = 0,
 ) -> Callable[[Play], Play]:
     """Enter a generator into the table.
 
@@ -74,18 +95,25 @@ def attack(
         name: Of the attack.
         has: What the attacker has.
         refused: Reason of a refusal (exit code 2).
-        failed: Reason of what is treated as a broken source (exit code 3). Neither: the device passes the lie by.
+        failed: Reason of what is treated as a broken source (exit code 3).
+        noted: Reason that is told while the poll goes on (exit code 0). Nothing of these: the lie is passed by.
+        collector: Reason that the collector of device reports gives.
         seen: Release that the device has installed before.
         honest: Release that is served afterwards; default: the next one.
         process: Run the agent as a process of its own.
         floor_kept: See `Attack`.
+        installs: See `Attack`.
     """
     exit_code = EXIT_REFUSED if refused else EXIT_NETWORK if failed else 0
 
     def enter(play: Play) -> Play:
-        following = seen + 1 if honest is None else honest
+        following = (installs or seen) + 1 if honest is None else honest
+        code = refused or failed or noted or collector
+        kept = floor_kept and not installs
         ATTACKS.append(
-            Attack(name, has, exit_code, refused or failed, play, seen, following, process, floor_kept)
+            Attack(
+                name, has, exit_code, code, play, seen, following, process, kept, installs, bool(collector)
+            )
         )
         return play
 
@@ -107,10 +135,7 @@ def main() -> None:
     """Print the table as Markdown."""
     print("| attack | the attacker has | the device says |\n|---|---|---|")
     for entry in load():
-        told = (
-            f"`{entry.code}` (exit {entry.exit_code})" if entry.exit_code else "nothing: the lie is passed by"
-        )
-        print(f"| {entry.name} | {entry.has} | {told} |")
+        print(f"| {entry.name} | {entry.has} | {entry.verdict} |")
 
 
 if __name__ == "__main__":

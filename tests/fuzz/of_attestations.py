@@ -10,12 +10,19 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edgewright_agent.contract import (
+    ATTESTATIONS,
+    BOM_CLASS,
+    BOM_MODEL,
+    BUILD_TYPE,
     INTOTO_PAYLOAD,
     INTOTO_STATEMENT,
     OCI_MANIFEST,
+    PREDICATE_BOM,
     PREDICATE_GATE_REPORT,
+    PREDICATE_PROVENANCE,
     PREDICATE_SIGN,
     SIGSTORE_BUNDLE,
     digest_of,
@@ -24,6 +31,7 @@ from edgewright_agent.contract import (
 from edgewright_agent.errors import TransportError, TrustError
 from edgewright_agent.transport import Manifest
 from edgewright_agent.trust import sigstore
+from edgewright_agent.trust.policy import Demands
 from fuzz.mutation import document_of, seeds_of
 from fuzz.target import DIGEST, target
 
@@ -52,7 +60,21 @@ def statements() -> list[Any]:
         "verdict": "pass",
         "checks": [{"name": "latency-p95", "measured": 1.5, "limit": 2, "verdict": "pass"}],
     }
-    return [_statement(PREDICATE_SIGN, {}), _statement(PREDICATE_GATE_REPORT, report)]
+    provenance = {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {"model": "digit-reader", "hardwareClass": "raspberry-pi-4"},
+        },
+        "runDetails": {"builder": {"id": "https://ci.example"}},
+    }
+    lane = [{"name": BOM_MODEL, "value": "digit-reader"}, {"name": BOM_CLASS, "value": "raspberry-pi-4"}]
+    bill = {"bomFormat": "CycloneDX", "metadata": {"component": {"properties": lane}}}
+    return [
+        _statement(PREDICATE_SIGN, {}),
+        _statement(PREDICATE_GATE_REPORT, report),
+        _statement(PREDICATE_PROVENANCE, provenance),
+        _statement(PREDICATE_BOM, bill),
+    ]
 
 
 def _bundle(payload: bytes) -> dict[str, Any]:
@@ -80,13 +102,22 @@ def _sigstore_bundle(data: bytes) -> object:
 
 
 class _Referrers:
-    """A source with one artifact and two referrers: an honest signature, and a bundle whose signature is good."""
+    """A source with one artifact that has all it needs but one attestation, and a well-signed bundle that may be it."""
 
     def __init__(self, payload: bytes) -> None:
-        self.bundles = [json.dumps(document).encode() for document in (_bundles()[0], _bundle(payload))]
+        try:
+            kind = json.loads(payload)["predicateType"]
+        except (ValueError, TypeError, LookupError, RecursionError):
+            kind = PREDICATE_SIGN
+        honest = [
+            bundle
+            for bundle, said in zip(_bundles(), statements(), strict=True)
+            if said["predicateType"] != kind
+        ]
+        self.bundles = [json.dumps(document).encode() for document in (*honest, _bundle(payload))]
 
     def manifest(self, _repository: str, reference: str, **_: Any) -> Manifest:
-        body = self.bundles[reference == digest_of(b"1")]
+        body = self.bundles[next(n for n in range(len(self.bundles)) if reference == digest_of(b"%d" % n))]
         layer = {"mediaType": SIGSTORE_BUNDLE, "digest": digest_of(body), "size": len(body)}
         made = {"mediaType": OCI_MANIFEST, "layers": [layer], "subject": {"digest": DIGEST}}
         return Manifest(reference, OCI_MANIFEST, json.dumps(made).encode(), None)
@@ -95,7 +126,16 @@ class _Referrers:
         yield next(body for body in self.bundles if digest_of(body) == digest)
 
     def referrers(self, _repository: str, _digest: str) -> list[dict[str, Any]]:
-        return [{"digest": digest_of(n), "size": 1, "mediaType": OCI_MANIFEST} for n in (b"0", b"1")]
+        # The fuzzed one first: the others must not make up for what it is not.
+        numbers = [len(self.bundles) - 1, *range(len(self.bundles) - 1)]
+        return [{"digest": digest_of(b"%d" % n), "size": 1, "mediaType": OCI_MANIFEST} for n in numbers]
+
+
+@functools.cache
+def _demands() -> Demands:
+    pem = _key().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    signer = sigstore.key_signer("release", pem)
+    return Demands({kind: (signer,) for kind in ATTESTATIONS.values()}, (), frozenset({"https://ci.example"}))
 
 
 @target(
@@ -107,7 +147,6 @@ class _Referrers:
 )
 def _signed_statement(data: bytes) -> object:
     source: Any = _Referrers(document_of(data, statements()))
-    keys = [_key().public_key()]
     return sigstore.verify_artifact(
-        source, "digit-reader", DIGEST, keys, model="digit-reader", hardware_class="raspberry-pi-4"
+        source, "digit-reader", DIGEST, _demands(), model="digit-reader", hardware_class="raspberry-pi-4"
     )

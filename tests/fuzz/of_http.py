@@ -23,7 +23,7 @@ class _TokenServer:
         self._body = body
         self.status = 200
 
-    def get(self, url: str, headers: Any, *, ceiling: int) -> Any:
+    def get(self, url: str, headers: Any, *, ceiling: int, form: bytes | None = None) -> Any:
         assert url.isascii() and "\n" not in url and urlsplit(url).hostname
         assert all("\n" not in value for value in headers.values())
         return contextlib.nullcontext(self)

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from edgewright_agent import config, record, slots
+from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import ConfigError, StorageError
 from fuzz.mutation import document_of, seeds_of
 from fuzz.target import DIGEST, scratch, target
@@ -18,9 +19,28 @@ def _configs() -> list[Any]:
         {
             "version": 1,
             "device": {"id": "pump-7", "class": "raspberry-pi-4", "labels": {"ring": "canary"}},
-            "source": {"url": "https://registry.example/acme", "caFile": "ca.pem"},
+            "source": {
+                "url": "https://registry.example/acme",
+                "caFile": "ca.pem",
+                "username": "env:USER",
+                "password": "credential:registry",
+                "mirrors": [
+                    "oci:/media/stick",
+                    {"url": "https://near.example/acme", "credentialHelper": "pass"},
+                    {"url": "https://far.example", "username": "file:user", "password": "file:secret"},
+                ],
+            },
             "state": "state",
-            "trust": {"root": "1.root.json", "keys": ["signing.pub"]},
+            "trust": {
+                "root": "1.root.json",
+                "keys": ["signing.pub"],
+                "identities": [
+                    {"issuer": "https://ci.example", "identity": "https://ci.example/fleet@main"},
+                    {"issuer": "https://id.example", "identityPattern": "[a-z]+@example"},
+                ],
+            },
+            "identity": {"key": "device.key", "certificate": "device.crt", "ca": "ca.pem"},
+            "decryption": {"keys": ["device.key"]},
             "poll": {"intervalS": 900, "jitter": 0.2, "maxBackoffS": 21600},
             "reserveBytes": 1,
             "budget": {"loadMs": 5, "latencyMs": 1.5, "peakMemoryBytes": 4096},
@@ -28,7 +48,12 @@ def _configs() -> list[Any]:
     ]
 
 
-@target("config", "the agent's configuration", ConfigError, seeds=lambda: seeds_of(_configs(), rounds=64))
+@target(
+    "config",
+    "the agent's configuration: mirrors, pins, secrets by reference",
+    ConfigError,
+    seeds=lambda: seeds_of(_configs(), rounds=96),
+)
 def _config(data: bytes) -> object:
     path = scratch() / "agent.json"
     path.write_bytes(document_of(data, _configs()))
@@ -53,6 +78,12 @@ def records() -> list[Any]:
         poll=record.Poll("2030-01-01T00:00:00Z", "ok", "verified"),
         counters={"polls": 3},
         clock_floor="2030-01-01T00:00:00Z",
+        clock_since=Uptime("this boot", 60),
+        boots=2,
+        boot_id="this boot",
+        floor_keys={"timestamp": "1:00ff"},
+        sequences={"raspberry-pi-4/digit-reader": 7},
+        fleet="acme",
     )
     return [json.loads(record.to_bytes(made))]
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fuzz import of_artifacts, of_attestations, of_http, of_metadata, of_own_files
+from fuzz import of_artifacts, of_attestations, of_http, of_keys, of_metadata, of_own_files
 from fuzz.target import TARGETS, Target, tidy
 
 # Importing a module enters its targets.
@@ -16,6 +16,7 @@ __all__ = [
     "of_artifacts",
     "of_attestations",
     "of_http",
+    "of_keys",
     "of_metadata",
     "of_own_files",
     "tidy",

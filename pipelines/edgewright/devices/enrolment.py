@@ -60,13 +60,13 @@ def read_request(data: bytes) -> Request:
         found = x509.load_pem_x509_csr(data)
         public = found.public_key()
         own = found.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm) as error:
+        names = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)  # read only now; may be anything
+    except (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise TrustError("this is not a certificate request (PKCS#10, PEM)", hint=hint) from error
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise TrustError("the request's key is not ECDSA P-256", hint=hint)
     if not own:
         raise TrustError("the request's signature is wrong: whoever made it does not hold its key", hint=hint)
-    names = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1 or not NAME.accepts(str(names[0].value)):
         raise TrustError(
             f"the request's common name is not {NAME.what}", hint="give the device such a device.id"
@@ -153,7 +153,7 @@ def unknown(workspace: Workspace, device_id: str) -> TrustError:
 def _uris(found: x509.CertificateSigningRequest) -> list[str] | None:
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, TypeError):
         return None
     uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
     return uris if len(uris) == len(list(names)) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from pathlib import Path
 
@@ -192,3 +193,17 @@ def test_who_is_not_enrolled_or_revoked_already_cannot_be_revoked(plant: Plant) 
     plant.revoke("pump-7")
     with pytest.raises(TrustError, match="was revoked"):
         plant.revoke("pump-7")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("020100", "020142"), ("06035504030c", "060355040330"), ("06035504030c", "060355040303")],
+    ids=["version", "name", "kind of name"],
+)
+def test_a_request_that_the_library_stumbles_over_is_refused(plant: Plant, old: str, new: str) -> None:
+    der = x509.load_pem_x509_csr(plant.device("pump-7").request()).public_bytes(serialization.Encoding.DER)
+    spoilt = der.replace(bytes.fromhex(old), bytes.fromhex(new), 1)
+    assert spoilt != der
+    pem = b"-----BEGIN CERTIFICATE REQUEST-----\n%b-----END CERTIFICATE REQUEST-----\n"
+    with pytest.raises(TrustError, match="not a certificate request"):
+        read_request(pem % base64.encodebytes(spoilt))

@@ -85,6 +85,7 @@ class SmallFleet:
         url: Registry.
         groups: `groups` of fleet.yaml.
         lanes: What `edgewright run` published for the current specs.
+        more: Further keys of fleet.yaml, or other values of those that are given here.
     """
 
     root: Path
@@ -95,6 +96,7 @@ class SmallFleet:
     trust: dict[str, Any] = field(default_factory=dict)
     lanes: dict[str, dict[str, PublishedLane]] = field(default_factory=dict)
     now: datetime = START
+    more: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (self.root / ".edgewright/keys").exists():
@@ -121,6 +123,7 @@ class SmallFleet:
                 "registry": {"url": self.url},
                 "groups": self.groups,
                 "trust": self.trust,
+                **self.more,
             }
         )
         models: dict[str, Any] = {

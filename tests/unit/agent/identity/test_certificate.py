@@ -203,6 +203,27 @@ def test_a_certificate_of_an_authority_that_is_gone_holds_no_new_one_back(
     assert refusal(plant, certificate(plant), current=old, anchors=both).startswith("certificate-not-newer")
 
 
+NONSENSE = {
+    "no version that there is": (bytes.fromhex("a003020102"), bytes.fromhex("a003020142")),
+    "a common name that is a sequence": (bytes.fromhex("06035504030c"), bytes.fromhex("060355040330")),
+    "a common name that is a string of bits": (bytes.fromhex("06035504030c"), bytes.fromhex("060355040303")),
+    "a common name that is no text": (bytes.fromhex("06035504030c06"), bytes.fromhex("06035504030cff")),
+}
+
+
+@pytest.mark.parametrize("wrong", NONSENSE)
+def test_bytes_that_the_library_stumbles_over_only_later_are_refused(plant: Plant, wrong: str) -> None:
+    """Whoever answers for the registry may offer them, and the poll must go on."""
+    old, new = NONSENSE[wrong]
+    der = x509.load_pem_x509_certificate(certificate(plant)).public_bytes(serialization.Encoding.DER)
+    assert old in der
+    pem = b"-----BEGIN CERTIFICATE-----\n%b-----END CERTIFICATE-----\n"
+    spoilt = pem % base64.encodebytes(der.replace(old, new))
+    assert refusal(plant, spoilt).startswith("bad-certificate: ")
+    later = certificate(plant, now=plant.now + DAY)
+    assert checked(plant, later, current=spoilt).fleet == "edge"
+
+
 def test_two_certificates_in_one_file_are_refused(plant: Plant) -> None:
     assert "2 certificates" in refusal(plant, certificate(plant) * 2)
 
