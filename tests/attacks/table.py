@@ -131,12 +131,11 @@ def load() -> list[Attack]:
     return attacks
 
 
-def main() -> None:
-    """Print the table as Markdown."""
-    print("| attack | the attacker has | the device says |\n|---|---|---|")
-    for entry in load():
-        print(f"| {entry.name} | {entry.has} | {entry.verdict} |")
+def markdown() -> str:
+    """Return the table as Markdown."""
+    head = "| attack | the attacker has | the device says |\n|---|---|---|\n"
+    return head + "".join(f"| {entry.name} | {entry.has} | {entry.verdict} |\n" for entry in load())
 
 
 if __name__ == "__main__":
-    main()
+    print(markdown(), end="")

@@ -16,7 +16,8 @@ from attacks.device import Device
 from attacks.fleet import GROUPS, MODEL, Fleet
 from attacks.scene import Scene, played
 from attacks.summary import PROPERTY
-from attacks.table import Attack, load
+from attacks.table import Attack, load, markdown
+from real import ROOT
 
 
 @pytest.fixture
@@ -97,3 +98,11 @@ def test_a_rollback_that_the_owner_means_is_followed(scene_for: Callable[[int], 
     assert told.exit_code == 0, told.text
     answer = scene.device.answer()
     assert answer is not None and answer["digest"] == scene.fleet.releases[1].digest
+
+
+def test_the_documented_table_is_the_one_that_is_played() -> None:
+    documented = (ROOT / "docs" / "attacks.md").read_text()
+    assert documented.endswith(markdown()), (
+        "python -m attacks.table prints what docs/attacks.md must end with"
+    )
+    assert f"[{len(load())} attacks]" in (ROOT / "docs" / "security.md").read_text()
