@@ -13,14 +13,14 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from edgewright_agent import __version__
+from edgewright_agent.arguments import parser
 from edgewright_agent.clock import uptime, utc_now
-from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE, Config, load, parse
+from edgewright_agent.config import Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
@@ -30,18 +30,12 @@ from edgewright_agent.store import Store
 if TYPE_CHECKING:
     from edgewright_agent.transport import Source
 
-EXIT_CODES = """exit codes:
-  0  up to date, updated, or done as asked
-  1  wrong configuration or usage
-  2  refused: not signed, not current, not for this device, or failed its trial here and was rolled back
-  3  network or environment: registry unreachable, no space, engine missing, another agent at work"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
-        code = int(options.run(options))
+        code = _COMMANDS[options.command](options)
         sys.stdout.flush()  # here, or what is wrong with it is told by the interpreter at its exit
         return code
     except AgentError as error:
@@ -129,14 +123,14 @@ def _init(options: argparse.Namespace) -> int:
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:
     """Begin the record of a new device, or allow it to be begun on the device; return the next command."""
-    from edgewright_agent.manual import floor_of, leave_mark
+    from edgewright_agent.manual import fleet_name, floor_of, leave_mark
     from edgewright_agent.record import Record
 
     least = dict(options.at_least)
     floor = floor_of(least)
     if options.no_state:
         Disk().make_dir(options.out.absolute().parent)
-        leave_mark(options.out.absolute(), least)
+        leave_mark(options.out.absolute(), least, fleet=options.fleet)
         return ", on the device: edgewright-agent anchor"
     try:
         with _at_work(config) as (ledger, _store):
@@ -145,7 +139,7 @@ def _first_record(config: Config, options: argparse.Namespace) -> str:
             if ledger.record.quarantined != MISSING or ledger.lived or options.out.exists():
                 # A device that was here before has lost what it knew. Whether that is harmless, a person says.
                 return f", as {ledger.record.quarantined} says: edgewright-agent reanchor"
-            ledger.reanchor(Record().with_floor(floor, uptime()))
+            ledger.reanchor(Record(fleet=fleet_name(options.fleet)).with_floor(floor, uptime()))
     except StorageError as error:
         hint = "; where the device's state is not at hand, `init --no-state` prepares it for its own `anchor`"
         raise StorageError(error.code, f"{error}{hint}") from error
@@ -346,203 +340,20 @@ def _at_work(config: Config) -> Iterator[tuple[Ledger, Store]]:
         yield Ledger(config.state, disk), Store(config.state, disk)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(ConfigError.exit_code, f"{self.prog}: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="edgewright-agent",
-        description="Runs on a device: polls, verifies offline, installs atomically, rolls back by itself.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"edgewright-agent {__version__}")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def verb(
-        name: str, run: Any, text: str, *, model: bool = False, below: Any = None
-    ) -> argparse.ArgumentParser:
-        added: argparse.ArgumentParser = (below or verbs).add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        added.set_defaults(run=run)
-        if model:
-            added.add_argument("model", metavar="MODEL", help="name of the model")
-        if name not in ("init", "calibrate"):
-            default = Path(os.environ.get("EDGEWRIGHT_AGENT_CONFIG", DEFAULT_CONFIG))
-            added.add_argument(
-                "--config",
-                type=Path,
-                default=default,
-                metavar="FILE",
-                help="configuration (default: $EDGEWRIGHT_AGENT_CONFIG or " + DEFAULT_CONFIG + ")",
-            )
-        return added
-
-    def at_least(added: argparse.ArgumentParser) -> None:
-        added.add_argument(
-            "--at-least",
-            action="append",
-            default=[],
-            type=_label,
-            metavar="ROLE=VERSION",
-            help="repeatable; believe no older metadata (`edgewright trust status` shows versions); clock=TIME",
-        )
-
-    init = verb("init", _init, "write a configuration and begin the device's record")
-    init.add_argument("--device-id", required=True, metavar="ID", help="unique name of this device")
-    init.add_argument("--class", required=True, dest="hardware_class", metavar="CLASS", help="hardware class")
-    init.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        type=_label,
-        metavar="KEY=VALUE",
-        help="repeatable; selects groups",
-    )
-    init.add_argument(
-        "--source", required=True, metavar="URL", help="https://HOST/PREFIX, oci:DIR or bundle:FILE"
-    )
-    init.add_argument("--root", required=True, type=Path, metavar="FILE", help="first TUF root metadata")
-    init.add_argument(
-        "--key",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="pin a signer's public key; repeatable (default: whoever the fleet's policy names may sign)",
-    )
-    for option, what in (("--identity", "IDENTITY"), ("--identity-pattern", "REGEX")):
-        init.add_argument(
-            option,
-            action="append",
-            default=[],
-            nargs=2,
-            metavar=("ISSUER", what),
-            help="pin a signer's certificate identity; repeatable",
-        )
-    init.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help=f"default: {DEFAULT_STATE}")
-    init.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="repeatable; asked in this order when the source fails; no log-in (edit FILE for one of its own)",
-    )
-    forms = "env:NAME, file:PATH or credential:NAME (systemd)"
-    init.add_argument("--username", metavar="REF", help=f"where the registry's user name is: {forms}")
-    init.add_argument("--password", metavar="REF", help="where its password or access token is, likewise")
-    init.add_argument(
-        "--credential-helper", metavar="NAME", help="ask the program docker-credential-NAME instead"
-    )
-    init.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
-    )
-    init.add_argument(
-        "--device-identity",
-        type=Path,
-        metavar="DIR",
-        help="this device gets a key and a certificate, kept there",
-    )
-    init.add_argument(
-        "--device-ca", type=Path, metavar="FILE", help="the authority that issues it; needed to renew"
-    )
-    init.add_argument("--interval-s", type=float, metavar="SECONDS", help="time between polls (default: 900)")
-    init.add_argument(
-        "--reserve-bytes", type=int, metavar="BYTES", help="disk space never used (default: 64 MiB)"
-    )
-    init.add_argument(
-        "--decryption-key",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="private key that opens encrypted models; repeatable",
-    )
-    init.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
-    init.add_argument("--force", action="store_true", help="replace an existing file; keeps the record")
-    init.add_argument(
-        "--no-state",
-        action="store_true",
-        help="for images: the record begins with `anchor`, once, on the device",
-    )
-    at_least(init)
-
-    once = verb("once", _once, "poll once and update what has changed")
-    once.add_argument("--json", action="store_true", help="one JSON object per line: models, then the poll")
-    once.add_argument(
-        "--force",
-        action="store_true",
-        help="verify everything even if nothing has changed, and ask for a certificate that is due",
-    )
-    verb("run", _run, "poll for ever (SIGHUP polls now, SIGTERM stops)")
-    verb("status", _status, "show what runs here, and why nothing newer does").add_argument(
-        "--json", action="store_true", help="as JSON"
-    )
-    verb("rollback", _rollback, "go back to the previous version of a model", model=True)
-    verb(
-        "retry",
-        _retry,
-        "forget that versions of a model failed here, so that they are tried again",
-        model=True,
-    )
-    verb("anchor", _anchor, "begin the record of a device that `init --no-state` has prepared, once")
-    again = verb("reanchor", _reanchor, "begin a new record after it was lost or damaged; what runs stays")
-    at_least(again)
-    again.add_argument(
-        "--fleet", metavar="NAME", help="the fleet this device belongs to; alone: it was renamed"
-    )
-    _identity_verbs(verbs, verb)
-    infer = verb(
-        "infer", _infer, "run the active model on a golden sample, or on inputs from a file", model=True
-    )
-    infer.add_argument("--json", action="store_true", help="every output, as JSON")
-    infer.add_argument("--input", type=Path, metavar="FILE", help='JSON: {"input name": nested lists}')
-    infer.add_argument("--state", type=Path, metavar="DIR", help="state directory, instead of --config")
-    calibrate = verb("calibrate", _calibrate, "measure a kit of small nets, for `edgewright calibrate`")
-    calibrate.add_argument("kit", type=Path, metavar="KIT", help="file from `edgewright calibrate --kit`")
-    calibrate.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write figures")
-    calibrate.add_argument(
-        "--rounds", type=_rounds, default=2, metavar="N", help="times every net is measured (default: 2)"
-    )
-    return parser
-
-
-def _identity_verbs(verbs: Any, verb: Any) -> None:
-    text = "the device's own key, its certificate and requests for one"
-    identity = verbs.add_parser("identity", help=text, description=text[0].upper() + text[1:] + ".")
-    below = identity.add_subparsers(metavar="COMMAND", required=True)
-    create = verb("create", _identity_create, "make the device's key, on the device", below=below)
-    create.add_argument("--key", type=Path, metavar="FILE", help="where to keep it (default: identity.key)")
-    create.add_argument(
-        "--provider", metavar="NAME", help="OpenSSL provider that makes and keeps it, such as tpm2"
-    )
-    request = verb("request", _identity_request, "write a request for a certificate (PKCS#10)", below=below)
-    request.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to write it")
-    show = verb("show", _identity_show, "show key, certificate and when that renews", below=below)
-    show.add_argument("--json", action="store_true", help="as JSON")
-    install = verb("install", _identity_install, "check a certificate and put it in place", below=below)
-    install.add_argument("certificate", type=Path, metavar="CERT", help="from `edgewright devices certify`")
-    verb("report", _report, "write what runs here, numbered and signed with the device's key").add_argument(
-        "--out", type=Path, metavar="FILE", help="where to write it (default: standard output)"
-    )
-
-
-def _rounds(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 20:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 20")
-    return int(text)
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, value
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
+    "once": _once,
+    "run": _run,
+    "status": _status,
+    "rollback": _rollback,
+    "retry": _retry,
+    "anchor": _anchor,
+    "reanchor": _reanchor,
+    "infer": _infer,
+    "calibrate": _calibrate,
+    "identity create": _identity_create,
+    "identity request": _identity_request,
+    "identity show": _identity_show,
+    "identity install": _identity_install,
+    "report": _report,
+}

@@ -14,11 +14,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edgewright_agent.contract import canonical_json, is_name
+from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.section import Section
 from edgewright_agent.transport.document import parse_json
 from edgewright_agent.transport.secret import Secret
 
@@ -32,10 +33,7 @@ DEFAULT_RESERVE_BYTES = 64 * 1024 * 1024
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
-_MAX_MIRRORS = 8
-_HELPER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_DECRYPTION_KEYS = 8
-_MAX = 2.0**63
 
 
 @dataclass(frozen=True)
@@ -241,7 +239,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
         ConfigError: `bad-config`, naming every wrong key.
     """
     problems: list[str] = []
-    top = _Section(document, "", problems)
+    top = Section(document, "", problems)
     if top.number("version", 0) != 1:
         top.problem("version", "must be 1")
     device, source, trust = top.section("device"), top.section("source"), top.section("trust")
@@ -286,7 +284,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
     return config
 
 
-def _mirror(section: _Section, base: Path, identity: Identity | None) -> Mirror:
+def _mirror(section: Section, base: Path, identity: Identity | None) -> Mirror:
     url = section.text("url")
     host = url.partition("://")[2].partition("/")[0] if url.startswith("http") else ""
     if "@" in host:
@@ -303,7 +301,7 @@ def _mirror(section: _Section, base: Path, identity: Identity | None) -> Mirror:
     return Mirror(_absolute(url, base), username, password, helper, section.path("caFile", base), identity)
 
 
-def _own_identity(top: _Section, base: Path) -> Identity | None:
+def _own_identity(top: Section, base: Path) -> Identity | None:
     section = top.section("identity", optional=True)
     if "identity" not in top:
         return None
@@ -311,136 +309,6 @@ def _own_identity(top: _Section, base: Path) -> Identity | None:
     found = Identity(base / key, base / certificate, section.path("ca", base))
     section.finish()
     return found
-
-
-class _Section:
-    """One mapping being read: collects problems and remembers which keys were asked for."""
-
-    def __init__(self, value: object, where: str, problems: list[str]) -> None:
-        self._where, self._problems, self._known = where, problems, set[str]()
-        self._values: dict[str, Any] = value if isinstance(value, dict) else {}
-        if not isinstance(value, dict):
-            problems.append(f"{where or 'the document'} must be an object")
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def problem(self, key: str, text: str) -> None:
-        self._problems.append(f"{self._where}{key} {text}")
-
-    def _take(self, key: str) -> Any:
-        self._known.add(key)
-        return self._values.get(key)
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self._take(key)
-        if key not in self._values and default is not None:
-            return default
-        if isinstance(value, str) and value.strip():
-            return value
-        self.problem(key, "is missing" if key not in self._values else "must be a non-empty string")
-        return ""
-
-    def name(self, key: str) -> str:
-        value = self.text(key)
-        if value and not is_name(value):
-            self.problem(key, f"{value!r} must be lower-case letters, digits and single dashes")
-        return value
-
-    def path(self, key: str, base: Path) -> Path | None:
-        if key in self._values:
-            return base / self.text(key)
-        self._known.add(key)
-        return None
-
-    def secret(self, key: str, base: Path) -> Secret | None:
-        if key not in self._values:
-            self._known.add(key)
-            return None
-        try:
-            return Secret.parse(self.text(key), base)
-        except ValueError as error:
-            self.problem(key, str(error))
-            return None
-
-    def helper(self, key: str) -> str | None:
-        if key not in self._values:
-            self._known.add(key)
-            return None
-        name = self.text(key)
-        if name and _HELPER.fullmatch(name) is None:
-            self.problem(key, "must be the NAME of a program docker-credential-NAME")
-        return name or None
-
-    def mirrors(self, key: str) -> list[_Section]:
-        """Return further mirrors: URLs, or mappings like the section itself; the caller finishes them."""
-        value = self._take(key)
-        if value is None:
-            return []
-        if not isinstance(value, list) or len(value) >= _MAX_MIRRORS:
-            self.problem(key, f"must be a list of fewer than {_MAX_MIRRORS} URLs or objects with a url")
-            return []
-        return [
-            _Section(
-                {"url": entry} if isinstance(entry, str) else entry,
-                f"{self._where}{key}[{index}].",
-                self._problems,
-            )
-            for index, entry in enumerate(value)
-        ]
-
-    def number(self, key: str, default: float, *, low: float = 0, high: float = _MAX) -> float:
-        value = self._take(key)
-        if key not in self._values:
-            return default
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        self.problem(key, f"must be a number from {low:g}" + (f" to {high:g}" if high < _MAX else ""))
-        return default
-
-    def optional(self, key: str) -> float | None:
-        value = self.number(key, -1)
-        return value if value >= 0 else None
-
-    def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
-        value = self._take(key)
-        if optional and key not in self._values:
-            return ()
-        if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
-            return tuple(value)
-        self.problem(key, "must be a list of at least one string")
-        return ()
-
-    def labels(self, key: str) -> dict[str, str]:
-        value = self._take(key)
-        if value is None:
-            return {}
-        if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
-            return value
-        self.problem(key, "must map strings to strings")
-        return {}
-
-    def section(self, key: str, *, optional: bool = False) -> _Section:
-        value = self._take(key)
-        return _Section(
-            {} if optional and key not in self._values else value, f"{self._where}{key}.", self._problems
-        )
-
-    def sections(self, key: str) -> tuple[_Section, ...]:
-        value = self._take(key)
-        if key not in self._values:
-            return ()
-        if not isinstance(value, list) or not value:
-            self.problem(key, "must be a list of at least one object")
-            return ()
-        return tuple(
-            _Section(item, f"{self._where}{key}[{index}].", self._problems)
-            for index, item in enumerate(value)
-        )
-
-    def finish(self) -> None:
-        for key in sorted(set(self._values) - self._known):
-            self.problem(key, f"is unknown (known: {', '.join(sorted(self._known))})")
 
 
 def _is_loopback(url: str) -> bool:
@@ -452,7 +320,7 @@ def _is_loopback(url: str) -> bool:
         return True
 
 
-def _identity(section: _Section) -> PinnedIdentity:
+def _identity(section: Section) -> PinnedIdentity:
     issuer = section.text("issuer")
     identity, pattern = section.text("identity", ""), section.text("identityPattern", "")
     if bool(identity) == bool(pattern):

@@ -108,13 +108,26 @@ def unanchored(config: Path) -> Path:
     return config.with_name(config.name + ".unanchored")
 
 
-def leave_mark(config: Path, least: Mapping[str, str]) -> None:
+def fleet_name(text: str | None) -> str | None:
+    """Return the name of a fleet as a person gives it, or None.
+
+    Raises:
+        ConfigError: `bad-fleet`.
+    """
+    if text is not None and not is_name(text):
+        raise ConfigError("bad-fleet", f"{text!r} is not a fleet's name")
+    return text
+
+
+def leave_mark(config: Path, least: Mapping[str, str], *, fleet: str | None = None) -> None:
     """Allow one `anchor` for a configuration that is written before its device has a state directory.
 
     Raises:
+        ConfigError: `bad-fleet`.
         StorageError: it cannot be written.
     """
-    Disk().replace_file(unanchored(config), json.dumps({"version": 1, "atLeast": dict(least)}).encode())
+    document = {"version": 1, "atLeast": dict(least), "fleet": fleet_name(fleet)}
+    Disk().replace_file(unanchored(config), json.dumps(document).encode())
 
 
 def anchor(ledger: Ledger, config: Path) -> bool:
@@ -140,11 +153,12 @@ def anchor(ledger: Ledger, config: Path) -> bool:
                 disk.sync_dir(stray.parent)
         return False
     try:
-        least = json.loads(_used(mark).read_bytes())["atLeast"]
-        floor = floor_of({str(name): str(version) for name, version in least.items()})
+        document = json.loads(_used(mark).read_bytes())
+        floor = floor_of({str(name): str(version) for name, version in document["atLeast"].items()})
+        fleet = fleet_name(document.get("fleet"))
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError("bad-floor", f"{mark} is not what `init` writes: {error}") from error
-    ledger.reanchor(Record().with_floor(floor, uptime()))
+    ledger.reanchor(Record(fleet=fleet).with_floor(floor, uptime()))
     disk.remove(_used(mark))
     disk.sync_dir(mark.parent)
     return True
@@ -173,8 +187,7 @@ def reanchor(
         ConfigError: `not-damaged`: the record is fine; `bad-fleet`.
         StorageError: the disk refused.
     """
-    if fleet is not None and not is_name(fleet):
-        raise ConfigError("bad-fleet", f"{fleet!r} is not a fleet's name")
+    fleet = fleet_name(fleet)
     if not ledger.record.quarantined:
         if fleet is None or floor is not None:
             raise ConfigError("not-damaged", "the record is whole: there is nothing to re-anchor")

@@ -243,6 +243,21 @@ def test_init_begins_the_record_with_the_floor_it_is_given(
     assert lowest(bench) == Floor({"root": 3}, {}, "2030-01-01T00:00:00Z")
 
 
+@pytest.mark.parametrize("image", [False, True], ids=["here", "by way of an image"])
+def test_a_device_may_be_told_from_the_start_whose_it_is(tmp_path: Path, image: bool) -> None:
+    bench = Bench(tmp_path, anchored=False)
+    assert init(bench, "--fleet", "ours", *(["--no-state"] if image else [])) == 0
+    assert not image or agent(bench, "anchor") == 0
+    assert bench.ledger.record.fleet == "ours"
+    bench.publish(ONE)
+    assert bench.once().poll.code == "wrong-fleet"
+
+
+def test_a_fleet_that_is_no_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(Bench(tmp_path, anchored=False), "--fleet", "Not a name") == 1
+    assert "bad-fleet" in capsys.readouterr().err
+
+
 def test_init_keeps_the_record_of_a_device_that_has_one(running: Bench) -> None:
     before = running.ledger.record
     assert init(running, "--force") == 0
