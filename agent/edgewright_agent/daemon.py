@@ -209,11 +209,11 @@ def _retry_after_s(config: Config) -> float | None:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Let SIGTERM end a request that hangs."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
