@@ -56,6 +56,11 @@ FOUND = {
     "artifact manifest: nested without end": ("artifact-manifest", RAW + b"[" * 100_000),
     "configuration: nested without end": ("config", RAW + b"[" * 100_000),
     "configuration: a key that cannot be printed": ("config", RAW + rb'{"\ud800": 1}'),
+    "answer: a chunk of negative length": (
+        "http-answer",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+    ),
     "record: what a poll's place holds is no object": ("record", _changed(records()[0], "seen", to=1.5)),
     "record: a key of nobody's": ("record", _changed(records()[0], "wings", to=2)),
     "record: no models": ("record", RAW + b'{"version": 1}'),

@@ -322,5 +322,7 @@ def _http_failures(host: str) -> Iterator[None]:
         raise TransportError("network", f"{host} stopped answering") from None
     except UnicodeError:
         raise TransportError("network", f"{host!r} is not a host name") from None
+    except ValueError:  # http.client takes the size of a chunk as it comes, a negative one as well
+        raise TransportError("bad-response", f"{host} sends a chunk of no length that there is") from None
     except OSError as error:
         raise TransportError("network", f"{host} cannot be reached: {error}") from error
