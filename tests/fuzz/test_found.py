@@ -56,6 +56,10 @@ FOUND = {
     "artifact manifest: nested without end": ("artifact-manifest", RAW + b"[" * 100_000),
     "configuration: nested without end": ("config", RAW + b"[" * 100_000),
     "configuration: a key that cannot be printed": ("config", RAW + rb'{"\ud800": 1}'),
+    "answer: a time to wait that ends in a separator": (
+        "http-answer",
+        b"HTTP/1.1 503 Busy\r\nRetry-After: 30\x1d\r\nContent-Length: 0\r\n\r\n",
+    ),
     "answer: a chunk of negative length": (
         "http-answer",
         b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n"

@@ -309,7 +309,7 @@ def _retry_after_s(header: str | None) -> float | None:
     if header is None:
         return None
     if header.strip().isdecimal() and header.isascii():
-        return min(float(header), _MAX_RETRY_AFTER_S)
+        return min(float(header.strip()), _MAX_RETRY_AFTER_S)
     try:
         until = email.utils.parsedate_to_datetime(header).timestamp()
     except (TypeError, ValueError, OverflowError):
