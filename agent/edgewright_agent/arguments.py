@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edgewright_agent import __version__
+from edgewright_agent.commands import MODULES
 from edgewright_agent.config import DEFAULT_CONFIG, DEFAULT_STATE
 from edgewright_agent.errors import ConfigError
 
@@ -188,6 +190,8 @@ def parser() -> argparse.ArgumentParser:
     calibrate.add_argument(
         "--rounds", type=_rounds, default=2, metavar="N", help="times every net is measured (default: 2)"
     )
+    for name in MODULES:
+        importlib.import_module(f"edgewright_agent.commands.{name}").add(verb)
     return made
 
 

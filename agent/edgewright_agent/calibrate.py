@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.contract import MEASURED_KIND
+from edgewright_agent.engine import EngineError, import_engine
 from edgewright_agent.errors import AgentError, ConfigError
 from edgewright_agent.kit import Kit, Net
-from edgewright_agent.runtime import EngineError, import_engine
 from edgewright_agent.versions import in_range
 
 if TYPE_CHECKING:
-    from edgewright_agent.runtime import Array
+    from edgewright_agent.engine import Array
 
 Progress = Callable[[int, int, str], None]
 """Called with nets done, nets in all, and what is measured now."""

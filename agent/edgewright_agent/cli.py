@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,9 +23,9 @@ from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
-from edgewright_agent.lock import exclusive
 from edgewright_agent.record import MISSING, Ledger
 from edgewright_agent.store import Store
+from edgewright_agent.work import at_work
 
 if TYPE_CHECKING:
     from edgewright_agent.transport import Source
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        code = _COMMANDS[options.command](options)
+        code = _run_of(options)(options)
         sys.stdout.flush()  # here, or what is wrong with it is told by the interpreter at its exit
         return code
     except AgentError as error:
@@ -52,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"edgewright-agent: io-error: {error}", file=sys.stderr)
         return StorageError.exit_code
+
+
+def _run_of(options: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    run: Callable[[argparse.Namespace], int] | None = getattr(options, "run", None)
+    return run or _COMMANDS[options.command]
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -133,7 +138,7 @@ def _first_record(config: Config, options: argparse.Namespace) -> str:
         leave_mark(options.out.absolute(), least, fleet=options.fleet)
         return ", on the device: edgewright-agent anchor"
     try:
-        with _at_work(config) as (ledger, _store):
+        with at_work(config) as (ledger, _store):
             if not ledger.record.quarantined:
                 return ": edgewright-agent once"
             if ledger.record.quarantined != MISSING or ledger.lived or options.out.exists():
@@ -154,7 +159,7 @@ def _once(options: argparse.Namespace) -> int:
     from edgewright_agent.update import Update
 
     config = load(options.config)
-    with _at_work(config) as (ledger, store):
+    with at_work(config) as (ledger, store):
         try:
             config.fingerprint()
             traffic = Traffic()
@@ -213,7 +218,7 @@ def _status(options: argparse.Namespace) -> int:
 def _rollback(options: argparse.Namespace) -> int:
     from edgewright_agent.manual import rollback
 
-    with _at_work(load(options.config)) as (ledger, store):
+    with at_work(load(options.config)) as (ledger, store):
         slot = rollback(ledger, store, options.model, now=utc_now())
     print(f"{options.model}  {slot.version} is active again; the version it replaces will not be tried again")
     return 0
@@ -222,7 +227,7 @@ def _rollback(options: argparse.Namespace) -> int:
 def _retry(options: argparse.Namespace) -> int:
     from edgewright_agent.manual import retry
 
-    with _at_work(load(options.config)) as (ledger, _store):
+    with at_work(load(options.config)) as (ledger, _store):
         count = retry(ledger, options.model)
     print(f"{options.model}  {count} failed version(s) forgotten; the next poll tries what is assigned")
     return 0
@@ -231,7 +236,7 @@ def _retry(options: argparse.Namespace) -> int:
 def _anchor(options: argparse.Namespace) -> int:
     from edgewright_agent.manual import anchor
 
-    with _at_work(load(options.config)) as (ledger, _store):
+    with at_work(load(options.config)) as (ledger, _store):
         begun = anchor(ledger, options.config.absolute())
     print("the record has begun; next: edgewright-agent once" if begun else "the record is there")
     return 0
@@ -241,7 +246,7 @@ def _reanchor(options: argparse.Namespace) -> int:
     from edgewright_agent.manual import floor_of, reanchor
 
     floor = floor_of(dict(options.at_least)) if options.at_least else None
-    with _at_work(load(options.config)) as (ledger, store):
+    with at_work(load(options.config)) as (ledger, store):
         whole = not ledger.record.quarantined
         for model, told in reanchor(ledger, store, now=utc_now(), floor=floor, fleet=options.fleet).items():
             print(f"{model}  {told}")
@@ -331,13 +336,6 @@ class _Bar:
         elif tenth != self._tenth:
             print(f"{done}/{total} {what}", file=self._stream, flush=True)
         self._tenth = tenth
-
-
-@contextlib.contextmanager
-def _at_work(config: Config) -> Iterator[tuple[Ledger, Store]]:
-    with exclusive(config.state / "lock"):
-        disk = Disk()
-        yield Ledger(config.state, disk), Store(config.state, disk)
 
 
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {

@@ -12,14 +12,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.network import Network, network_of
 from edgewright_agent.section import Section
+from edgewright_agent.telemetry_settings import Telemetry, telemetry_of
 from edgewright_agent.transport.document import parse_json
 from edgewright_agent.transport.secret import Secret
 
@@ -196,6 +198,8 @@ class Config:
     budget: Budget
     decryption: Decryption
     identity: Identity | None = None
+    network: Network = field(default_factory=Network)
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
     @property
     def metadata(self) -> Path:
@@ -274,6 +278,8 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             tuple(base / key for key in decryption.texts("keys")) if "decryption" in top else ()
         ),
         identity=identity,
+        network=network_of(top, base),
+        telemetry=telemetry_of(top, base),
     )
     if len(config.decryption.keys) > MAX_DECRYPTION_KEYS:
         decryption.problem("keys", f"must be at most {MAX_DECRYPTION_KEYS}: each is tried on each recipient")

@@ -71,7 +71,21 @@ FILE_DATA = "model.onnx.data"  # optional: the model's weights, where its layout
 FILE_RUNTIME = "runtime.json"  # runtime manifest: providers, threads, graph optimization, signature
 FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave when it was evaluated
 FILE_LABELS = "labels.json"  # optional: class names of the last output
+FILE_CPU_MODEL = (
+    "model.cpu.onnx"  # optional: what runs when the accelerator does not; one file, weights inside
+)
+FILE_CPU_RUNTIME = "runtime.cpu.json"  # its runtime manifest; both are there or neither
 FILE_DRIFT = "drift.json"  # input and confidence reference of the validation data
+
+# --- deltas: how to make an artifact's files from those of one that a device may have ----------------------------
+DELTA_ARTIFACT = "application/vnd.dev.edgewright.delta.manifest.v1+json"
+DELTA_CONFIG = "application/vnd.dev.edgewright.delta.config.v1+json"
+DELTA_LAYER = "application/vnd.dev.edgewright.delta.v1"  # one changed file, see `delta`
+ANNOTATION_DELTA_BASE = "dev.edgewright.delta-base"  # digest of the artifact it starts from
+ANNOTATION_DELTA_TARGET = "dev.edgewright.delta-target"  # digest of the artifact it ends in
+DELTAS_FIELD = "deltas"  # of a class role's target: [{base, digest, size, bytes}], which makes them legal
+MAX_DELTA_BASES = 3
+MAX_DELTA_SHARE = 0.6  # of what the changed layers take in full; a larger one is not published
 
 # --- calibration: a kit of nets for a device, and what the device measured --------------------------------------
 KIT_KIND = "edgewright-calibration-kit"
@@ -111,6 +125,12 @@ REVOCATIONS_TAG = "ca.crl"  # of the same repository; no device can be called so
 PEM_CHAIN = "application/pem-certificate-chain"  # RFC 8555 9.1
 PEM_FILE = "application/x-pem-file"  # a revocation list as TLS servers read it
 DEVICE_URI = "urn:edgewright:device:"  # subject alternative name of a device's request and certificate
+
+# --- on the device: sockets in the state directory, and what sessions tell the daemon -----------------------------
+HEALTH_SOCKET = "agent.sock"  # stream; HTTP GET /v1/health, /v1/status, /v1/models
+LIVE_SOCKET = "live.sock"  # datagrams from applications' sessions: one JSON document each
+MAX_LIVE_BYTES = 16 * 1024
+LATENCY_BUCKETS_PER_DOUBLING = 8  # of the latency sketch: bucket i holds 2^(i/8) to 2^((i+1)/8) microseconds
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
 MAX_MANIFEST_BYTES = 256 * 1024

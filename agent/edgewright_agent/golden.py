@@ -17,7 +17,7 @@ from edgewright_agent.errors import HealthError
 from edgewright_agent.settings import read_json
 
 if TYPE_CHECKING:
-    from edgewright_agent.runtime import Array, Arrays
+    from edgewright_agent.engine import Array, Arrays
 
 
 @dataclass(frozen=True)

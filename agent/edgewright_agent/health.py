@@ -26,9 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
-from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.golden import Golden, compare, load_golden
-from edgewright_agent.runtime import (
+from edgewright_agent.engine import (
     Engine,
     EngineError,
     InferenceError,
@@ -36,6 +34,8 @@ from edgewright_agent.runtime import (
     load,
     load_labels,
 )
+from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.settings import read
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.engine import InputError
 from edgewright_agent.errors import AgentError
 from edgewright_agent.golden import array_of, load_golden
-from edgewright_agent.runtime import InputError, Session, open_model
+from edgewright_agent.runtime import Session, open_model
 from edgewright_agent.settings import read_json
 
 if TYPE_CHECKING:
-    from edgewright_agent.runtime import Arrays
+    from edgewright_agent.engine import Arrays
 
 
 def infer(model: str, state: Path, inputs: Path | None) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
 from edgewright_agent.errors import ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.record import MISSING, Ledger, Record, Slot, Tombstone, Verdict
+from edgewright_agent.model_state import Slot, Tombstone, Verdict
+from edgewright_agent.record import MISSING, Ledger, Record
 from edgewright_agent.store import Store
 
 _ROLES = ("root", "timestamp", "snapshot", "targets", ROLE_ROLLOUT)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import TUF_REPOSITORY
 from edgewright_agent.errors import AgentError
-from edgewright_agent.record import Poll, Record, shorten
+from edgewright_agent.model_state import shorten
+from edgewright_agent.record import Poll, Record
 
 if TYPE_CHECKING:
     from edgewright_agent.transport import Manifest, Source

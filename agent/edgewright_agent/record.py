@@ -22,12 +22,11 @@ from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
+from edgewright_agent.model_state import ModelState, Rung, parse_model, terser
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, Slots
 from edgewright_agent.transport.document import parse_json
 
 VERSION = 1
-MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
-MAX_REASON_CHARS = 300
 # How long reasons are, whether figures of trials stay, and how many tombstones, for a record that would not fit.
 _TERSER = ((40, True, 8), (10, False, 8), (10, False, 4), (10, False, 1))
 MISSING, DAMAGED = "state-missing", "state-damaged"
@@ -38,76 +37,6 @@ _QUARANTINED = {
     DAMAGED: "both copies of the agent's record are damaged: what runs keeps running, nothing is "
     "installed; check the disk, then run `edgewright-agent reanchor`",
 }
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One installed model: digest, version, since when it has this place, what its trial measured."""
-
-    digest: str
-    version: str
-    since: str
-    health: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A model that is stored but has not proved itself: everything needed to go on without network."""
-
-    digest: str
-    version: str
-    attempts_left: int
-    started: str
-    timeout_s: float
-
-
-@dataclass(frozen=True)
-class Tombstone:
-    """A model that failed here and is not tried again until a person says `retry`."""
-
-    digest: str
-    version: str
-    code: str
-    reason: str
-    at: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the last update made of a model: `code` is part of the contract with fleet status."""
-
-    code: str
-    message: str
-    at: str
-    digest: str | None = None
-    version: str | None = None
-
-
-@dataclass(frozen=True)
-class ModelState:
-    """The slots of one model. `active` is what applications run."""
-
-    active: Slot | None = None
-    previous: Slot | None = None
-    factory: Slot | None = None
-    trial: Trial | None = None
-    tombstones: tuple[Tombstone, ...] = ()
-    last: Verdict | None = None
-
-    def tombstone_of(self, digest: str) -> Tombstone | None:
-        """Return why `digest` was given up, if it was."""
-        return next((stone for stone in self.tombstones if stone.digest == digest), None)
-
-    def entomb(self, stone: Tombstone) -> ModelState:
-        """Return this state with one more tombstone; the newest is last."""
-        others = tuple(old for old in self.tombstones if old.digest != stone.digest)
-        return replace(
-            self, tombstones=(*others, replace(stone, reason=shorten(stone.reason)))[-MAX_TOMBSTONES:]
-        )
-
-    def slots(self) -> tuple[Slot | Trial, ...]:
-        """Return every slot in use: what garbage collection must keep."""
-        return tuple(slot for slot in (self.active, self.previous, self.factory, self.trial) if slot)
 
 
 @dataclass(frozen=True)
@@ -145,6 +74,8 @@ class Record:
         boots: Boots seen, and the kernel's id of the last one.
         clock_floor: Latest time that accepted metadata proves to have come; no clock below it is believed.
         clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
+        policy: The class's `updatePolicy` as it was last signed: when to poll, how fast to load, when to activate.
+        rungs: Where the device as a whole stands on the degraded-mode ladder, by rung; none is normal.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
 
@@ -161,6 +92,8 @@ class Record:
     floor_keys: Mapping[str, str] = field(default_factory=dict)
     sequences: Mapping[str, int] = field(default_factory=dict)
     fleet: str | None = None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    rungs: Mapping[str, Rung] = field(default_factory=dict)
     quarantined: str | None = None
 
     def model(self, name: str) -> ModelState:
@@ -281,22 +214,17 @@ def from_bytes(payload: bytes) -> Record:
         document: dict[str, Any] = parse_json(payload, "the record")
         # A field from the future may be a floor, which the next write would lose.
         if document.pop("version", None) == VERSION and document.keys() <= _STORED:
-            document["models"] = {name: _model(value) for name, value in document["models"].items()}
+            document["models"] = {name: parse_model(value) for name, value in document["models"].items()}
             document["seen"] = Seen(**document["seen"]) if "seen" in document else None
             document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
             document["poll"] = Poll(**document["poll"]) if "poll" in document else None
+            document["rungs"] = {name: Rung(**value) for name, value in document.get("rungs", {}).items()}
             return Record(**document)
     except (ValueError, TypeError, KeyError, AttributeError):
         pass  # a whole slot, so somebody meant it, but not this agent
     raise StorageError(
         "state-version", "the record was written by another version of the agent; install that one"
     )
-
-
-def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:
-    """Return one line of at most `limit` characters, fit for a record and a terminal, whoever is quoted in it."""
-    line = "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _fitting(record: Record) -> Record:
@@ -307,35 +235,9 @@ def _fitting(record: Record) -> Record:
     for chars, figures, stones in _TERSER:
         if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
             break
-        models = {name: _terse(state, chars, figures, stones) for name, state in record.models.items()}
+        models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
         record = replace(record, models=models)
     return record
-
-
-def _terse(state: ModelState, chars: int, figures: bool, stones: int) -> ModelState:
-    def plain(slot: Slot | None) -> Slot | None:
-        return slot if slot is None or figures else replace(slot, health=None)
-
-    return replace(
-        state,
-        active=plain(state.active),
-        previous=plain(state.previous),
-        factory=plain(state.factory),
-        tombstones=tuple(
-            replace(stone, reason=shorten(stone.reason, chars)) for stone in state.tombstones[-stones:]
-        ),
-        last=replace(state.last, message=shorten(state.last.message, chars)) if state.last else None,
-    )
-
-
-def _model(value: dict[str, Any]) -> ModelState:
-    slots = {k: Slot(**value[k]) for k in ("active", "previous", "factory") if k in value}
-    return ModelState(
-        **slots,
-        trial=Trial(**value["trial"]) if "trial" in value else None,
-        tombstones=tuple(Tombstone(**stone) for stone in value.get("tombstones", ())),
-        last=Verdict(**value["last"]) if "last" in value else None,
-    )
 
 
 def _without_none(value: Any) -> Any:

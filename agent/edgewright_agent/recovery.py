@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from edgewright_agent.clock import boot_id
 from edgewright_agent.errors import StorageError
-from edgewright_agent.record import ModelState, Record, Slot
+from edgewright_agent.model_state import ModelState, Slot
+from edgewright_agent.record import Record
 from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 

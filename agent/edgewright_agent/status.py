@@ -31,8 +31,9 @@ from typing import Any
 
 from edgewright_agent.clock import from_text, uptime
 from edgewright_agent.config import Config
+from edgewright_agent.model_state import ModelState, Slot, Tombstone
 from edgewright_agent.poll import trusted_now
-from edgewright_agent.record import MISSING, Ledger, ModelState, Poll, Record, Slot, Tombstone
+from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
 from edgewright_agent.store import Store
 

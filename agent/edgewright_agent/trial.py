@@ -16,10 +16,11 @@ from typing import Protocol
 
 from edgewright_agent.clock import to_text
 from edgewright_agent.config import Budget
+from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import AgentError, HealthError, StorageError
 from edgewright_agent.health import Evidence
-from edgewright_agent.record import Ledger, ModelState, Slot, Tombstone, Trial, Verdict, shorten
-from edgewright_agent.runtime import EngineError
+from edgewright_agent.model_state import ModelState, Slot, Tombstone, Trial, Verdict, shorten
+from edgewright_agent.record import Ledger
 from edgewright_agent.store import Store
 
 # The same bytes give the same wrong answer; crashes, hangs and slowness may be the device's bad moment.

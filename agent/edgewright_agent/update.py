@@ -13,19 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edgewright_agent import health
 from edgewright_agent.acceptance import accepted, approval_of, named
-from edgewright_agent.artifact import Artifact, check_purpose, parse
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
-from edgewright_agent.contract import digest_of
-from edgewright_agent.download import fetch
-from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
+from edgewright_agent.errors import AgentError, StorageError, TrustError
 from edgewright_agent.floor import Floor
+from edgewright_agent.model_state import Trial
+from edgewright_agent.obtain import Obtaining
 from edgewright_agent.poll import ask, conditional, failed, nothing_new
-from edgewright_agent.record import Ledger, Poll, Record, Seen, Trial
+from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
@@ -34,9 +33,6 @@ from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
-
-if TYPE_CHECKING:
-    from edgewright_agent.decrypt import ContentKey
 
 
 class Desired(Protocol):
@@ -86,6 +82,7 @@ class Update:
         self.config, self.ledger, self.store = config, ledger, store
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.trials = Trials(ledger, store, check, config.budget, now)
+        self.obtaining = Obtaining(config, store, source, self._collect)
 
     def run(self, *, force: bool = False) -> Report:
         """Poll, and update what has changed.
@@ -196,9 +193,9 @@ class Update:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
-        artifact = self._manifest(desired, target, digest)
+        artifact = self.obtaining.manifest(self._approval(desired, target), target)
         self._verify(target, desired)
-        self._obtain(artifact, target)
+        self.obtaining.obtain(artifact, target)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
@@ -217,74 +214,11 @@ class Update:
         try:
             self.store.verify(target.digest)
         except StorageError as error:
-            artifact = self._manifest(desired, target, target.digest)
+            artifact = self.obtaining.manifest(self._approval(desired, target), target)
             self._verify(target, desired)
-            self._obtain(artifact, target)
+            self.obtaining.obtain(artifact, target)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current
-
-    def _manifest(self, desired: Desired, target: Assigned, digest: str) -> Artifact:
-        """Fetch the manifest that the class's role signed and check that it is meant for this device."""
-        hardware_class = self.config.device.hardware_class
-        approval = self._approval(desired, target)
-        approval.require_fit(what=f"{target.model} {target.model_version}")
-        length = approval.length
-        found = self.source.manifest(target.repository, digest, limit=length)
-        if found is None or len(found.body) != length:
-            raise TransportError(
-                "digest-mismatch", f"the manifest {digest} has not its signed length of {length}"
-            )
-        if (given := digest_of(found.body)) != digest:  # nothing unsigned is parsed
-            raise TransportError("digest-mismatch", f"the source gives {given} instead of {digest}")
-        artifact = parse(found.body)
-        check_purpose(artifact, model=target.model, hardware_class=hardware_class)
-        if artifact.version != target.model_version:
-            raise TrustError(
-                "bad-metadata",
-                f"the assignment calls {digest} {target.model_version}, it is {artifact.version}",
-            )
-        return artifact
-
-    def _obtain(self, artifact: Artifact, target: Assigned) -> None:
-        """Have the artifact in the store, whole: as it is there already, or downloaded now."""
-        try:
-            self.store.verify(artifact.digest)
-        except StorageError:
-            keys = self._content_keys(artifact)  # before a byte is fetched that nobody here could use
-            reserve_bytes = self._reserve_bytes(target)
-            self._make_room(artifact, reserve_bytes)
-            staging = self.store.stage(artifact)
-            for layer in artifact.layers:
-                fetch(
-                    self.source,
-                    target.repository,
-                    layer,
-                    staging,
-                    self.store.disk,
-                    reserve_bytes=reserve_bytes,
-                    key=keys.get(layer.file),
-                )
-            self.store.install(artifact)
-
-    def _content_keys(self, artifact: Artifact) -> dict[str, ContentKey]:
-        """Return file → what opens its layer, for those that are encrypted."""
-        if not artifact.sealed:
-            return {}
-        from edgewright_agent.decrypt import load_keys, unwrap
-
-        keys = load_keys(self.config.decryption.keys)
-        return {layer.file: unwrap(layer, keys) for layer in artifact.layers if layer.sealed}
-
-    def _reserve_bytes(self, target: Assigned) -> int:
-        """Return what must stay free: the device's own reserve or its class's, whichever is larger."""
-        signed = target.update_policy.get("diskReserveBytes", 0)
-        return max(self.config.reserve_bytes, signed if isinstance(signed, int) else 0)
-
-    def _make_room(self, artifact: Artifact, reserve_bytes: int) -> None:
-        if self.store.shortage(artifact, reserve_bytes=reserve_bytes):
-            self._collect([artifact.digest])
-        if why := self.store.shortage(artifact, reserve_bytes=reserve_bytes):
-            raise StorageError("no-space", f"{artifact.model} {artifact.version} {why}; free some space")
 
     def _collect(self, staged: Sequence[str]) -> None:
         """Remove what neither a slot nor a download in progress needs."""

@@ -24,7 +24,15 @@ HEAVY = {"torch", "torch_pruning", "onnx", "onnxruntime", "onnxscript", "dagster
 # What the agent may import wherever it is installed; a device carries nothing else.
 AGENT_MAY = {"edgewright_agent", "cryptography", "tuf", "securesystemslib"}
 # Modules behind the agent's `[runtime]` extra.
-AGENT_RUNTIME_MODULES = {"calibrate.py", "golden.py", "health.py", "infer.py", "runtime.py", "session.py"}
+AGENT_RUNTIME_MODULES = {
+    "calibrate.py",
+    "engine.py",
+    "golden.py",
+    "health.py",
+    "infer.py",
+    "runtime.py",
+    "session.py",
+}
 AGENT_RUNTIME_MAY = {"onnxruntime", "numpy"}
 # The module behind the agent's `[keyless]` extra: a child process of its own.
 AGENT_KEYLESS_MODULES = {"keyless_child.py"}

@@ -23,8 +23,9 @@ from edgewright_agent.daemon import wait_s
 from edgewright_agent.errors import StorageError
 from edgewright_agent.identity.validity import TRIED
 from edgewright_agent.lock import exclusive
+from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.poll import conditional
-from edgewright_agent.record import ModelState, Record, Seen, Trial
+from edgewright_agent.record import Record, Seen
 from unit.agent.core.idle import settled
 from unit.agent.core.workbench import NOW, Bench
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from edgewright_agent.config import Budget
+from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError
 from edgewright_agent.health import Evidence, check
-from edgewright_agent.runtime import EngineError
 from unit.agent.core import onnx_artifact
 from unit.agent.core.onnx_artifact import PIXELS, WEIGHTS
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import ConfigError, HealthError, StorageError
 from edgewright_agent.manual import reanchor, retry, rollback
-from edgewright_agent.runtime import EngineError
 from edgewright_agent.status import ModelStatus, Status, gather
 from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
 

@@ -18,20 +18,8 @@ from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.record import (
-    MAX_TOMBSTONES,
-    Ledger,
-    ModelState,
-    Poll,
-    Record,
-    Seen,
-    Slot,
-    Tombstone,
-    Trial,
-    Verdict,
-    from_bytes,
-    to_bytes,
-)
+from edgewright_agent.model_state import MAX_TOMBSTONES, ModelState, Slot, Tombstone, Trial, Verdict
+from edgewright_agent.record import Ledger, Poll, Record, Seen, from_bytes, to_bytes
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, SLOT_BYTES, Slots, decode, encode
 
 DIGEST = "sha256:" + "a" * 64

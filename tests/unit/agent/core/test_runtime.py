@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgewright_agent.engine import InputError
 from edgewright_agent.errors import AgentError, ConfigError
 from edgewright_agent.files import Disk
-from edgewright_agent.runtime import InputError, open_model
+from edgewright_agent.runtime import open_model
 from edgewright_agent.store import Store
 from unit.agent.core import onnx_artifact
 from unit.agent.core.onnx_artifact import LABELS, PIXELS, WEIGHTS, scores

@@ -9,9 +9,9 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from edgewright_agent.engine import caches_of, load
 from edgewright_agent.errors import HealthError
 from edgewright_agent.files import Disk
-from edgewright_agent.runtime import caches_of, load
 from edgewright_agent.settings import Settings, parse, read
 from edgewright_agent.store import Store
 from unit.agent.core import onnx_artifact

@@ -14,9 +14,9 @@ from edgewright_agent.acceptance import MAX_LANES, MAX_MODELS, accepted
 from edgewright_agent.artifact import parse
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
+from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls
-from edgewright_agent.runtime import EngineError
 from edgewright_agent.trust.approval import Runtime
 from unit.agent.core.workbench import MODEL, NOW, PI, Bench, Made, make_artifact
 

@@ -1,0 +1,215 @@
+"""What is kept of one model: its slots, what is being tried, what failed here, and where it stands.
+
+>>> ModelState(active=Slot("sha256:" + "a" * 64, "1.0.0", "2030-01-01T00:00:00Z")).slots()[0].version
+'1.0.0'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgewright_agent.clock import Uptime
+
+MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
+MAX_REASON_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One installed model: digest, version, since when it has this place, what its trial measured."""
+
+    digest: str
+    version: str
+    since: str
+    health: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model that is stored but has not proved itself: everything needed to go on without network."""
+
+    digest: str
+    version: str
+    attempts_left: int
+    started: str
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Soak:
+    """What an active model still has to go through before it counts as proved: live inference, watched.
+
+    Attributes:
+        digest: The model it is about; the slot `active` holds it.
+        left_s: Seconds of watched operation left.
+        boots_left: Boots that it may still see meanwhile: a model that takes the whole device down uses them up.
+        failures: Crashes and hangs of applications seen meanwhile.
+        since: How long the device had been up when `left_s` was last counted down.
+    """
+
+    digest: str
+    left_s: float
+    boots_left: int
+    failures: int = 0
+    since: Uptime | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A second model beside the active one, as the signed assignment says: in its shadow, or on a share of requests.
+
+    Attributes:
+        digest: The artifact; it has passed its own trial.
+        version: For people.
+        kind: `shadow` (its answers are logged, never returned) or `ab`.
+        share: Of requests, from 0 to 1: those it sees as a shadow, or answers.
+        experiment: Name of the experiment; with the device's id it decides which requests.
+        since: Since when it runs here.
+        health: What its trial measured.
+    """
+
+    digest: str
+    version: str
+    kind: str
+    share: float
+    experiment: str
+    since: str
+    health: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A person's word that this device stays with a version, whatever is assigned."""
+
+    digest: str
+    version: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Where on the degraded-mode ladder something stands (see `degrade`): since when, and what was seen."""
+
+    name: str
+    code: str
+    since: str
+    reason: str = ""
+    streak: int = 0
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A model that failed here and is not tried again until a person says `retry`."""
+
+    digest: str
+    version: str
+    code: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the last update made of a model: `code` is part of the contract with fleet status."""
+
+    code: str
+    message: str
+    at: str
+    digest: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """The slots of one model. `active` is what applications run.
+
+    Attributes:
+        trial: Stored, and being tried.
+        waiting: Stored, and to be tried when its time comes: an activation window opens.
+        soak: What `active` still has to go through.
+        candidate: Runs beside `active`.
+        pin: Set by hand: nothing is installed over it.
+        rung: Where the model stands on the degraded-mode ladder; None is normal.
+    """
+
+    active: Slot | None = None
+    previous: Slot | None = None
+    factory: Slot | None = None
+    trial: Trial | None = None
+    waiting: Trial | None = None
+    soak: Soak | None = None
+    candidate: Candidate | None = None
+    pin: Pin | None = None
+    rung: Rung | None = None
+    tombstones: tuple[Tombstone, ...] = ()
+    last: Verdict | None = None
+
+    def tombstone_of(self, digest: str) -> Tombstone | None:
+        """Return why `digest` was given up, if it was."""
+        return next((stone for stone in self.tombstones if stone.digest == digest), None)
+
+    def entomb(self, stone: Tombstone) -> ModelState:
+        """Return this state with one more tombstone; the newest is last."""
+        others = tuple(old for old in self.tombstones if old.digest != stone.digest)
+        return replace(
+            self, tombstones=(*others, replace(stone, reason=shorten(stone.reason)))[-MAX_TOMBSTONES:]
+        )
+
+    def slots(self) -> tuple[Slot | Trial | Candidate, ...]:
+        """Return every slot in use: what garbage collection must keep."""
+        found = (self.active, self.previous, self.factory, self.trial, self.waiting, self.candidate)
+        return tuple(slot for slot in found if slot)
+
+
+def shorten(text: str, limit: int = MAX_REASON_CHARS) -> str:
+    """Return one line of at most `limit` characters, fit for a record and a terminal, whoever is quoted in it."""
+    line = "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def terser(state: ModelState, chars: int, figures: bool, stones: int) -> ModelState:
+    """Return a state with shorter words, maybe without figures, and with the newest tombstones only."""
+
+    def plain(slot: Slot | None) -> Slot | None:
+        return slot if slot is None or figures else replace(slot, health=None)
+
+    return replace(
+        state,
+        active=plain(state.active),
+        previous=plain(state.previous),
+        factory=plain(state.factory),
+        tombstones=tuple(
+            replace(stone, reason=shorten(stone.reason, chars)) for stone in state.tombstones[-stones:]
+        ),
+        last=replace(state.last, message=shorten(state.last.message, chars)) if state.last else None,
+    )
+
+
+def parse_model(value: dict[str, Any]) -> ModelState:
+    """Return a state from what JSON makes of `asdict`."""
+
+    def slot(name: str) -> Slot | None:
+        return Slot(**value[name]) if name in value else None
+
+    def trial(name: str) -> Trial | None:
+        return Trial(**value[name]) if name in value else None
+
+    return ModelState(
+        active=slot("active"),
+        previous=slot("previous"),
+        factory=slot("factory"),
+        trial=trial("trial"),
+        waiting=trial("waiting"),
+        soak=_soak(value["soak"]) if "soak" in value else None,
+        candidate=Candidate(**value["candidate"]) if "candidate" in value else None,
+        pin=Pin(**value["pin"]) if "pin" in value else None,
+        rung=Rung(**value["rung"]) if "rung" in value else None,
+        tombstones=tuple(Tombstone(**stone) for stone in value.get("tombstones", ())),
+        last=Verdict(**value["last"]) if "last" in value else None,
+    )
+
+
+def _soak(value: dict[str, Any]) -> Soak:
+    return Soak(**{**value, "since": Uptime(**value["since"]) if "since" in value else None})
