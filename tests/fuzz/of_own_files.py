@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any
 
-from edgewright_agent import config, record, slots
+from edgewright_agent import config, model_state, record, slots
 from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import ConfigError, StorageError
 from fuzz.mutation import document_of, seeds_of
@@ -62,13 +62,13 @@ def _config(data: bytes) -> object:
 
 @functools.cache
 def records() -> list[Any]:
-    slot = record.Slot(DIGEST, "1.0.0", "2030-01-01T00:00:00Z", {"loadMs": 9.0})
-    state = record.ModelState(
+    slot = model_state.Slot(DIGEST, "1.0.0", "2030-01-01T00:00:00Z", {"loadMs": 9.0})
+    state = model_state.ModelState(
         active=slot,
         previous=slot,
-        trial=record.Trial(DIGEST, "1.0.1", 3, "2030-01-01T00:00:00Z", 60.0),
-        tombstones=(record.Tombstone(DIGEST, "0.9.0", "health-crash", "died", "2030-01-01T00:00:00Z"),),
-        last=record.Verdict("installed", "1.0.0", "2030-01-01T00:00:00Z", DIGEST, "1.0.0"),
+        trial=model_state.Trial(DIGEST, "1.0.1", 3, "2030-01-01T00:00:00Z", 60.0),
+        tombstones=(model_state.Tombstone(DIGEST, "0.9.0", "health-crash", "died", "2030-01-01T00:00:00Z"),),
+        last=model_state.Verdict("installed", "1.0.0", "2030-01-01T00:00:00Z", DIGEST, "1.0.0"),
     )
     made = record.Record(
         models={"digit-reader": state},
