@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgewright_agent.errors import TrustError
-from edgewright_agent.trust.assignment import Assigned, assigned, parse_assignment
+from edgewright_agent.trust.assignment import Assigned, Experiment, assigned, parse_assignment
 from unit.agent.trust.tuf_fleet import DIGEST, assignment
 
 CLASS = "raspberry-pi-4"
@@ -157,6 +157,41 @@ def test_a_wrong_shape_is_refused_by_place(bend: Callable[[dict[str, Any]], None
         parse_assignment(body)
     assert caught.value.code == "bad-metadata"
     assert where in str(caught.value)
+
+
+def beside(**more: Any) -> dict[str, Any]:
+    told = {"name": "wider", "kind": "shadow", "share": 0.25, "digest": "sha256:" + "b" * 64, "size": 900}
+    return {**told, "modelVersion": "1.1.0", **more}
+
+
+def test_an_experiment_is_a_second_artifact_to_obtain_and_to_try() -> None:
+    made = model("1.0.0", **{CLASS: artifact(experiment=beside(), rollbackPolicy={"attempts": 2})})
+    target = chosen([group("all", {}, digit_reader=made)])["digit-reader"]
+    assert target.experiment == Experiment("wider", "shadow", 0.25, "sha256:" + "b" * 64, 900, "1.1.0")
+    candidate = target.candidate()
+    assert candidate is not None
+    assert (candidate.digest, candidate.model_version, candidate.size) == ("sha256:" + "b" * 64, "1.1.0", 900)
+    assert candidate.attempts == 2 and candidate.experiment is None
+    assert chosen([group("all", {}, digit_reader=for_class("1.0.0"))])["digit-reader"].candidate() is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "Wider One"),
+        ("kind", "canary"),
+        ("share", 0),
+        ("share", 1.5),
+        ("share", True),
+        ("digest", "sha256:ab"),
+        ("size", 0),
+        ("modelVersion", 7),
+    ],
+)
+def test_an_experiment_of_a_wrong_shape_is_refused_by_place(key: str, value: object) -> None:
+    made = model("1.0.0", **{CLASS: artifact(experiment=beside(**{key: value}))})
+    with pytest.raises(TrustError, match=rf"experiment\.{key}"):
+        chosen([group("all", {}, digit_reader=made)])
 
 
 def test_two_groups_of_one_name_are_refused() -> None:
