@@ -230,7 +230,15 @@ class Doctor:
     attempts_left: list[int] = field(default_factory=list)
     state: Path | None = None
 
-    def __call__(self, folder: Path, *, timeout_s: float, budget: Budget) -> Evidence:
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        timeout_s: float,
+        budget: Budget,
+        soak_s: float = 0,
+        inference_timeout_s: float = 10,
+    ) -> Evidence:
         version = json.loads((folder / "golden.json").read_bytes())["for"]
         self.seen.append(version)
         if self.state:
@@ -358,8 +366,13 @@ class Bench:
     def store(self) -> Store:
         return Store(self.state, Disk())
 
-    def publish(self, *made: Made, model: str = MODEL, attempts: int = 3) -> None:
-        """Put artifacts on the shelf and assign the last one to every device of its class."""
+    def publish(
+        self, *made: Made, model: str = MODEL, attempts: int = 3, policy: Mapping[str, Any] | None = None
+    ) -> None:
+        """Put artifacts on the shelf and assign the last one to every device of its class.
+
+        `policy` is more of the class's `rollbackPolicy`.
+        """
         for artifact in made:
             self.shelf.put(artifact, model)
             self.trust.targets[model, PI, artifact.digest] = len(artifact.body)
@@ -374,7 +387,7 @@ class Bench:
                     "digest": last.digest,
                     "modelVersion": last.version,
                     "size": len(last.body),
-                    "rollbackPolicy": {"attempts": attempts, "healthTimeoutS": 5},
+                    "rollbackPolicy": {"attempts": attempts, "healthTimeoutS": 5, **(policy or {})},
                 }
             },
         }
