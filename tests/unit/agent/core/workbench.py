@@ -19,6 +19,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from edgewright_agent.artifact import Artifact
+from edgewright_agent.artifact import parse as parse_artifact
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.config import Budget, Config, parse
 from edgewright_agent.contract import (
@@ -228,6 +230,8 @@ class Doctor:
     """Model bytes' version → what goes wrong with it."""
     seen: list[str] = field(default_factory=list)
     attempts_left: list[int] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    """What else it was given, in order."""
     state: Path | None = None
 
     def __call__(
@@ -241,6 +245,7 @@ class Doctor:
     ) -> Evidence:
         version = json.loads((folder / "golden.json").read_bytes())["for"]
         self.seen.append(version)
+        self.asked.append({"budget": budget, "soak_s": soak_s, "inference_timeout_s": inference_timeout_s})
         if self.state:
             trial = Ledger(self.state, Disk()).record.model(MODEL).trial
             self.attempts_left.append(trial.attempts_left if trial else -1)
@@ -423,6 +428,15 @@ class Bench:
     def codes(self, *, force: bool = False) -> list[str]:
         """The codes of one poll's outcomes."""
         return [outcome.code for outcome in self.once(force=force).outcomes]
+
+    def obtained(self, made: Made) -> Artifact:
+        """Put an artifact into the store by hand; return what the store says of it."""
+        artifact = parse_artifact(made.body)
+        staging = self.store.stage(artifact)
+        for name, data in made.files.items():
+            (staging / name).write_bytes(data)
+        self.store.install(artifact)
+        return artifact
 
     def running(self, model: str = MODEL) -> str | None:
         """The version whose bytes an application reads through `current`, or None; never a broken one."""
