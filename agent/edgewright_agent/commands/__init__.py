@@ -9,7 +9,13 @@ the exit code. All of them are imported to show help, so what a verb needs is im
 
 from __future__ import annotations
 
-MODULES: tuple[str, ...] = (
-    "doctor",
+MODULES: tuple[str, ...] = (  # in the order in which help shows them, after the verbs of `arguments`
+    "rollback",
+    "retry",
+    "pin",
+    "unpin",
+    "evidence",
+    "acknowledge",
     "install",
-)  # in the order in which help shows them, after the verbs of `arguments`
+    "doctor",
+)

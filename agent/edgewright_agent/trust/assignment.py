@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edgewright_agent.config import Budget
 from edgewright_agent.contract import MAX_MANIFEST_BYTES, is_digest, is_name, selector_matches
 from edgewright_agent.errors import TrustError
+from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S, Terms
 from edgewright_agent.transport import is_repository
 from edgewright_agent.transport.document import parse_json
 
@@ -20,6 +22,10 @@ _MAX_TEXT = 255
 _MAX_SEQUENCE = 2**53 - 1  # the largest integer every JSON reader agrees on (RFC 8259 6)
 _MAX_ATTEMPTS = 20  # as a hardware sheet may ask for
 _MAX_HEALTH_TIMEOUT_S = 3600
+# Seconds by what bounds them: an hour for what keeps a child process at work, a month for what only watches.
+_MAX_S = {"inferenceTimeoutS": 3600, "trialSoakS": 3600, "soakS": 30 * 86400}
+_BUDGET = ("loadMs", "latencyMs", "peakMemoryBytes")
+_MAX_FIGURE = 2**53 - 1
 
 
 KINDS = ("shadow", "ab")
@@ -61,6 +67,7 @@ class Assigned:
         health_timeout_s: How long its trial may take, in seconds.
         update_policy: The fleet's words on when to update, as signed; empty when there are none.
         experiment: What runs beside it, if anything.
+        terms: What else a new artifact must go through.
     """
 
     model: str
@@ -72,6 +79,7 @@ class Assigned:
     attempts: int
     health_timeout_s: float
     update_policy: Mapping[str, Any]
+    terms: Terms = field(default_factory=Terms)
     experiment: Experiment | None = None
 
     def candidate(self) -> Assigned | None:
@@ -147,6 +155,18 @@ def _assigned(model: str, group: str, release: Mapping[str, Any], artifact: Mapp
         health_timeout_s=float(policy.get("healthTimeoutS", 60)),
         update_policy=artifact.get("updatePolicy", {}),
         experiment=_experiment(artifact["experiment"]) if "experiment" in artifact else None,
+        terms=_terms(policy),
+    )
+
+
+def _terms(policy: Mapping[str, Any]) -> Terms:
+    budget = policy.get("budget", {})
+    peak = budget.get("peakMemoryBytes")
+    return Terms(
+        Budget(budget.get("loadMs"), budget.get("latencyMs"), None if peak is None else int(peak)),
+        policy.get("trialSoakS", 0),
+        policy.get("soakS", 0),
+        policy.get("inferenceTimeoutS", DEFAULT_INFERENCE_TIMEOUT_S),
     )
 
 
@@ -188,6 +208,23 @@ def _check_release(release: Mapping[str, Any], where: str) -> None:
         timeout_s = policy.get("healthTimeoutS", 60)
         if type(timeout_s) not in (int, float) or not 0 < timeout_s <= _MAX_HEALTH_TIMEOUT_S:
             raise _wrong(f"{inside}.rollbackPolicy.healthTimeoutS", "seconds, at most an hour", timeout_s)
+        _check_terms(policy, f"{inside}.rollbackPolicy")
+
+
+def _check_terms(policy: Mapping[str, Any], where: str) -> None:
+    for key, most_s in _MAX_S.items():
+        if key in policy:
+            _number(policy[key], f"{where}.{key}", f"seconds, at most {most_s}", most=most_s)
+    budget = _object(policy.get("budget", {}), f"{where}.budget")
+    for key in _BUDGET:
+        if key in budget:
+            _number(budget[key], f"{where}.budget.{key}", "a number above zero", most=_MAX_FIGURE)
+
+
+def _number(value: object, where: str, expected: str, *, most: float) -> None:
+    # type(), because True is an int to isinstance.
+    if type(value) not in (int, float) or not 0 < value <= most:  # type: ignore[operator]
+        raise _wrong(where, expected, value)
 
 
 def _check_experiment(told: Mapping[str, Any], where: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
-from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.hardware import DeviceBudget, HardwareClass
 from edgewright_agent.contract import MIN_AGENT
 
 MAX_HEALTH_TIMEOUT_S = 3600.0
@@ -160,10 +160,38 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
         raise SpecError(
             f"rollbackPolicy.healthTimeout is {rollback.health_timeout:g} s; devices take up to an hour"
         )
-    return {
-        "updatePolicy": policy,
-        "rollbackPolicy": {"attempts": rollback.attempts, "healthTimeoutS": _plain(rollback.health_timeout)},
+    return {"updatePolicy": policy, "rollbackPolicy": _rollback_of(hardware)}
+
+
+def _rollback_of(hardware: HardwareClass) -> dict[str, Any]:
+    """Return `rollbackPolicy`; what a sheet does not ask for is not in it."""
+    rollback = hardware.rollback_policy
+    document: dict[str, Any] = {
+        "attempts": rollback.attempts,
+        "healthTimeoutS": _plain(rollback.health_timeout),
     }
+    if budget := _device_budget(hardware):
+        document["budget"] = budget
+    for key, seconds in (("trialSoakS", rollback.trial_soak), ("soakS", rollback.soak)):
+        if seconds is not None:
+            document[key] = _plain(seconds)
+            document["inferenceTimeoutS"] = _plain(rollback.inference_timeout)
+    return document
+
+
+def _device_budget(hardware: HardwareClass) -> dict[str, Any]:
+    rollback, limits = hardware.rollback_policy, hardware.limits
+    asked = rollback.budget or DeviceBudget()
+    figures = (
+        ("loadMs", asked.load_time, limits.load_time),
+        ("latencyMs", asked.latency, limits.latency.p95),
+        ("peakMemoryBytes", asked.peak_memory, limits.peak_memory),
+    )
+    chosen = {
+        key: own if own is not None else limit if rollback.enforce_limits else None
+        for key, own, limit in figures
+    }
+    return {key: _plain(value) for key, value in chosen.items() if value is not None}
 
 
 def experiments(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], Mapping[str, Any]]:

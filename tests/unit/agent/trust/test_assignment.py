@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.config import Budget
 from edgewright_agent.errors import TrustError
+from edgewright_agent.model_state import Terms
 from edgewright_agent.trust.assignment import Assigned, Experiment, assigned, parse_assignment
 from unit.agent.trust.tuf_fleet import DIGEST, assignment
 
@@ -60,6 +62,23 @@ def test_an_assignment_says_everything_an_update_needs() -> None:
 def test_without_a_rollback_policy_a_trial_has_three_attempts_of_a_minute() -> None:
     found = chosen([group("all", {}, reader=for_class("1.0.0"))])["reader"]
     assert (found.attempts, found.health_timeout_s) == (3, 60.0)
+
+
+def test_a_rollback_policy_says_what_else_a_model_goes_through() -> None:
+    policy = {
+        "budget": {"loadMs": 900, "peakMemoryBytes": 1e6},
+        "trialSoakS": 20,
+        "soakS": 3600,
+        "inferenceTimeoutS": 2.5,
+        "fromTheFuture": [],
+    }
+    made = model("1.1.0", **{CLASS: artifact(rollbackPolicy=policy)})
+    assert chosen([group("all", {}, digit_reader=made)])["digit-reader"].terms == Terms(
+        Budget(load_ms=900, peak_memory_bytes=1_000_000),
+        trial_soak_s=20,
+        soak_s=3600,
+        inference_timeout_s=2.5,
+    )
 
 
 def test_the_first_group_that_matches_and_names_the_model_decides() -> None:
@@ -147,6 +166,15 @@ ARTIFACT = (*MODEL, "artifacts", CLASS)
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 0}), "healthTimeoutS"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 1e400}), "more than a number can be"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": False}), "healthTimeoutS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": 31 * 86400}), "rollbackPolicy.soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": -1}), "soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": True}), "soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"trialSoakS": 3601}), "trialSoakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"inferenceTimeoutS": "10"}), "inferenceTimeoutS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": []}), "rollbackPolicy.budget"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"loadMs": 0}}), "budget.loadMs"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"latencyMs": None}}), "budget.latencyMs"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"peakMemoryBytes": 1e300}}), "peakMemoryBytes"),
     ],
 )
 def test_a_wrong_shape_is_refused_by_place(bend: Callable[[dict[str, Any]], None], where: str) -> None:
