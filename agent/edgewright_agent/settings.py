@@ -112,14 +112,14 @@ class Settings:
         return found
 
 
-def read(folder: Path) -> Settings:
-    """Return the settings of the artifact in a folder.
+def read(folder: Path, file: str = FILE_RUNTIME) -> Settings:
+    """Return the settings of the artifact in a folder, or those of another variant of it.
 
     Raises:
         AgentError: `damaged`: the file is not a JSON object.
         HealthError: `health-crash`: a value in it makes no sense, or a file that it names is not there.
     """
-    path = folder / FILE_RUNTIME
+    path = folder / file
     document = read_json(path)
     try:
         settings = parse(document)
