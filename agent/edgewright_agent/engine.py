@@ -196,7 +196,9 @@ def check_inputs(ports: tuple[Port, ...], inputs: Mapping[str, Array]) -> Arrays
 
     if not isinstance(inputs, Mapping):
         named = ", ".join(f'"{port.name}": …' for port in ports)
-        raise InputError("bad-input", f"the inputs are a {type(inputs).__name__}, not arrays by name: {{{named}}}")
+        raise InputError(
+            "bad-input", f"the inputs are a {type(inputs).__name__}, not arrays by name: {{{named}}}"
+        )
     if len(inputs) != len(ports) or not all(port.name in inputs for port in ports):
         wanted = sorted(port.name for port in ports)
         raise InputError("bad-input", f"the inputs are {sorted(inputs)}, the model takes {wanted}")
@@ -218,7 +220,9 @@ def check_inputs(ports: tuple[Port, ...], inputs: Mapping[str, Array]) -> Arrays
 def _wrong_dtype(port: Port, array: Array) -> str:
     if array.dtype.name == port.dtype:
         advice = f'{port.name}.astype("{port.dtype}")'
-        return f"{port.name} has the bytes of its numbers in another machine's order: {advice} puts them right"
+        return (
+            f"{port.name} has the bytes of its numbers in another machine's order: {advice} puts them right"
+        )
     text = f"{port.name} is {array.dtype.name}, the model takes {port.dtype}"
     convertible = array.dtype.kind in "biuf"
     return text + (f': {port.name}.astype("{port.dtype}"), if nothing is lost' if convertible else "")

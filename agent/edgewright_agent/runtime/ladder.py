@@ -23,7 +23,18 @@ MAX_BACKOFF_S = 3600.0
 TOLERATED = 3  # failed inferences of one kind in a row
 LOAD = "load"  # the kind of a failure to load
 # Parts of the class names and messages of engine errors after which trying again at once is no use.
-_GONE = ("EPFail", "DeviceReset", "EngineError", "MemoryError", "out of memory", "device lost", "device removed")
+_GONE = (
+    "EPFail",
+    "DeviceReset",
+    "EngineError",
+    "MemoryError",
+    "out of memory",
+    "device lost",
+    "device removed",
+)
+
+# Digest, variant, providers.
+Way = tuple[str, str, "tuple[str, ...] | None"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Step:
     providers: tuple[str, ...] | None = None
 
     @property
-    def way(self) -> tuple[str, str, tuple[str, ...] | None]:
+    def way(self) -> Way:
         """What makes it the same engine, whatever the rung is called by now."""
         return self.digest, self.variant, self.providers
 

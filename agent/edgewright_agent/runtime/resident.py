@@ -1,8 +1,8 @@
 """A model in memory, and who is using it: let go of after its last request in flight, never before.
 
 >>> resident = bring_up(OnnxRuntime(), step, folder)             # doctest: +SKIP
->>> with resident.use():                                         # doctest: +SKIP
-...     resident.infer({"image": pixels})
+>>> ticket = resident.enter()                                    # doctest: +SKIP
+>>> resident.infer({"image": pixels}); resident.leave(ticket)    # doctest: +SKIP
 >>> resident.retire()          # released now, or by the last one who uses it                  # doctest: +SKIP
 """
 
@@ -11,22 +11,35 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.contract import FILE_GOLDEN, FILE_RUNTIME
 from edgewright_agent.engine import Engine, InferenceError, Port, import_engine, load, load_labels
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime.ladder import Step
+from edgewright_agent.settings import read, read_json
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
 
 PROVIDER_DOWN = "provider-down"
 NOT_FINITE = "non-finite-output"
-_CPU = "CPUExecutionProvider"
+AFTER_RELEASE = "after-release"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a request was served: outputs, and by whom."""
+
+    outputs: Arrays
+    digest: str
+    version: str
+    rung: str
+    labels: tuple[str, ...] = ()
+    decided: bool = True
 
 
 class Loader(Protocol):
@@ -62,13 +75,15 @@ class Resident:
         step: Where on the ladder it stands; the rung may be renamed while it runs.
         engine: None once it is released.
         inputs, outputs, providers, labels: As the engine and the artifact have them; they outlive the engine.
+        version: Of the artifact, for people.
         failed: Whether the last inference failed: a success then has something to clear.
     """
 
-    def __init__(self, step: Step, engine: Engine, labels: tuple[str, ...]) -> None:
+    def __init__(self, step: Step, engine: Engine, labels: tuple[str, ...], version: str = "") -> None:
         self.step = step
         self.engine: Engine | None = engine
         self.labels = labels
+        self.version = version
         self.inputs: tuple[Port, ...] = engine.inputs
         self.outputs: tuple[Port, ...] = engine.outputs
         self.providers = engine.providers
@@ -106,6 +121,11 @@ class Resident:
         """Wait until the engine is released; return whether it is."""
         return self._released.wait(timeout_s)
 
+    @property
+    def released(self) -> bool:
+        """Whether the engine is gone."""
+        return self._released.is_set()
+
     def oldest_s(self) -> float:
         """Return the age of the oldest inference in flight, 0 when there is none."""
         with self._lock:
@@ -140,7 +160,8 @@ def bring_up(loader: Loader, step: Step, folder: Path) -> Resident:
     engine = loader.load(folder, variant=step.variant, providers=step.providers)
     if step.providers and engine.providers[:1] != step.providers[:1]:
         raise HealthError(
-            PROVIDER_DOWN, f"{step.providers[0]} did not start; the engine would use {', '.join(engine.providers)}"
+            PROVIDER_DOWN,
+            f"{step.providers[0]} did not start; the engine would use {', '.join(engine.providers)}",
         )
     return Resident(step, engine, load_labels(folder))
 
@@ -176,21 +197,34 @@ def judge(resident: Resident, folder: Path) -> None:
     compare(one_by_one(resident.engine, golden.inputs), golden)
 
 
+def fits_beside(folder: Path) -> bool:
+    """Whether an artifact may be loaded while another model is in memory: it says so, and there is room.
+
+    `swap` of its `runtime.json` may be `after-release`; otherwise what the pipeline expects it to take decides.
+    """
+    try:
+        if read_json(folder / FILE_RUNTIME).get("swap") == AFTER_RELEASE:
+            return False
+        expected = read(folder).expected.get("memoryBytes", 0.0)
+    except AgentError:
+        return True  # loading it says what is wrong
+    return expected <= available_bytes()
+
+
+def available_bytes() -> float:
+    """Return what new work can have without swapping (MemAvailable, proc(5)); infinity where nobody says."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return next(
+        (float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), float("inf")
+    )
+
+
 def is_free(ports: tuple[Port, ...]) -> bool:
     """Whether a model takes batches of any size."""
     return bool(ports) and all(port.shape and port.shape[0] is None for port in ports)
-
-
-def using(resident: Resident, work: Callable[[], Any]) -> bool:
-    """Do something while holding a model; return whether it was still there."""
-    ticket = resident.enter()
-    if ticket is None:
-        return False
-    try:
-        work()
-    finally:
-        resident.leave(ticket)
-    return True
 
 
 def _golden(folder: Path) -> Golden | None:
@@ -210,4 +244,6 @@ def _zeros(ports: tuple[Port, ...]) -> Arrays:
 def _is_finite(array: Any) -> bool:
     import numpy
 
-    return getattr(array, "dtype", None) is None or array.dtype.kind != "f" or bool(numpy.isfinite(array).all())
+    return (
+        getattr(array, "dtype", None) is None or array.dtype.kind != "f" or bool(numpy.isfinite(array).all())
+    )

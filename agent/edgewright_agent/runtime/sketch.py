@@ -61,7 +61,8 @@ def psi(expected: Sequence[float], actual: Sequence[float]) -> float:
     """Return the population stability index of two distributions over the same bins.
 
     PSI = Σ (a - e) · ln(a / e), a and e the shares of a bin, none below `EPSILON` (Lewis, An Introduction to Credit
-    Scoring, 1994; Siddiqi, Credit Risk Scorecards, 2006). By convention below 0.1 nothing has moved, above 0.25 much has.
+    Scoring, 1994; Siddiqi, Credit Risk Scorecards, 2006). By convention nothing has moved below 0.1, and much has
+    above 0.25.
 
     Args:
         expected: Shares of the reference.

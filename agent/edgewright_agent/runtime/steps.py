@@ -24,7 +24,7 @@ CPU = "CPUExecutionProvider"
 
 
 def active_digest(state: Path, model: str) -> str | None:
-    """Return what `current/<model>` points at; None when there is no such link. One system call."""
+    """Return what `current/<model>` points at; None when there is no such link."""
     return Store(state, Disk()).linked(model)
 
 
@@ -62,7 +62,8 @@ def steps_of(
         incumbent: What is in use now: better than nothing, also when nothing names it any more.
     """
     recorded = state_of(state, model)
-    active = active_digest(state, model)
+    # The link is made from the record; where it is lost, the record still knows.
+    active = active_digest(state, model) or (recorded.active.digest if recorded.active else None)
     places = [
         ("normal", active or incumbent),
         ("previous", recorded.previous.digest if recorded.previous else None),

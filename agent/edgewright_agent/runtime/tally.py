@@ -140,17 +140,20 @@ class Tally:
         with self._lock:
             last, sketch = self._last_success, self._latency
             drifts = {name: drift.distance() for name, drift in self._inputs.items()}
+            p50, p95, p99 = (sketch.quantile_us(share) / 1000 for share in (0.5, 0.95, 0.99))
             return Figures(
-                self._inferences,
-                self._errors,
-                self._input_errors,
-                self._safe_outputs,
-                None if last is None else time.monotonic() - last,
-                tuple((bucket, count) for bucket, count in sketch.pairs()),
-                *(sketch.quantile_us(share) / 1000 for share in (0.5, 0.95, 0.99)),
-                tuple(self._confidence) if self._reference.kind == SOFTMAX else None,
-                self._drift.distance() if self._drift else None,
-                {name: value for name, value in drifts.items() if value is not None},
+                inferences=self._inferences,
+                errors=self._errors,
+                input_errors=self._input_errors,
+                safe_outputs=self._safe_outputs,
+                since_success_s=None if last is None else time.monotonic() - last,
+                latency=tuple((bucket, count) for bucket, count in sketch.pairs()),
+                p50_ms=p50,
+                p95_ms=p95,
+                p99_ms=p99,
+                confidence=tuple(self._confidence) if self._reference.kind == SOFTMAX else None,
+                confidence_drift=self._drift.distance() if self._drift else None,
+                input_drift={name: value for name, value in drifts.items() if value is not None},
             )
 
     def _confident(self, values: list[float]) -> None:
