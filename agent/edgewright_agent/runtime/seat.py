@@ -47,6 +47,7 @@ log = logging.getLogger("edgewright")
 AUTO, BESIDE = "auto", "beside"
 SWAPS = (AUTO, BESIDE, AFTER_RELEASE)
 DRAIN_S = 60.0  # to wait for inferences in flight before memory is needed twice after all
+FUTILE_S = 10.0  # after a request that every model failed at: others are not loaded for the next one like it
 STANDBY_S = 60.0  # that a model is kept which has answered for one that failed
 NORMAL, SAFE = "normal", "safe-output"
 
@@ -108,6 +109,7 @@ class Seat:
         self._standby_until = float("-inf")
         self._leaving: list[Resident] = []
         self._doubts = 0
+        self._futile_until = float("-inf")
         self._changes: deque[Change] = deque()
         self._available: tuple[str, ...] = ()
         self._opened = self._closed = False
@@ -410,6 +412,9 @@ class Seat:
             for step in lower:
                 if self._standing(step).is_down(self._clock()):
                     continue
+                ready = self._standby is not None and self._standby.step.way == step.way
+                if not ready and self._clock() < self._futile_until:
+                    continue
                 resident = self._load_beside(step)
                 ticket = resident.enter() if resident else None
                 if resident is not None and ticket is not None:
@@ -451,6 +456,7 @@ class Seat:
         with self._loading:
             failed.failed = True
             self._doubts += 1
+            self._futile_until = self._clock() + FUTILE_S
             gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
             if not gone and self._doubts < ladder.TOLERATED:
                 return
