@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import threading
@@ -85,7 +86,7 @@ def encode(event: str, session: str, model: str, told: Told) -> bytes:
         "errors": figures.errors,
         "inputErrors": figures.input_errors,
         "safeOutputs": figures.safe_outputs,
-        "inFlightS": round(told.in_flight_s, 3),
+        "inFlightS": math.ceil(told.in_flight_s * 1000) / 1000,  # 0 means that there is none
         "sinceSuccessS": None if figures.since_success_s is None else round(figures.since_success_s, 3),
         "latency": [list(pair) for pair in figures.latency],
         "confidence": None if figures.confidence is None else list(figures.confidence),

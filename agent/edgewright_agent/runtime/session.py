@@ -224,6 +224,11 @@ class Session:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look(seat, now)
+        candidate = self._candidate
+        if candidate is not None and candidate.experiment.kind == AB:
+            if (served := self._by_candidate(candidate, seat, inputs, key)) is not None:
+                return served
+            candidate = None  # not its request, or it could not: the active model answers
         taken = seat.take()
         if taken is None:
             return self._without_model(seat, inputs)
@@ -232,13 +237,6 @@ class Session:
         failure: InferenceError | None = None
         try:
             checked = check_inputs(resident.inputs, inputs)
-            candidate = self._candidate
-            if candidate is not None and not self._concerns(candidate, resident, key):
-                candidate = None
-            if candidate is not None and candidate.experiment.kind == AB:
-                if (served := candidate.serve(checked, resident.step.rung)) is not None:
-                    return served
-                candidate = None  # it could not: the active model answers
             started = time.perf_counter()
             outputs = resident.infer(checked)
             microseconds = (time.perf_counter() - started) * 1e6
@@ -254,11 +252,25 @@ class Session:
         if resident.failed:
             seat.proved(resident)
         tally.success(microseconds, checked, outputs)
-        if candidate is not None:
+        if candidate is not None and self._concerns(candidate, resident, key):
             candidate.offer(checked, outputs, active_ms=microseconds / 1000, key=key, labels=resident.labels)
         if seat.safe is not None and seat.safe.kind == HOLD_LAST:
             self._held = (now, {name: array.copy() for name, array in outputs.items()})
         return Served(outputs, resident.step.digest, resident.version, resident.step.rung, resident.labels)
+
+    def _by_candidate(
+        self, candidate: Candidate, seat: Seat, inputs: Mapping[str, Array], key: str | None
+    ) -> Served | None:
+        """Let an A/B candidate answer; None when it is not its request, or it could not."""
+        active = seat.current
+        if active is None or not self._concerns(candidate, active, key):
+            return None
+        try:
+            checked = check_inputs(active.inputs, inputs)
+        except InputError:
+            self._tally(active.step.digest).input_error()
+            raise
+        return candidate.serve(checked, active.step.rung)
 
     def _concerns(self, candidate: Candidate, active: Resident, key: str | None) -> bool:
         """Whether a request is one for the candidate, which stands beside one active model and sees a share."""
