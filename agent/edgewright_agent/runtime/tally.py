@@ -33,7 +33,7 @@ CONFIDENCE_BINS = 20
 SOFTMAX, SCORE, NORM = "largest softmax probability", "score", "Euclidean norm"
 FIRST_CALLS, EVERY = 32, 16
 MAX_VALUES = 4096  # of one input in one call
-MAX_ROWS = 256  # of one output in one call
+MAX_ROWS = 64  # of one output in one call
 SMALL = 64  # values up to which plain Python is faster than numpy
 
 
