@@ -9,8 +9,8 @@ that an application crashed or hangs in an inference, shows its figures, and sen
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 import math
 import os
 import socket
@@ -24,6 +24,8 @@ from typing import Any
 
 from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
 from edgewright_agent.runtime.tally import Figures
+
+log = logging.getLogger("edgewright")
 
 BEAT_S = 10.0
 HANGS_S = 10.0  # an inference in flight for so long is worth a beat, though nothing else happened
@@ -201,8 +203,10 @@ class Keeper:
             work = None if self._ended else self._work()
             if work is None:
                 return
-            with contextlib.suppress(ReferenceError):
+            try:
                 work()
+            except Exception:  # what it looks after goes on without it, and the next time may go well
+                log.exception("the session's keeper failed")
             del work
 
 

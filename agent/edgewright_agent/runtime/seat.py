@@ -19,14 +19,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
 from edgewright_agent.runtime import ladder
-from edgewright_agent.runtime.ladder import LOAD, Standing, Step, Way, kind_of
+from edgewright_agent.runtime.ladder import Step, Way, kind_of
 from edgewright_agent.runtime.resident import (
     AFTER_RELEASE,
     Loader,
@@ -37,6 +37,7 @@ from edgewright_agent.runtime.resident import (
     warm_up,
 )
 from edgewright_agent.runtime.safe import SafeOutput, Signature, read_safe_output
+from edgewright_agent.runtime.standings import Standings
 from edgewright_agent.runtime.steps import active_digest, folder_of, steps_of, version_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ log = logging.getLogger("edgewright")
 AUTO, BESIDE = "auto", "beside"
 SWAPS = (AUTO, BESIDE, AFTER_RELEASE)
 DRAIN_S = 60.0  # to wait for inferences in flight before memory is needed twice after all
+CLOSE_S = 1.0  # that closing waits for a load in progress
 FUTILE_S = 10.0  # after a request that every model failed at: others are not loaded for the next one like it
 STANDBY_S = 60.0  # that a model is kept which has answered for one that failed
 NORMAL, SAFE = "normal", "safe-output"
@@ -102,8 +104,7 @@ class Seat:
         self._link = state / "current" / model
         self._target = ""
         self._steps: tuple[Step, ...] = ()
-        self._standings: dict[Way, Standing] = {}
-        self._reasons: dict[Way, AgentError] = {}
+        self._standings = Standings(clock)
         self._next_try = float("inf")
         self._standby: Resident | None = None
         self._standby_until = float("-inf")
@@ -158,10 +159,9 @@ class Seat:
 
     def why(self) -> AgentError:
         """Return why the best step is not taken."""
-        for step in self._steps:
-            if error := self._reasons.get(step.way):
-                return error
-        return HealthError("health-crash", f"no {self._model} can be loaded")
+        return self._standings.why(self._steps) or HealthError(
+            "health-crash", f"no {self._model} can be loaded"
+        )
 
     def look(self) -> None:
         """Notice an update, or that something may be tried again; what there is to do is done in the background."""
@@ -221,9 +221,7 @@ class Seat:
         try:
             resident.failed = False
             self._doubts = 0
-            standing = self._standing(resident.step)
-            if standing.failures:
-                self._standings[resident.step.way] = replace(standing, failures=0, kind="")
+            self._standings.succeeded(resident.step)
         finally:
             self._loading.release()
 
@@ -237,12 +235,17 @@ class Seat:
         """Let go of everything once it is not used any more."""
         with self._starting:
             self._closed = True
-        with self._loading:
+        # A load in progress must not hold up the end of a process; what it brings finds the door closed.
+        waited = self._loading.acquire(timeout=CLOSE_S)
+        try:
             self._drop_standby()
             resident, self.current = self.current, None
             if resident is not None:
                 resident.retire()
             self._open_to_requests.set()
+        finally:
+            if waited:
+                self._loading.release()
 
     # --- under `_loading` ---------------------------------------------------------------------------------------
 
@@ -258,7 +261,7 @@ class Seat:
         if self._clock() >= self._standby_until:
             self._drop_standby()
         better = ladder.above(self._steps, self.current.step if self.current else None)
-        self._next_try = ladder.next_try(better, self._standing)
+        self._next_try = self._standings.next_try(better)
 
     def _look_at_device(self) -> None:
         try:
@@ -266,9 +269,7 @@ class Seat:
         except OSError:
             self._target = ""
         self._steps = steps_of(self._state, self._model, self._available, self.digest or None)
-        ways = {step.way for step in self._steps}
-        self._standings = {way: standing for way, standing in self._standings.items() if way in ways}
-        self._reasons = {way: error for way, error in self._reasons.items() if way in ways}
+        self._standings.keep(self._steps)
         active = active_digest(self._state, self._model) or (self._steps[0].digest if self._steps else None)
         if active:
             try:
@@ -279,7 +280,7 @@ class Seat:
 
     def _walk(self, current: Resident | None) -> None:
         for step in self._steps:
-            if self._standing(step).is_down(self._clock()):
+            if self._standings.is_down(step):
                 continue
             if current is not None and step.way == current.step.way and current is self.current:
                 self._sit(current, step)
@@ -298,33 +299,34 @@ class Seat:
             resident, self._standby = self._standby, None
             return resident
         folder = folder_of(self._state, step.digest)
-        standing = self._standing(step)
         if self.current is not None and self._releases_first(folder):
             self._drain()
         try:
             resident = bring_up(self._loader, step, folder)
-            if standing.backoff_s:
+            if self._standings.was_down(step):
                 judge(resident, folder)
             elif self._opened:
                 warm_up(resident, folder)
         except (AgentError, OSError, MemoryError) as error:
             told = error if isinstance(error, AgentError) else HealthError("health-crash", str(error))
             log.warning("%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", told)
-            self._standings[step.way] = ladder.failed(standing, LOAD, self._clock())
-            self._reasons[step.way] = told
+            self._standings.unloadable(step, told)
             return None
         resident.version = version_of(self._state, self._model, step.digest)
         return resident
 
     def _sit(self, resident: Resident | None, step: Step) -> None:
         """Let a model (None: the safe output) answer from now on, under the name of a step."""
+        if self._closed:
+            if resident is not None:
+                resident.retire()
+            return
         before, old, was = self.digest, self.current, (self.digest, self.rung, self.code)
         if resident is not None:
             resident.step = step
-            standing = self._standing(step)
-            if resident is not old and standing.backoff_s:
-                self._standings[step.way] = ladder.risen(standing, self._clock())
-            self._reasons.pop(step.way, None)
+            if resident is not old:
+                self._standings.rose(step)
+            self._standings.excuse(step)
         top = not ladder.above(self._steps, step if resident is not None else None)
         why = None if top else self.why()
         self.digest, self.rung, self.code = step.digest, step.rung, why.code if why else ""
@@ -373,9 +375,6 @@ class Seat:
             self._leave(self._standby)
             self._standby = None
 
-    def _standing(self, step: Step) -> Standing:
-        return self._standings.get(step.way, Standing())
-
     def _examine(self, current: Resident) -> None:
         """Let the golden inputs decide whether a model is wrong or the requests are that nothing could answer."""
         self._doubts = 0
@@ -385,8 +384,7 @@ class Seat:
         try:
             judge(current, folder_of(self._state, current.step.digest))
         except AgentError as error:
-            self._reasons[current.step.way] = error
-            self._standings[current.step.way] = ladder.fallen(self._standing(current.step), self._clock())
+            self._standings.fell(current.step, error)
         finally:
             current.leave(ticket)
 
@@ -410,7 +408,7 @@ class Seat:
             ):
                 return current, ticket
             for step in lower:
-                if self._standing(step).is_down(self._clock()):
+                if self._standings.is_down(step):
                     continue
                 ready = self._standby is not None and self._standby.step.way == step.way
                 if not ready and self._clock() < self._futile_until:
@@ -432,18 +430,12 @@ class Seat:
     def _blame(self, failed: Resident, error: InferenceError) -> None:
         with self._loading:
             failed.failed = True
-            standing = ladder.failed(
-                self._standing(failed.step), kind_of(error.code, error.__cause__), self._clock(), str(error)
-            )
-            self._standings[failed.step.way] = standing
-            if standing.is_down(self._clock()) and self.current is failed:
+            # One event fails many requests at once: those that come late are about an engine that has gone already.
+            if self.current is failed and self._standings.failed(failed.step, error):
                 self._bring_down(failed, error)
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
-        standing = self._standing(failed.step)
-        if not standing.is_down(self._clock()):
-            self._standings[failed.step.way] = ladder.fallen(standing, self._clock())
-        self._reasons[failed.step.way] = error
+        self._standings.fell(failed.step, error)
         if self._standby is None:
             self._settle()
             return

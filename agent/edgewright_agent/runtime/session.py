@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING
 from edgewright_agent.engine import InferenceError, InputError, Port, check_inputs
 from edgewright_agent.runtime.beat import HANGS_S, Beats, ExperimentFigures, Keeper, Told
 from edgewright_agent.runtime.candidate import Candidate
-from edgewright_agent.runtime.experiment import AB, Comparison, read_experiment, winning
+from edgewright_agent.runtime.experiment import AB, Comparison, winning
 from edgewright_agent.runtime.resident import Loader, OnnxRuntime, Resident, Served
 from edgewright_agent.runtime.safe import HOLD_LAST, NO_DECISION, NoDecisionError, answer, held
 from edgewright_agent.runtime.seat import AUTO, Change, Seat
 from edgewright_agent.runtime.steps import folder_of
 from edgewright_agent.runtime.tally import Figures, Reference, Tally, read_reference
+from edgewright_agent.runtime.watch import Watch
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array, Arrays
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgewright")
 
 LOOK_S = 0.05  # between two looks for an update, however many requests there are
-EXPERIMENT_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Session:
         self._swap, self._loader, self._clock = swap, loader or OnnxRuntime(), clock
         self._closed = False
         self._held: tuple[float, Arrays | None] = (0.0, None)
-        self._look_at = self._experiment_at = float("-inf")
-        self._experiment_stamp: tuple[int, ...] | None = None
+        self._look_at = float("-inf")
         self._forget()
         self._begin()
         _SESSIONS.add(self)
@@ -185,14 +184,14 @@ class Session:
     @property
     def experiment(self) -> ExperimentFigures | None:
         """What was counted of the experiment on this model, if there is one."""
-        candidate = self._candidate
+        candidate = self._watch.candidate
         return candidate.figures() if candidate else None
 
     def refresh(self) -> str:
         """Take up an update now, and return the digest in use; `run` does so by itself, in the background."""
         seat = self._seat_now()
         seat.settle()
-        self._look_for_experiment()
+        self._watch.look()
         return seat.digest
 
     def close(self) -> None:
@@ -200,14 +199,13 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        seat, keeper, candidate = self._seat, self._keeper, self._candidate
+        seat, keeper = self._seat, self._keeper
         if seat is not None:
             self._beats.send("close", self._told(seat), anyway=True)
             seat.close()
         if keeper is not None:
             keeper.end()
-        if candidate is not None:
-            candidate.end()
+        self._watch.end()
         self._beats.close()
 
     def __enter__(self) -> Session:
@@ -224,7 +222,7 @@ class Session:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look(seat, now)
-        candidate = self._candidate
+        candidate = self._watch.candidate
         if candidate is not None and candidate.experiment.kind == AB:
             if (served := self._by_candidate(candidate, seat, inputs, key)) is not None:
                 return served
@@ -335,13 +333,12 @@ class Session:
         self._beginning = threading.Lock()
         self._seat: Seat | None = None
         self._keeper: Keeper | None = None
-        self._candidate: Candidate | None = None
+        self._watch = Watch(self.name, self._state, self._loader, self._on_comparison)
         self._tallies: dict[str, Tally] = {}
         self._beats = Beats(self._state, self.name)
         self._numbers = itertools.count(int.from_bytes(os.urandom(6), "big"))
         self._held = (0.0, None)
-        self._look_at = self._experiment_at = float("-inf")
-        self._experiment_stamp = None
+        self._look_at = float("-inf")
         self._beaten: tuple[object, ...] = ()
 
     def _begin(self) -> Seat:
@@ -358,7 +355,7 @@ class Session:
                 seat.open()
                 self._seat = seat
                 self._tally(seat.digest)
-                self._look_for_experiment()
+                self._watch.look()
                 self._beats.send("open", self._told(seat))
                 self._keeper = Keeper(weakref.WeakMethod(self._tick))
             return self._seat
@@ -382,32 +379,8 @@ class Session:
 
     def _look(self, seat: Seat, now: float) -> None:
         seat.look()
-        if now >= self._experiment_at:
-            self._look_for_experiment()
-
-    def _look_for_experiment(self) -> None:
-        """Begin, change or end an experiment when its file has changed."""
-        self._experiment_at = time.monotonic() + EXPERIMENT_LOOK_S
-        path = self._state / "experiments" / f"{self.name}.json"
-        try:
-            found = path.stat()
-            stamp: tuple[int, ...] | None = (found.st_mtime_ns, found.st_ino, found.st_size)
-        except OSError:
-            stamp = None
-        if stamp == self._experiment_stamp or self._closed:
-            return
-        self._experiment_stamp = stamp
-        experiment = read_experiment(path) if stamp else None
-        old = self._candidate
-        if old is not None and old.experiment == experiment:
-            return
-        self._candidate = (
-            Candidate(experiment, self.name, self._state, self._loader, self._on_comparison)
-            if experiment
-            else None
-        )
-        if old is not None:
-            old.end()
+        if now >= self._watch.due:
+            self._watch.look()
 
     def _tick(self) -> None:
         """Do what is due, every few seconds: the keeper's thread calls it."""
@@ -445,7 +418,7 @@ _INHERITED: list[object] = []
 
 def _after_fork_in_child() -> None:
     for session in list(_SESSIONS):
-        _INHERITED.append((session._seat, session._candidate, session._keeper))
+        _INHERITED.append((session._seat, session._watch, session._keeper))
         session._forget()  # the next request loads the model anew
 
 

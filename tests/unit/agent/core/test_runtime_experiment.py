@@ -28,7 +28,7 @@ def device(tmp_path: Path) -> Device:
 
 
 def ready(session: Session) -> None:
-    until(lambda: session._candidate is not None and session._candidate.wait_idle(10))
+    until(lambda: (candidate := session._watch.candidate) is not None and candidate.wait_idle(10))
 
 
 def tried(session: Session) -> ExperimentFigures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,40 @@ def test_without_room_for_two_models_the_failed_one_goes_at_once(device: Device,
         loader.fails = Fail("once")
         assert who(session.run(INPUTS)) == TWO
         assert session.rung == "next-provider"
+
+
+def test_no_request_is_dropped_while_an_accelerator_comes_and_goes_under_threads(
+    device: Device, loader: Accelerated, clock: Clock
+) -> None:
+    done = threading.Event()
+    wrong: list[object] = []
+
+    with device.session(loader=loader, clock=clock) as session:
+
+        def work() -> None:
+            while not done.is_set():
+                try:
+                    outputs = session.run(INPUTS)
+                except AgentError as error:
+                    wrong.append(error)
+                    return
+                if who(outputs) != TWO:
+                    wrong.append(outputs)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(5):
+            loader.fails = EPFail("device reset")
+            until(lambda: session.rung == "next-provider")
+            loader.fails = None
+            clock.now += MAX_BACKOFF_S + 1
+            session.refresh()
+            assert session.rung == "normal"
+        done.set()
+        for thread in threads:
+            thread.join(20)
+    assert wrong == []
 
 
 # --- up again -------------------------------------------------------------------------------------------------

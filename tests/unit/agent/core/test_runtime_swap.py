@@ -259,3 +259,15 @@ def test_the_figures_begin_anew_with_the_model(device: Device) -> None:
         assert session.figures.inferences == 0
         session.run(INPUTS)
         assert json.loads(json.dumps(session.figures.latency))[0][1] == 1
+
+
+def test_closing_does_not_wait_for_a_load_and_what_it_brings_is_let_go_of(device: Device) -> None:
+    loader = Watched()
+    session = device.session(loader=loader)
+    loader.may_load.clear()
+    loader.loading.clear()
+    device.activate(TWO, previous=ONE)
+    until(lambda: session.run(INPUTS) is not None and loader.loading.is_set())
+    session.close()
+    loader.may_load.set()
+    until(lambda: loader.in_memory() == 0)
