@@ -15,15 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright_agent.contract import (
-    FILE_CPU_MODEL,
-    FILE_CPU_RUNTIME,
-    FILE_LABELS,
-    FILE_MODEL,
-    FILE_RUNTIME,
-)
+from edgewright_agent.contract import FILE_LABELS
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import VARIANTS, read, read_json
 from edgewright_agent.store import ENGINES, STORE
 from edgewright_agent.versions import in_range
 
@@ -117,16 +111,17 @@ def import_engine() -> Any:
     return onnxruntime
 
 
-# Variant of an artifact → the files it is opened by.
-VARIANTS = {"": (FILE_MODEL, FILE_RUNTIME), "cpu": (FILE_CPU_MODEL, FILE_CPU_RUNTIME)}
+def has_variant(folder: Path, variant: str) -> bool:
+    """Whether an artifact ships such a model beside its own."""
+    return all((folder / name).is_file() for name in VARIANTS[variant])
 
 
 def load(folder: Path, *, variant: str = "", providers: Sequence[str] | None = None) -> Engine:
     """Load `folder/model.onnx` with the settings of `folder/runtime.json`.
 
     Args:
-        folder: Of an artifact.
-        variant: A key of `VARIANTS`: `cpu` is the model shipped beside, for when the accelerator is down.
+        folder: An installed artifact.
+        variant: `cpu`: the model shipped beside, for when the accelerator is down.
         providers: Only these of the settings' providers, and no others behind the caller's back: one that fails
             to start is an error. None: all of them, with the engine's own fallback.
 
@@ -134,8 +129,8 @@ def load(folder: Path, *, variant: str = "", providers: Sequence[str] | None = N
         EngineError: `runtime-missing`, `runtime-version`.
         HealthError: `health-crash` when the engine rejects the model, or its settings make no sense.
     """
-    model, manifest = VARIANTS[variant]
-    settings = read(folder, manifest)
+    settings = read(folder, variant)
+    name, manifest = VARIANTS[variant]
     engine = import_engine()
     try:
         fits = in_range(engine.__version__, settings.versions)
@@ -159,7 +154,7 @@ def load(folder: Path, *, variant: str = "", providers: Sequence[str] | None = N
     try:
         # By its path, so that weights in a file beside it are found, and mapped instead of read.
         session = engine.InferenceSession(
-            str(folder / model), options, providers=usable, enable_fallback=fallback
+            str(folder / name), options, providers=usable, enable_fallback=fallback
         )
         return Engine(session)
     except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own

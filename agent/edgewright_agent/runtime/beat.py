@@ -31,6 +31,7 @@ BEAT_S = 10.0
 HANGS_S = 10.0  # an inference in flight for so long is worth a beat, though nothing else happened
 SILENT_S = 30.0  # not to look for a daemon again, once there was none
 MAX_INPUTS = 32
+MAX_NAME_CHARS = 128
 _SUN_PATH = 107  # bytes of a socket's address (unix(7)), without its end
 
 
@@ -73,7 +74,9 @@ class Told:
 def encode(event: str, session: str, model: str, told: Told) -> bytes:
     """Return a datagram, at most `MAX_LIVE_BYTES` long: drift and latency go before what counts."""
     figures, tried = told.figures, told.experiment
-    inputs = dict(sorted(figures.input_drift.items())[:MAX_INPUTS])
+    # What the daemon would take for no name must not cost the whole datagram.
+    named = {name: drift for name, drift in figures.input_drift.items() if _is_plain(name)}
+    inputs = dict(sorted(named.items())[:MAX_INPUTS])
     document: dict[str, Any] = {
         "version": 1,
         "pid": os.getpid(),
@@ -212,6 +215,10 @@ class Keeper:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
+
+
+def _is_plain(name: str) -> bool:
+    return 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -1,11 +1,10 @@
 """A session's way down the ladder and up again: when to go, how long to stay. Pure; nothing here loads or infers.
 
->>> gpu, cpu = Step("normal", A, providers=("CUDAExecutionProvider",)), Step("next-provider", A)  # doctest: +SKIP
 >>> standing = Standing()
 >>> for _ in range(3): standing = failed(standing, "inference-failed Fail", 100.0)
 >>> standing.is_down(100.0), standing.down_until
 (True, 130.0)
->>> failed(risen(standing, 130.0), "device-lost", 131.0).down_until    # down again at once: twice as long
+>>> failed(risen(standing, 130.0), LOAD, 131.0).down_until    # down again soon after: twice as long
 191.0
 
 A step is left after one failure that means it is gone (it does not load, the device was reset, memory ran out) and
@@ -44,7 +43,7 @@ class Step:
     Attributes:
         rung: Its name in `degrade.RUNGS`.
         digest: Of the artifact; empty for the safe output.
-        variant: A key of `engine.VARIANTS`.
+        variant: A key of `settings.VARIANTS`.
         providers: Execution providers to load it with; None: whatever the artifact says.
     """
 

@@ -1,23 +1,23 @@
-"""What a model declares for when nothing on the device can run it: `safeOutput` of its `runtime.json`.
+"""The safe output at work: what a session answers when nothing on the device can run the model.
 
->>> safe = parse({"kind": "constant", "outputs": {"brake": [1.0]}})
->>> safe.kind, safe.outputs
-('constant', {'brake': [1.0]})
+>>> safe, signature = read_safe_output(folder)                       # doctest: +SKIP
+>>> constant(safe, batch=2)["brake"]                                 # doctest: +SKIP
+array([[1.], [1.]], dtype=float32)
 
 `no-decision` is an error an application must handle. `constant` is the answer for one sample, given to every sample.
-`hold-last` is the last answer of a model, while it is not older than `maxAgeS`; then there is no decision either.
+`hold-last` is the last answer of a model while it is fresh; then there is no decision either. See `safe_output`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.contract import FILE_RUNTIME
 from edgewright_agent.engine import Port
 from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.safe_output import SafeOutput, parse
 from edgewright_agent.settings import read_json
 
 if TYPE_CHECKING:
@@ -34,43 +34,11 @@ class NoDecisionError(AgentError):
 
 
 @dataclass(frozen=True)
-class SafeOutput:
-    """A declared safe output.
-
-    Attributes:
-        kind: `no-decision`, `constant` or `hold-last`.
-        outputs: Of `constant`: nested lists by output name, for one sample.
-        max_age_s: Of `hold-last`.
-    """
-
-    kind: str = NO_DECISION
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    max_age_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class Signature:
     """What a model takes and gives, as its `runtime.json` says: all that is known when no engine can say it."""
 
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
-
-
-def parse(value: Any) -> SafeOutput:
-    """Check a `safeOutput`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if kind == NO_DECISION:
-        return SafeOutput()
-    if kind == CONSTANT and isinstance(value.get("outputs"), dict) and value["outputs"]:
-        return SafeOutput(CONSTANT, value["outputs"])
-    age = value.get("maxAgeS") if kind == HOLD_LAST else None
-    if isinstance(age, (int, float)) and not isinstance(age, bool) and age > 0:
-        return SafeOutput(HOLD_LAST, max_age_s=float(age))
-    raise ValueError("it must be no-decision, constant with outputs, or hold-last with maxAgeS")
 
 
 def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature]:
@@ -91,36 +59,17 @@ def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature]:
     if "safeOutput" not in document:
         return None, signature
     try:
-        safe = parse(document["safeOutput"])
-        answer(safe, signature, 1)
-    except (ValueError, TypeError) as error:
-        raise HealthError("health-crash", f"safeOutput of {folder / FILE_RUNTIME}: {error}") from error
-    return safe, signature
+        return parse(document["safeOutput"], told), signature
+    except ValueError as error:
+        raise HealthError("health-crash", f"{folder / FILE_RUNTIME}: {error}") from error
 
 
-def answer(safe: SafeOutput, signature: Signature, batch: int) -> Arrays:
-    """Return the arrays of a `constant` for so many samples; nothing for other kinds.
-
-    Raises:
-        ValueError: the constant does not fit the model's outputs.
-    """
+def constant(safe: SafeOutput, batch: int) -> Arrays:
+    """Return the arrays of a `constant` for so many samples."""
     import numpy
 
-    found = {}
-    ports = {port.name: port for port in signature.outputs}
-    if safe.outputs and ports and set(safe.outputs) != set(ports):
-        raise ValueError(f"it answers {sorted(safe.outputs)}, the model {sorted(ports)}")
-    for name, value in safe.outputs.items():
-        port = ports.get(name, Port(name, "float32", ()))
-        sample = numpy.asarray(value, dtype=port.dtype)
-        sizes = port.shape[1:]
-        if port.shape and (
-            len(sizes) != sample.ndim
-            or any(want not in (None, have) for want, have in zip(sizes, sample.shape, strict=True))
-        ):
-            raise ValueError(f"one sample of {name} has shape {list(sizes)}, not {list(sample.shape)}")
-        found[name] = numpy.repeat(sample[None], batch, axis=0)
-    return found
+    samples = {name: numpy.asarray(value, safe.dtypes[name]) for name, value in safe.outputs.items()}
+    return {name: numpy.repeat(sample[None], batch, axis=0) for name, sample in samples.items()}
 
 
 def held(outputs: Arrays, batch: int) -> Arrays:

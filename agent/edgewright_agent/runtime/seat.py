@@ -36,12 +36,13 @@ from edgewright_agent.runtime.resident import (
     judge,
     warm_up,
 )
-from edgewright_agent.runtime.safe import SafeOutput, Signature, read_safe_output
+from edgewright_agent.runtime.safe import Signature, read_safe_output
 from edgewright_agent.runtime.standings import Standings
 from edgewright_agent.runtime.steps import active_digest, folder_of, steps_of, version_of
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
+    from edgewright_agent.safe_output import SafeOutput
 
 log = logging.getLogger("edgewright")
 

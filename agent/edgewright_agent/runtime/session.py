@@ -29,7 +29,7 @@ from edgewright_agent.runtime.beat import HANGS_S, Beats, ExperimentFigures, Kee
 from edgewright_agent.runtime.candidate import Candidate
 from edgewright_agent.runtime.experiment import AB, Comparison, winning
 from edgewright_agent.runtime.resident import Loader, OnnxRuntime, Resident, Served
-from edgewright_agent.runtime.safe import HOLD_LAST, NO_DECISION, NoDecisionError, answer, held
+from edgewright_agent.runtime.safe import CONSTANT, HOLD_LAST, NoDecisionError, constant, held
 from edgewright_agent.runtime.seat import AUTO, Change, Seat
 from edgewright_agent.runtime.steps import folder_of
 from edgewright_agent.runtime.tally import Figures, Reference, Tally, read_reference
@@ -311,10 +311,10 @@ class Session:
         outputs: Arrays | None = None
         if safe.kind == HOLD_LAST:
             when, last = self._held
-            if last is not None and time.monotonic() - when <= safe.max_age_s:
+            if last is not None and time.monotonic() - when <= (safe.max_age_s or 0.0):
                 outputs = held(last, batch)
-        elif safe.kind != NO_DECISION:
-            outputs = answer(safe, signature, batch)
+        elif safe.kind == CONSTANT:
+            outputs = constant(safe, batch)
         if outputs is None:
             raise NoDecisionError("no-decision", f"no {self.name} can answer ({cause.code}): {cause}")
         return Served(outputs, seat.digest, seat.version, "safe-output", decided=False)

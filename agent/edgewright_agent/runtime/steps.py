@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgewright_agent.contract import FILE_CPU_MODEL, FILE_CPU_RUNTIME, is_digest
+from edgewright_agent.contract import is_digest
+from edgewright_agent.engine import has_variant
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.model_state import ModelState
@@ -86,7 +87,7 @@ def ways(folder: Path, digest: str, rung: str, available: Sequence[str]) -> Iter
 
     A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not.
     """
-    beside = all((folder / name).is_file() for name in (FILE_CPU_MODEL, FILE_CPU_RUNTIME))
+    beside = has_variant(folder, "cpu")
     try:
         wanted = read(folder).providers
     except AgentError:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,15 +170,23 @@ def test_a_datagram_is_never_too_long() -> None:
         latency=tuple((bucket, 10**9) for bucket in range(321)),
         confidence=(10**9,) * 20,
         confidence_drift=0.123456,
-        input_drift={f"{'input' * 200}{number}": 0.123456 for number in range(1000)},
+        input_drift={"image": 0.1, "x" * 1000: 0.1, "": 0.1, "\n": 0.1},
     )
+    names = {f"{number:0128}": 0.123456 for number in range(1000)}
     experiment = ExperimentFigures("e" * 63, "shadow", TWO, 10**9, 10**9, 1, 0, figures.latency)
     body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,) * 100, figures, 1.0, experiment))
     assert len(body) <= MAX_LIVE_BYTES
     told = json.loads(body)
     assert told["inferences"] == 10**12
-    assert told["drift"] == {"confidence": None, "inputs": {}}
+    assert told["drift"] == {
+        "confidence": 0.123456,
+        "inputs": {"image": 0.1},
+    }  # the others are no names to a daemon
     assert len(told["latency"]) == 321
+    figures = replace(figures, input_drift=names)
+    body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,), figures, 1.0, experiment))
+    assert len(body) <= MAX_LIVE_BYTES
+    assert json.loads(body)["latency"] == told["latency"]
 
 
 def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
