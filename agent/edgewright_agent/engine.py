@@ -116,7 +116,7 @@ def has_variant(folder: Path, variant: str) -> bool:
     return all((folder / name).is_file() for name in VARIANTS[variant])
 
 
-def load(folder: Path, *, variant: str = "", providers: Sequence[str] | None = None) -> Engine:
+def load(folder: Path, variant: str = "", *, providers: Sequence[str] | None = None) -> Engine:
     """Load `folder/model.onnx` with the settings of `folder/runtime.json`.
 
     Args:

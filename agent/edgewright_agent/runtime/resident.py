@@ -185,12 +185,14 @@ def judge(resident: Resident, folder: Path) -> None:
 
     Raises:
         InferenceError: it cannot be run.
-        HealthError: `health-wrong-output`.
+        HealthError: `health-wrong-output`; `health-crash` for a model beside another that has no golden answers.
     """
     from edgewright_agent.health import one_by_one
 
-    golden = _golden(folder)
+    golden = _golden(folder, resident.step.variant)
     if golden is None:
+        if resident.step.variant:
+            raise HealthError("health-crash", f"{folder / FILE_GOLDEN} has no answers of the model beside")
         resident.infer(_zeros(resident.inputs))
         return
     assert resident.engine is not None  # noqa: S101  nobody else has it yet, or the caller is in
@@ -227,9 +229,9 @@ def is_free(ports: tuple[Port, ...]) -> bool:
     return bool(ports) and all(port.shape and port.shape[0] is None for port in ports)
 
 
-def _golden(folder: Path) -> Golden | None:
+def _golden(folder: Path, variant: str = "") -> Golden | None:
     try:
-        golden = load_golden(folder / FILE_GOLDEN)
+        golden = load_golden(folder / FILE_GOLDEN, variant)
     except (AgentError, ValueError, TypeError, KeyError):
         return None
     return golden if golden.inputs else None

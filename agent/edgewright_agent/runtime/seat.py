@@ -304,7 +304,8 @@ class Seat:
             self._drain()
         try:
             resident = bring_up(self._loader, step, folder)
-            if self._standings.was_down(step):
+            # A model beside another has to show that it is right: its trial may have found that it is not.
+            if self._standings.was_down(step) or step.variant:
                 judge(resident, folder)
             elif self._opened:
                 warm_up(resident, folder)
