@@ -183,7 +183,7 @@ class Disk:
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put a file in place whole or not at all, durably."""
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         self.write_file(fresh, data)
         self.rename(fresh, path)
 
@@ -193,7 +193,7 @@ class Disk:
         Returns:
             Whether it was put there; what is there is never touched.
         """
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         self.remove(fresh)
         with faults(path, "create"):
             fd = self.calls.open_private(fresh)
@@ -225,7 +225,7 @@ class Disk:
 
     def replace_symlink(self, link: Path, target: str) -> None:
         """Point `link` at `target` atomically and durably."""
-        fresh = link.with_name(f".{link.name}.new")
+        fresh = fresh_link_of(link)
         self.remove(fresh)
         with faults(link, "link"):
             self.calls.symlink(fresh, target)
@@ -285,6 +285,16 @@ class Disk:
         """Return the space left on the file system of `path`."""
         with faults(path, "ask for free space"):
             return self.calls.free(path)
+
+
+def fresh_of(path: Path) -> Path:
+    """Return where a file is written before it is renamed to its name; a power cut may leave both names."""
+    return path.with_name(path.name + ".new")
+
+
+def fresh_link_of(link: Path) -> Path:
+    """Return where a link is made before it is renamed to its name: a name that no model can have."""
+    return link.with_name(f".{link.name}.new")
 
 
 _CODES = {

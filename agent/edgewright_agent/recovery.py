@@ -36,6 +36,9 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
             # What is missing must be fetched again: "not modified" is no answer to that.
             record = replace(record, seen=None).counted(damaged=1)
     ledger.commit(record)
+    with contextlib.suppress(StorageError):  # they are in nobody's way
+        ledger.sweep()
+        store.sweep()
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)

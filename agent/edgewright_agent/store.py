@@ -21,7 +21,7 @@ from pathlib import Path
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
 from edgewright_agent.contract import is_digest, is_name
 from edgewright_agent.errors import StorageError, TrustError
-from edgewright_agent.files import Disk, faults
+from edgewright_agent.files import Disk, faults, fresh_link_of
 
 BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
 RESERVE_INODES = 64
@@ -171,6 +171,16 @@ class Store:
         names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
         # What a power cut left between making a link and renaming it has a name no model can have.
         return {name: digest for name in names if is_name(name) and (digest := self.linked(name))}
+
+    def sweep(self) -> None:
+        """Remove links that a power cut has left under the name they are made with.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for link in sorted(self.current.iterdir()) if self.current.is_dir() else ():
+            if link == fresh_link_of(self.current / link.name[1:].removesuffix(".new")):
+                self.disk.remove(link)
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""
