@@ -128,6 +128,7 @@ class Disk:
     def __init__(self, calls: Calls | None = None) -> None:
         self.calls = calls or Calls()
         self._made: set[Path] = set()
+        self._named: set[Path] = set()  # overwritten files whose name is durable
 
     def make_dir(self, path: Path) -> None:
         """Have a directory and its parents, each durable in its parent."""
@@ -164,6 +165,9 @@ class Disk:
     def overwrite(self, path: Path, data: bytes) -> None:
         """Overwrite the start of a pre-allocated file in place and sync its data.
 
+        The first time also its directory: on overlayfs a file of the image below is copied up when it is opened, and
+        without that its copy has no name after a power cut, however often its data was synced.
+
         Raises:
             StorageError: after a failed sync the file is gone; after a failed write it is torn.
         """
@@ -180,6 +184,9 @@ class Disk:
                 raise
         finally:
             os.close(fd)
+        if path not in self._named:
+            self.sync_dir(path.parent)
+            self._named.add(path)
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put a file in place whole or not at all, durably."""

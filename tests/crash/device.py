@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crash.recording import Recording
+from crash.recording import Witness
 from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import TransportError
 from edgewright_agent.files import Calls, Disk
@@ -21,7 +21,7 @@ from unit.agent.core.workbench import Bench, Shelf
 
 
 class WatchedLedger(Ledger):
-    """Tells the recording of every record that is durable as far as the agent knows."""
+    """Tells a witness of every record that is durable as far as the agent knows."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         super().__init__(folder, disk)
@@ -29,7 +29,7 @@ class WatchedLedger(Ledger):
 
     def _write(self, record: Record) -> None:
         super()._write(record)
-        if isinstance(self._calls, Recording):
+        if isinstance(self._calls, Witness):
             self._calls.acknowledge(self.generation, self.record)
 
 

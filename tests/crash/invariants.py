@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +141,7 @@ def _litter(device: Device) -> Iterator[Fault]:
     }
     for folder, wanted in (("store", slots), ("current", {MODEL}), ("engines", set[str]()), (".", _AT_HOME)):
         place = device.state / folder
-        found = set(os.listdir(place)) if place.is_dir() else set()
+        found = {path.name for path in place.iterdir()} if place.is_dir() else set[str]()
         if litter := found - wanted:
             yield Fault(STUCK, f"{folder} holds {sorted(litter)[0]}, which nobody needs")
         if folder == "store" and (gone := wanted - found):

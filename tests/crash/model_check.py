@@ -26,7 +26,7 @@ from crash.volume import State, Volume
 from edgewright_agent.errors import AgentError
 
 MOST_PER_OPERATION = 6  # times its even share, where other operations have fewer states
-SECOND_CUTS = 3  # states of a story whose own recovery is cut
+SECOND_CUTS = 60  # states of a story whose own recovery is cut, at most
 SECOND_SHARE = 0.2  # of the states, that go to those
 KEPT_FAULTS = 5
 
@@ -97,17 +97,13 @@ def explore(story: Story, *, states: int, seed: int = 1, careless: Collection[st
         for op in recording.ops[:begun]:
             volume.apply(op)
         first = round(states * (1 - SECOND_SHARE))
-        cuts = _cuts(volume, recording, begun, durable, chance, first, explored.trees)
-        sample: list[_Cut] = []
-        for number, cut in enumerate(cuts):
+        cuts = list[_Cut]()
+        for cut in _cuts(volume, recording, begun, durable, chance, first, explored.trees):
             _start(story, folder, cut, explored)
-            if len(sample) < SECOND_CUTS:
-                sample.append(cut)
-            elif (place := chance.randrange(number + 1)) < SECOND_CUTS:
-                sample[place] = cut
-        for left, cut in zip(range(len(sample), 0, -1), sample, strict=True):
-            room = (states - explored.states) // left
-            _cut_again(story, folder, cut, chance, room, explored)
+            cuts.append(cut)
+        for cut in chance.sample(cuts, min(SECOND_CUTS, len(cuts))):
+            if (room := states - explored.states) > 0:
+                _cut_again(story, folder, cut, chance, min(room, states // 10 + 1), explored)
     return explored
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crash.volume import Op
-from edgewright_agent.files import Calls, Free
-from edgewright_agent.record import Record
+from edgewright_agent.files import Calls
+from edgewright_agent.record import Ledger, Record
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,32 @@ class Acknowledged:
     record: Record
 
 
-class Recording(Calls):
+class Witness(Calls):
+    """Counts operations, and remembers after how many a record was acknowledged."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[Acknowledged] = []
+
+    @property
+    def done(self) -> int:
+        """How many operations have been done."""
+        raise NotImplementedError
+
+    def acknowledge(self, generation: int, record: Record) -> None:
+        """Remember that a record is durable now, as far as its writer knows."""
+        self.acknowledged.append(Acknowledged(self.done, generation, record))
+
+    def know(self, ledger: Ledger) -> None:
+        """Remember what was acknowledged before the first operation."""
+        if not ledger.record.quarantined:
+            self.acknowledge(ledger.generation, ledger.record)
+
+    def acknowledged_by(self, done: int) -> Acknowledged | None:
+        """Return the last record that was acknowledged when so many operations had been done."""
+        return next((one for one in reversed(self.acknowledged) if one.after <= done), None)
+
+
+class Recording(Witness):
     """Does what it is asked and remembers it.
 
     Args:
@@ -41,7 +66,6 @@ class Recording(Calls):
         foreign: Folders below it in which others write past `Calls` (python-tuf's cache): what has changed there is
             looked up before every operation and told as writes that nobody has synced.
         careless: Kinds of operations that are done but not remembered, as a disk that lies does them.
-        free: What the file system says it has left, if not the truth.
     """
 
     def __init__(
@@ -50,12 +74,10 @@ class Recording(Calls):
         *,
         foreign: Collection[str] = (),
         careless: Collection[str] = (),
-        free: Free | None = None,
     ) -> None:
+        super().__init__()
         self.root, self.foreign, self.careless = f"{root}/", tuple(foreign), careless
         self.ops: list[Op] = []
-        self.acknowledged: list[Acknowledged] = []
-        self._free = free
         self._known: dict[str, tuple[int, int, int] | None] = {}
         self._strays = 0
 
@@ -64,9 +86,9 @@ class Recording(Calls):
         for folder in self.foreign:
             self._known.update(_listing(self.root, folder))
 
-    def acknowledge(self, generation: int, record: Record) -> None:
-        """Remember that a record is durable now, as far as its writer knows."""
-        self.acknowledged.append(Acknowledged(len(self.ops), generation, record))
+    @property
+    def done(self) -> int:
+        return len(self.ops)
 
     def open(self, path: Path, flags: int) -> int:
         there = os.path.lexists(path)
@@ -126,9 +148,6 @@ class Recording(Calls):
     def rmdir(self, path: Path) -> None:
         super().rmdir(path)
         self._note("rmdir", path)
-
-    def free(self, path: Path) -> Free:
-        return self._free or super().free(path)
 
     def _note(
         self,
@@ -204,4 +223,4 @@ def empty(folder: Path) -> None:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:
-            os.unlink(entry.path)
+            os.unlink(entry.path)  # noqa: PTH108  many thousand times

@@ -209,13 +209,13 @@ class State:
         return whole.digest()
 
     def write_to(self, root: Path) -> None:
-        """Make it real in an empty folder."""
+        """Make it real in an empty folder. Without pathlib: this is done ten thousand times."""
         base = f"{root}/"
         closed = []
         for path in sorted(self.entries):
             kind, what, mode = self.entries[path]
             if kind == FOLDER:
-                os.mkdir(base + path)
+                os.mkdir(base + path)  # noqa: PTH102
                 if mode != 0o755:
                     closed.append((base + path, mode))
             elif isinstance(what, Content):
@@ -223,9 +223,9 @@ class State:
                 os.write(fd, what.data)
                 os.close(fd)
             else:
-                os.symlink(str(what), base + path)
+                os.symlink(str(what), base + path)  # noqa: PTH211
         for full, mode in closed:
-            os.chmod(full, mode)
+            os.chmod(full, mode)  # noqa: PTH101
 
 
 class Volume:
@@ -421,7 +421,7 @@ def read_state(root: Path) -> State:
         name, found = str(path.relative_to(root)), path.lstat()
         mode = stat.S_IMODE(found.st_mode)
         if path.is_symlink():
-            entries[name] = (LINK, os.readlink(path), 0)
+            entries[name] = (LINK, str(path.readlink()), 0)
         elif path.is_dir():
             entries[name] = (FOLDER, None, mode)
         else:
