@@ -188,7 +188,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Sum up the attacks and power cuts that were played, and leave the counts where `.ci/run` prints them again as its last line."""
+    """Sum up attacks and power cuts, and leave the counts where `.ci/run` prints them again as its last line."""
     attacks.summarize(terminalreporter)
     power_cuts.summarize(terminalreporter)
     if summary := os.environ.get("EDGEWRIGHT_TEST_SUMMARY"):
