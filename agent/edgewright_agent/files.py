@@ -34,8 +34,8 @@ class Free:
 class Calls:
     """The single operations on a disk; nothing else in the agent changes one.
 
-    Two writes go round it, because their bytes may be lost at any time: the lock file and the TUF cache
-    (made durable by `Disk.sync_tree`, distrusted against the floor in the record).
+    Two kinds of writes go round it, because their bytes may be lost at any time: lock files, which are empty, and
+    python-tuf's in its cache (made durable by `Disk.sync_tree`, distrusted against the floor in the record).
     """
 
     def mkdir(self, path: Path) -> None:
