@@ -3,7 +3,8 @@
 >>> outcomes = recover(trials)   # doctest: +SKIP
 
 The record is right, everything else is derived: links are repaired, a damaged active model is replaced by the
-previous or factory one, a trial that was cut off goes on.
+previous or factory one, a trial that was cut off goes on. Where there is no other, and what a model runs from is whole,
+it goes on running until it is fetched again.
 """
 
 from __future__ import annotations
@@ -52,18 +53,37 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     return tuple(outcomes)
 
 
-def _mend(store: Store, model: str, state: ModelState) -> tuple[ModelState, Outcome | None]:
+def retire(trials: Trials, model: str) -> Outcome | None:
+    """Do what a start does about a damaged active model, for one of which it was found out later.
+
+    Raises:
+        StorageError: the record cannot be written.
+    """
+    ledger, store = trials.ledger, trials.store
+    state, outcome = _mend(store, model, ledger.record.model(model), doubted=True)
+    if outcome:
+        ledger.commit(replace(ledger.record.with_model(model, state), seen=None).counted(damaged=1))
+        store.link(model, state.active.digest if state.active else None)
+    return outcome
+
+
+def _mend(
+    store: Store, model: str, state: ModelState, *, doubted: bool = False
+) -> tuple[ModelState, Outcome | None]:
     previous = state.previous if state.previous and store.intact(state.previous.digest) else None
-    if state.active is None or store.intact(state.active.digest):
+    if state.active is None or (not doubted and store.intact(state.active.digest)):
         return replace(state, previous=previous), None
     broken = state.active
     spare = _first_whole(store, (previous, state.factory))
     mended = replace(state, active=spare, previous=None if spare == previous else previous)
+    what = f"{spare.version} runs instead" if spare else "nothing runs"
+    if spare is None and store.runs(broken.digest):
+        mended = replace(state, previous=previous)
+        what = "what it runs from is whole, so it goes on, and the next poll fetches the rest again"
     return mended, Outcome(
         model,
         "damaged",
-        f"{broken.version} is damaged on disk; "
-        + (f"{spare.version} runs instead" if spare else "nothing runs"),
+        f"{broken.version} is damaged on disk; {what}",
         StorageError.exit_code,
         broken.digest,
         broken.version,

@@ -162,7 +162,7 @@ def main() -> int:
     auditor = Auditor(folder)
     auditor.install()
     auditor.on = True
-    (folder / "probe").touch()
+    (folder / "probe").write_bytes(b"")
     auditor.on = False
     play_stories(auditor, folder)
     codes = play_commands(auditor, folder)

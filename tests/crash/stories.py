@@ -40,7 +40,8 @@ class Story:
         may_run: Versions that an application may find after a cut, without the agent; None is no model.
         ends: The version that must run once the agent has been started again.
         foreign: Folders that others write to past `files.Calls`.
-        sealed: Whether models are encrypted.
+        began_damaged: Whether what runs has damaged files from the beginning, beside those it runs from.
+        anchored: Whether the device has a record when the story begins.
     """
 
     name: ClassVar[str]
@@ -49,6 +50,7 @@ class Story:
     may_run: ClassVar[frozenset[str | None]]
     ends: ClassVar[str]
     foreign: ClassVar[Sequence[str]] = ()
+    began_damaged: ClassVar[bool] = False
     anchored: ClassVar[bool] = True
 
     def artifact(self, version: str) -> Made:
@@ -310,6 +312,27 @@ class ResumedDownload(Story):
             device.once()
 
 
+class Repair(Story):
+    """A file of the only version that nobody runs from has rotted: it is replaced while the model goes on."""
+
+    name = "repair"
+    before = ("1.0.0",)
+    may_run = frozenset({"1.0.0"})
+    ends = "1.0.0"
+    began_damaged = True
+
+    def prepare(self, folder: Path, calls: Calls | None = None) -> None:
+        super().prepare(folder, calls)
+        device = self.device(folder, calls)
+        for file, data in (("golden.json", b"rotten"), ("manifest.json.part", b"stray")):
+            device.disk.write_file(device.store.path(self.artifact("1.0.0").digest) / file, data)
+
+    def act(self, device: Device) -> None:
+        device.once(force=True)
+
+    restart = act
+
+
 def _config(device: Device) -> Path:
     return device.folder / "agent.json"
 
@@ -357,6 +380,7 @@ STORIES: tuple[Story, ...] = (
     Compressed(),
     Encrypted(),
     ResumedDownload(),
+    Repair(),
 )
 
 
