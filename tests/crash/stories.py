@@ -10,10 +10,7 @@ deterministic: the same operations in the same order each time it is played.
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
@@ -22,8 +19,8 @@ from typing import Any, ClassVar
 
 from crash.device import Device
 from crash.fleet import RotatingFleet
+from crash.layers import archive, with_layer
 from edgewright_agent import manual
-from edgewright_agent.contract import digest_of
 from edgewright_agent.errors import HealthError
 from edgewright_agent.files import Calls
 from unit.agent.core.sealing import make_key, seal, write_private
@@ -258,7 +255,7 @@ class Compressed(Story):
     @cached_property
     def packed(self) -> Made:
         made = super().artifact("2.0.0")
-        return _other_layer(made, ".tar+gzip", _archive(made.files["model.onnx"]), {})
+        return with_layer(made, ".tar+gzip", archive(made.files["model.onnx"]), {})
 
 
 class Encrypted(Story):
@@ -282,7 +279,7 @@ class Encrypted(Story):
             "org.opencontainers.image.enc.keys.jwe": layer.sealed.keys,
             "org.opencontainers.image.enc.pubopts": layer.sealed.options,
         }
-        return _other_layer(made, ".raw+encrypted", blob, notes), key
+        return with_layer(made, ".raw+encrypted", blob, notes), key
 
     def device(self, folder: Path, calls: Calls | None = None, *, released: int | None = None) -> Device:
         device = super().device(folder, calls, released=released)
@@ -335,37 +332,6 @@ class Repair(Story):
 
 def _config(device: Device) -> Path:
     return device.folder / "agent.json"
-
-
-def _archive(data: bytes) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        entry = tarfile.TarInfo("model.onnx")
-        entry.size = len(data)
-        tar.addfile(entry, io.BytesIO(data))
-    return gzip.compress(made.getvalue(), mtime=0)
-
-
-def _other_layer(made: Made, form: str, blob: bytes, notes: dict[str, str]) -> Made:
-    """Return an artifact whose model travels as another blob."""
-    data = made.files["model.onnx"]
-
-    def edit(document: dict[str, Any]) -> None:
-        document["layers"][0] = {
-            "mediaType": "application/vnd.cncf.model.weight.v1" + form,
-            "digest": digest_of(blob),
-            "size": len(blob),
-            "annotations": {
-                "org.opencontainers.image.title": "model.onnx",
-                "org.cncf.model.filepath": "model.onnx",
-                "dev.edgewright.file-digest": digest_of(data),
-                "dev.edgewright.file-size": str(len(data)),
-                **notes,
-            },
-        }
-
-    whole = make_artifact(made.version, files=made.files, edit=edit)
-    return Made(whole.body, {**made.files, "model.onnx": blob}, made.version)
 
 
 STORIES: tuple[Story, ...] = (

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from crash.recording import Recording
-from crash.volume import SECTOR, Op, State, Volume, read_state
+from crash.sectors import SECTOR
+from crash.volume import Op, State, Volume, read_state
 from edgewright_agent.files import Disk
 
 
