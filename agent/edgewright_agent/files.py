@@ -25,10 +25,14 @@ from edgewright_agent.errors import StorageError
 
 @dataclass(frozen=True)
 class Free:
-    """What a file system still has: bytes for this user, and inodes (None where it does not count them)."""
+    """What a file system still has: bytes for this user, and inodes (None where it does not count them).
+
+    `block_bytes` is what the smallest file costs.
+    """
 
     bytes: int
     inodes: int | None
+    block_bytes: int = 4096
 
 
 class Calls:
@@ -87,7 +91,8 @@ class Calls:
 
     def free(self, path: Path) -> Free:
         found = os.statvfs(path)
-        return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+        inodes = found.f_favail if found.f_files else None
+        return Free(found.f_bavail * found.f_frsize, inodes, found.f_frsize or 4096)
 
 
 class Appender:
@@ -285,6 +290,13 @@ class Disk:
         """Return the space left on the file system of `path`."""
         with faults(path, "ask for free space"):
             return self.calls.free(path)
+
+
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 _CODES = {

@@ -11,6 +11,7 @@ runs `edgewright-agent reanchor`. A device that began anew by itself would belie
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
@@ -188,6 +189,12 @@ class Ledger:
         self._disk.make_dir(self._folder)
         self._slots.set_aside()
         self._write(replace(record, quarantined=None))
+        self.keep_ballast()
+
+    def keep_ballast(self) -> None:
+        """Have what lets a full copy-on-write disk still take the record, where there is room for it now."""
+        with contextlib.suppress(StorageError):
+            self._slots.keep_ballast()
 
     def _write(self, record: Record) -> None:
         self._disk.make_dir(self._folder)

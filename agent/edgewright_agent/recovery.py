@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from edgewright_agent.clock import boot_id
+from edgewright_agent.clock import boot_id, to_text
+from edgewright_agent.degrade import stand
 from edgewright_agent.errors import StorageError
 from edgewright_agent.model_state import ModelState, Slot
 from edgewright_agent.record import Record
@@ -29,7 +30,7 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     record = _booted(ledger.record)
     outcomes: list[Outcome] = []
     for model, state in record.models.items():
-        mended, outcome = _mend(store, model, state)
+        mended, outcome = _mend(store, model, state, to_text(trials.now()))
         record = record.with_model(model, mended)
         if outcome:
             outcomes.append(outcome)
@@ -49,13 +50,15 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     return tuple(outcomes)
 
 
-def _mend(store: Store, model: str, state: ModelState) -> tuple[ModelState, Outcome | None]:
+def _mend(store: Store, model: str, state: ModelState, at: str) -> tuple[ModelState, Outcome | None]:
     previous = state.previous if state.previous and store.intact(state.previous.digest) else None
     if state.active is None or store.intact(state.active.digest):
         return replace(state, previous=previous), None
     broken = state.active
     spare = _first_whole(store, (previous, state.factory))
     mended = replace(state, active=spare, previous=None if spare == previous else previous)
+    rung = "safe-output" if spare is None else "previous" if spare == previous else "factory"
+    mended = stand(mended, rung, f"{broken.version} is damaged on disk", at)
     return mended, Outcome(
         model,
         "damaged",

@@ -131,6 +131,14 @@ def read(folder: Path) -> Settings:
     return settings
 
 
+def wanted_providers(folder: Path) -> tuple[str, ...]:
+    """Return the execution providers an artifact was made for, in order; none when its settings make no sense."""
+    try:
+        return read(folder).providers
+    except AgentError:
+        return ()
+
+
 def parse(document: Mapping[str, Any]) -> Settings:
     """Check the values of a runtime manifest.
 

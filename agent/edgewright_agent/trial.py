@@ -16,11 +16,13 @@ from typing import Protocol
 
 from edgewright_agent.clock import to_text
 from edgewright_agent.config import Budget
+from edgewright_agent.degrade import proved
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import AgentError, HealthError, StorageError
 from edgewright_agent.health import Evidence
 from edgewright_agent.model_state import ModelState, Slot, Tombstone, Trial, Verdict, shorten
 from edgewright_agent.record import Ledger
+from edgewright_agent.settings import wanted_providers
 from edgewright_agent.store import Store
 
 # The same bytes give the same wrong answer; crashes, hangs and slowness may be the device's bad moment.
@@ -135,11 +137,10 @@ class Trials:
         )
         outcome = Outcome(model, "installed", message, 0, trial.digest, trial.version)
         previous = state.active or state.previous
-        self._save(
-            model,
-            replace(state, active=slot, previous=previous, trial=None, last=outcome.verdict(self.now())),
-            event="installs",
-        )
+        state = replace(state, active=slot, previous=previous, trial=None, last=outcome.verdict(self.now()))
+        wanted = wanted_providers(self.store.path(trial.digest))
+        state = proved(state, wanted, evidence.providers, slot.since)
+        self._save(model, state, event="installs")
         self.store.link(model, trial.digest)
         return outcome
 

@@ -10,18 +10,19 @@ crash anywhere is met by `recovery` at the next start.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from edgewright_agent import health
+from edgewright_agent import degrade, health
 from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.errors import AgentError, StorageError, TrustError
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import Trial
+from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen
@@ -96,6 +97,7 @@ class Update:
         fingerprint = self.config.fingerprint()
         self.ledger.require_whole()
         outcomes: tuple[Outcome, ...] = recover(self.trials)
+        self._make_way()
         etag = None
         if not force and not outcomes:
             margin_s = self.config.poll.interval_s
@@ -187,6 +189,7 @@ class Update:
         if state.active and state.active.digest == digest:
             if told:
                 return told
+            self._settled(target.model, state)
             return Outcome(target.model, "current", f"{version} is active", 0, digest, version)
         if stone := state.tombstone_of(digest):
             if told:
@@ -199,6 +202,20 @@ class Update:
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _settled(self, model: str, state: ModelState) -> None:
+        """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""
+        if (better := degrade.settled(state)) != state:
+            self.ledger.commit(self.ledger.record.with_model(model, better))
+
+    def _make_way(self) -> None:
+        """On a full disk, free what only the agent has filled it with, before anything has to be written."""
+        seen = degrade.look(self.config, self.ledger.record, self.store.disk, self.now())
+        if seen.short:
+            with contextlib.suppress(StorageError):  # what cannot be removed is told by what needs the room
+                self._collect(())
+        elif degrade.NO_SPACE not in self.ledger.record.rungs:
+            self.ledger.keep_ballast()
 
     def _verify(self, target: Assigned, desired: Desired) -> None:
         """Accept the artifact's signatures as one of the mirrors shows them."""
@@ -222,6 +239,8 @@ class Update:
 
     def _collect(self, staged: Sequence[str]) -> None:
         """Remove what neither a slot nor a download in progress needs."""
+        for stray in self.config.metadata.glob("tmp*"):  # a kill in the middle of writing the cache left it
+            self.store.disk.remove(stray)
         slots = [slot for state in self.ledger.record.models.values() for slot in state.slots()]
         self.store.collect([slot.digest for slot in slots], staged)
 
@@ -235,6 +254,9 @@ class Update:
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())
+        full = next((outcome.message for outcome in outcomes if outcome.code == degrade.NO_SPACE), "")
+        look = degrade.look(self.config, record, self.store.disk, self.now(), fault=full)
+        record = replace(record, rungs=degrade.observe(record.rungs, look, to_text(self.now())))
         self.ledger.commit(record)
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
 
