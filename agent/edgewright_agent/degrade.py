@@ -31,6 +31,7 @@ LOOKS = 2  # in a row that must be better before a device comes up again
 SPARE_SHARE = 0.1  # of the reserve, which must be free above it before `no-space` is left
 SPARE_BYTES = 16 * 1024 * 1024  # or so much, if that is more
 SPARE_INODES = 64
+SPARE_OF_DISK = 1 / 32  # but no more of a small disk, which might never have so much
 NO_SPACE = "no-space"  # also the code of a StorageError: a full disk or a quota
 EXPIRED = "expired-metadata"
 
@@ -76,7 +77,7 @@ LADDER = (
         NO_SPACE,
         "less is free than the reserve (bytes or inodes), or a write found no space or quota",
         f"{LOOKS} looks in a row: nothing failed, and the reserve is free and {SPARE_SHARE:.0%} of it or "
-        f"{SPARE_BYTES >> 20} MiB more, and {SPARE_INODES} inodes more",
+        f"{SPARE_BYTES >> 20} MiB more (at most 1/{1 / SPARE_OF_DISK:.0f} of the disk), and {SPARE_INODES} inodes more",
         "what runs keeps running, polls go on, the record is written; no download begins that does not fit",
         "df",
     ),
@@ -264,10 +265,17 @@ def _no_space(now: Rung | None, seen: Look, at: str) -> Rung | None:
         return replace(now, streak=0) if now else _enter(NO_SPACE, at, why)
     if now is None or seen.free is None:
         return now
-    spare = max(int(seen.reserve.bytes * SPARE_SHARE), SPARE_BYTES)
-    if _short(seen.free, Reserve(seen.reserve.bytes + spare, seen.reserve.inodes + SPARE_INODES)):
+    if _short(seen.free, _comfortable(seen.reserve, seen.free)):
         return replace(now, streak=0)
     return _better(now)
+
+
+def _comfortable(reserve: Reserve, free: Free) -> Reserve:
+    """Return what must be free before a disk that was short is so no more."""
+    some = int(free.total_bytes * SPARE_OF_DISK) if free.total_bytes else SPARE_BYTES
+    few = int(free.total_inodes * SPARE_OF_DISK) if free.total_inodes else SPARE_INODES
+    spare = max(int(reserve.bytes * SPARE_SHARE), min(SPARE_BYTES, some))
+    return Reserve(reserve.bytes + spare, reserve.inodes + min(SPARE_INODES, few))
 
 
 def _short(free: Free | None, reserve: Reserve) -> str:
@@ -354,7 +362,7 @@ def from_beats(state: ModelState, beats: Iterable[Mapping[str, Any]], at: str) -
     return replace(state, rung=_enter(seen, at, _SESSION + "up from " + now.name))
 
 
-_TELLABLE = frozenset(step.rung for step in LADDER if step.about == "model" or not step.code)
+_TELLABLE = tuple(step.rung for step in LADDER if step.about == "model" or not step.code)
 
 
 def _words(beat: Mapping[str, Any]) -> str:

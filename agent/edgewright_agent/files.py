@@ -27,12 +27,14 @@ from edgewright_agent.errors import StorageError
 class Free:
     """What a file system still has: bytes for this user, and inodes (None where it does not count them).
 
-    `block_bytes` is what the smallest file costs.
+    `block_bytes` is what the smallest file costs; the totals are 0 where they are not known.
     """
 
     bytes: int
     inodes: int | None
     block_bytes: int = 4096
+    total_bytes: int = 0
+    total_inodes: int = 0
 
 
 class Calls:
@@ -92,7 +94,10 @@ class Calls:
     def free(self, path: Path) -> Free:
         found = os.statvfs(path)
         inodes = found.f_favail if found.f_files else None
-        return Free(found.f_bavail * found.f_frsize, inodes, found.f_frsize or 4096)
+        block_bytes = found.f_frsize or 4096
+        return Free(
+            found.f_bavail * block_bytes, inodes, block_bytes, found.f_blocks * block_bytes, found.f_files
+        )
 
 
 class Appender:

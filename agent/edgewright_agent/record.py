@@ -189,6 +189,7 @@ class Ledger:
         self._disk.make_dir(self._folder)
         self._slots.set_aside()
         self._write(replace(record, quarantined=None))
+        self._slots.allocate()
         self.keep_ballast()
 
     def keep_ballast(self) -> None:

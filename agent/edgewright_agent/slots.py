@@ -131,6 +131,16 @@ class Slots:
             self._disk.sync_dir(self._ballast.parent)
             self._put(self._paths[generation % 2], slot)
 
+    def allocate(self) -> None:
+        """Have both slots at their full size; one that is made now holds nothing.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for path in self._paths:
+            if not self._allocated(path, SLOT_BYTES):
+                self._disk.replace_file(path, bytes(SLOT_BYTES))
+
     def keep_ballast(self) -> None:
         """Have the ballast, if there is room for it; incompressible, so that giving it up gives room.
 
