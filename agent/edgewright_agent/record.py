@@ -77,6 +77,7 @@ class Record:
         clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
         policy: The class's `updatePolicy` as it was last signed: when to poll, how fast to load, when to activate.
         rungs: Where the device as a whole stands on the degraded-mode ladder, by rung; none is normal.
+        scrubbed: When everything that is kept was last read back, or the count to that began.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
 
@@ -95,6 +96,7 @@ class Record:
     fleet: str | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     rungs: Mapping[str, Rung] = field(default_factory=dict)
+    scrubbed: str | None = None
     quarantined: str | None = None
 
     def model(self, name: str) -> ModelState:

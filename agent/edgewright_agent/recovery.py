@@ -20,8 +20,12 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(trials: Trials) -> tuple[Outcome, ...]:
+def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    Args:
+        trials: What to finish them with.
+        damaged: Digests of what has just been read back and is not what was signed.
 
     Raises:
         StorageError: the record cannot be written.
@@ -30,7 +34,7 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     record = _booted(ledger.record)
     outcomes: list[Outcome] = []
     for model, state in record.models.items():
-        mended, outcome = _mend(store, model, state, to_text(trials.now()))
+        mended, outcome = _mend(store, model, state, damaged, to_text(trials.now()))
         record = record.with_model(model, mended)
         if outcome:
             outcomes.append(outcome)
@@ -40,19 +44,27 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
+            store.mark_factory(model, state.factory.digest if state.factory else None)
             if state.trial:
                 outcomes.append(trials.run(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
+    for digest in damaged - _running(ledger.record):
+        store.discard(digest)  # now that no link leads there: the next update may fetch it again
     for outcome in outcomes:
         if outcome.code == "damaged" and outcome.digest and outcome.digest not in _kept(ledger.record):
             store.discard(outcome.digest)
     return tuple(outcomes)
 
 
-def _mend(store: Store, model: str, state: ModelState, at: str) -> tuple[ModelState, Outcome | None]:
-    previous = state.previous if state.previous and store.intact(state.previous.digest) else None
-    if state.active is None or store.intact(state.active.digest):
+def _mend(
+    store: Store, model: str, state: ModelState, damaged: frozenset[str], at: str
+) -> tuple[ModelState, Outcome | None]:
+    def whole(slot: Slot) -> bool:
+        return slot.digest not in damaged and store.intact(slot.digest)
+
+    previous = state.previous if state.previous and whole(state.previous) else None
+    if state.active is None or whole(state.active):
         return replace(state, previous=previous), None
     broken = state.active
     spare = _first_whole(store, (previous, state.factory))
@@ -86,6 +98,10 @@ def _booted(record: Record) -> Record:
         if record.boot_id == boot and record.boots
         else replace(record, boots=record.boots + 1, boot_id=boot)
     )
+
+
+def _running(record: Record) -> set[str]:
+    return {state.active.digest for state in record.models.values() if state.active}
 
 
 def _kept(record: Record) -> set[str]:

@@ -235,7 +235,7 @@ def _device_state(record: Record, rungs: Mapping[str, Rung], models: tuple[Model
         return "new"
     if record.poll.code not in ("ok", "not-modified"):
         return "failing"
-    whole = all(model.state == "running" and model.rung is None for model in models)
+    whole = all(model.state == "running" and model.rung is None and model.factory_whole for model in models)
     return "ok" if whole and not rungs else "degraded"
 
 

@@ -41,6 +41,7 @@ class Store:
         self.root = folder / STORE
         self.engines = folder / ENGINES
         self.current = folder / "current"
+        self.factory = folder / "factory"
         self.disk = disk
 
     def path(self, digest: str) -> Path:
@@ -175,28 +176,46 @@ class Store:
 
     def linked(self, model: str) -> str | None:
         """Return the digest `current/<model>` points at, if any."""
-        try:
-            name = (self.current / model).readlink().name
-        except OSError:
-            return None
-        return f"sha256:{name}" if is_digest(f"sha256:{name}") else None
+        return _target(self.current / model)
 
     def links(self) -> dict[str, str]:
         """Return every model that has a `current` link, and what it points at."""
-        names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
-        # What a power cut left between making a link and renaming it has a name no model can have.
-        return {name: digest for name in names if is_name(name) and (digest := self.linked(name))}
+        return _targets(self.current)
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""
-        link = self.current / model
+        self._link(self.current / model, digest)
+
+    def factories(self) -> dict[str, str]:
+        """Return every model that has a `factory` link, and what it points at."""
+        return _targets(self.factory)
+
+    def mark_factory(self, model: str, digest: str | None) -> None:
+        """Make `factory/<model>` say what the record says; it is what is left of that when the record is lost."""
+        self._link(self.factory / model, digest)
+
+    def _link(self, link: Path, digest: str | None) -> None:
         if digest is None:
             if link.is_symlink():
                 self.disk.remove(link)
-                self.disk.sync_dir(self.current)
-        elif self.linked(model) != digest:
-            self.disk.make_dir(self.current)
+                self.disk.sync_dir(link.parent)
+        elif _target(link) != digest:
+            self.disk.make_dir(link.parent)
             self.disk.replace_symlink(link, f"../store/{self.path(digest).name}")
+
+
+def _target(link: Path) -> str | None:
+    try:
+        name = link.readlink().name
+    except OSError:
+        return None
+    return f"sha256:{name}" if is_digest(f"sha256:{name}") else None
+
+
+def _targets(folder: Path) -> dict[str, str]:
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # What a power cut left between making a link and renaming it has a name no model can have.
+    return {name: digest for name in names if is_name(name) and (digest := _target(folder / name))}
 
 
 def part_of(staging: Path, layer: Layer) -> Path:

@@ -21,6 +21,7 @@ from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.errors import AgentError, StorageError, TrustError
+from edgewright_agent.factory import scrub, scrub_due
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.obtain import Obtaining
@@ -96,7 +97,12 @@ class Update:
         """
         fingerprint = self.config.fingerprint()
         self.ledger.require_whole()
-        outcomes: tuple[Outcome, ...] = recover(self.trials)
+        time = self.ledger.record.lowest(self.uptime()).time(self.now()) or self.now()
+        due = scrub_due(self.ledger.record, time)
+        damaged = scrub(self.ledger.record, self.store, active=due) if due or force else frozenset()
+        outcomes: tuple[Outcome, ...] = recover(self.trials, damaged=damaged)
+        if due or self.ledger.record.scrubbed is None:
+            self.ledger.commit(replace(self.ledger.record, scrubbed=to_text(time)))
         self._make_way()
         etag = None
         if not force and not outcomes:
@@ -108,6 +114,7 @@ class Update:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = freshest(self.source, self._accept)
             outcomes = self._update_all(desired, outcomes, reread=force)
+            self._restore_factories(desired)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
@@ -202,6 +209,21 @@ class Update:
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
+
+    def _restore_factories(self, desired: Desired) -> None:
+        """Fetch damaged factory models again, where the fleet still signs for them; else `status` tells of them."""
+        device = self.config.device
+        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+        for model, target in targets.items():
+            factory = self.ledger.record.model(model).factory
+            if factory is None or self.store.intact(factory.digest):
+                continue
+            with contextlib.suppress(AgentError):
+                wanted = replace(target, digest=factory.digest, model_version=factory.version)
+                approval = desired.require_artifact(model, device.hardware_class, factory.digest)
+                artifact = self.obtaining.manifest(approval, wanted)
+                self._verify(wanted, desired)
+                self.obtaining.obtain(artifact, wanted)
 
     def _settled(self, model: str, state: ModelState) -> None:
         """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""

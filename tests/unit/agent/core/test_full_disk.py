@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -295,6 +295,7 @@ def test_a_real_daemon_on_a_full_disk_polls_on_though_its_log_takes_nothing_eith
     with mounted("ext4", tmp_path) as folder:
         bench = device(folder)
         settled(bench, unchanged[0])
+        bench.ledger.commit(replace(bench.ledger.record, scrubbed=None))  # not by this bench's clock
         config = folder / "agent.json"
         config.write_text(json.dumps(bench.document))
         (bench.state / "daemon.lock").touch()
@@ -314,6 +315,31 @@ def test_a_real_daemon_on_a_full_disk_polls_on_though_its_log_takes_nothing_eith
         finally:
             daemon.terminate()
             assert daemon.wait(20) == 0
+
+
+def test_metadata_is_verified_without_room_for_its_cache_and_a_replay_still_refused(tmp_path: Path) -> None:
+    from unit.agent.transport.shelf import Shelf
+    from unit.agent.trust.tuf_device import Device, freeze
+    from unit.agent.trust.tuf_fleet import TufFleet, assignment
+
+    fleet = TufFleet(Shelf(tmp_path / "fleet"))
+    fleet.publish()
+    old = freeze(fleet, tmp_path / "old")
+    with mounted("tmpfs", tmp_path) as folder:
+        disk = SmallDisk(folder)
+        tuf = Device(folder / "state" / "tuf", fleet.root_bytes, f"oci:{fleet.shelf.root}")
+        tuf.refresh()
+        fleet.release(assignment(2))
+        disk.fill_bytes()
+        disk.fill_inodes()
+        newest = tuf.refresh()
+        assert newest.versions["timestamp"] == 2
+        newer, tuf.source = tuf.source, old
+        tuf.refuses("metadata-rollback")
+        tuf.source = newer
+        disk.relent()
+        tuf.refresh()
+        assert b'"version":2' in (tuf.cache / "timestamp.json").read_bytes().replace(b" ", b"")
 
 
 def polled(daemon: subprocess.Popen[bytes], bench: Bench, count: int) -> None:
