@@ -53,6 +53,7 @@ def run(job: Job) -> Result:
         winner.proposal.precision,
         expected=expected,
         layout=layout,
+        safe_output=job.spec.get("safeOutput"),
     )
     (job.out / FILE_RUNTIME).write_bytes(canonical_json(manifest))
     search = {

@@ -28,6 +28,7 @@ from edgewright.spec.limits import (
     recipients_of,
 )
 from edgewright.spec.load import Workspace
+from edgewright.spec.model import Model
 from edgewright.spec.recipient import read_recipient
 
 Slice = Mapping[str, Any]
@@ -100,7 +101,14 @@ def optimized(workspace: Workspace, step: StepId) -> Slice:
         "signature": dump(model.signature),
         "golden": {"samples": model.golden.samples},
         "sources": limit_sources(model, step.model, name),
+        **_safe_output(model),
     }
+
+
+def _safe_output(model: Model) -> dict[str, Any]:
+    """Return what the model declares as its safe output; `no-decision` is what a device does anyway."""
+    declared = model.safe_output
+    return {"safeOutput": dump(declared)} if declared and declared.kind != "no-decision" else {}
 
 
 def evaluated(workspace: Workspace, step: StepId) -> Slice:

@@ -200,6 +200,8 @@ class UpdatePolicy(Spec):
     """Cap on downloads."""
     disk_reserve: Bytes
     """Space the agent never uses."""
+    inode_reserve: int | None = Field(default=None, ge=0, le=10_000_000)
+    """Inodes the agent never uses; absent: as each device's own configuration says."""
 
 
 class RollbackPolicy(Spec):
