@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, FILE_RUNTIME
+from edgewright_agent.contract import FILE_LABELS
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import VARIANTS, read, read_json
 from edgewright_agent.store import ENGINES, STORE
 from edgewright_agent.versions import in_range
 
@@ -111,19 +111,29 @@ def import_engine() -> Any:
     return onnxruntime
 
 
-def load(folder: Path) -> Engine:
+def has_variant(folder: Path, variant: str) -> bool:
+    """Whether an artifact ships such a model beside its own."""
+    return all((folder / name).is_file() for name in VARIANTS[variant])
+
+
+def load(folder: Path, variant: str = "") -> Engine:
     """Load `folder/model.onnx` with the settings of `folder/runtime.json`.
+
+    Args:
+        folder: An installed artifact.
+        variant: `cpu`: the model beside it for the processor, `model.cpu.onnx` with `runtime.cpu.json`.
 
     Raises:
         EngineError: `runtime-missing`, `runtime-version`.
         HealthError: `health-crash` when the engine rejects the model, or its settings make no sense.
     """
-    settings = read(folder)
+    settings = read(folder, variant)
+    name, manifest = VARIANTS[variant]
     engine = import_engine()
     try:
         fits = in_range(engine.__version__, settings.versions)
     except ValueError as error:
-        raise HealthError("health-crash", f"{folder / FILE_RUNTIME} makes no sense: {error}") from error
+        raise HealthError("health-crash", f"{folder / manifest} makes no sense: {error}") from error
     if not fits:
         raise EngineError(
             "runtime-version",
@@ -138,7 +148,7 @@ def load(folder: Path) -> Engine:
         )
     try:
         # By its path, so that weights in a file beside it are found, and mapped instead of read.
-        return Engine(engine.InferenceSession(str(folder / FILE_MODEL), options, providers=providers))
+        return Engine(engine.InferenceSession(str(folder / name), options, providers=providers))
     except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
         raise HealthError("health-crash", f"onnxruntime rejects the model: {error}") from error
 

@@ -172,6 +172,8 @@ class Runtime(Spec):
     """Whether memory is planned ahead from the first inference of a shape (faster, more memory)."""
     graph_optimization: Literal["disabled", "basic", "extended", "all"] = "extended"
     """ONNX Runtime graph optimization level; `extended` is the highest portable one."""
+    cpu_fallback: bool | None = None
+    """Whether a model that is made for the processor alone ships beside, for when the accelerator does not start."""
     tensorrt: TensorRt | None = None
     """Options of TensorrtExecutionProvider."""
     cuda: Cuda | None = None
@@ -246,8 +248,10 @@ class Sheet(Spec):
 
     @classmethod
     def of(cls, hardware: HardwareClass) -> Sheet:
-        """Return that part of a class."""
-        return cls.model_construct(**{name: getattr(hardware, name) for name in cls.model_fields})
+        """Return that part of a class; what ships beside a model costs nothing while the model runs."""
+        runtime = hardware.runtime.model_copy(update={"cpu_fallback": None})
+        parts = {name: getattr(hardware, name) for name in cls.model_fields}
+        return cls.model_construct(**{**parts, "runtime": runtime})
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Sheet:

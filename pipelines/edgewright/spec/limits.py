@@ -41,6 +41,8 @@ METRIC_PATHS: dict[str, tuple[str, ...]] = {
     "label-drop": ("maxLabelDrop",),
     "target-drop": ("maxDrop",),
     "provider-drop": ("maxDrop",),
+    "fallback-floor": ("floor",),
+    "fallback-drop": ("maxDrop",),
 }
 """Gate check → where its limit stands below `metric`."""
 

@@ -61,7 +61,7 @@ def test_a_model_may_declare_it_and_only_what_changes_something_changes_the_arti
         ("{kind: constant, outputs: {logits: [[0, 1]]}}", "this is of shape [1, 2]"),
         ("{kind: constant, outputs: {logits: [0, [1]]}}", "this is no regular nested list"),
         ("{kind: constant, outputs: {logits: 1}}", "this is of shape []"),
-        ("{kind: constant, outputs: {logits: []}}", "this is of shape [0]"),
+        ("{kind: constant, outputs: {logits: []}}", "this is no regular nested list"),
         ("{kind: constant, outputs: {logits: [0, yes]}}", "is no number"),
         ("{kind: constant, outputs: {logits: [0, 1.0e+39]}}", "is beyond it"),
         ("{kind: constant, outputs: {logits: [1, 1]}}", "'logits' names no label: 2 values are the largest"),
