@@ -88,7 +88,6 @@ LADDER = (
         "the first execution provider that the model was made for did not start: in its trial, or in an application",
         _BETTER,
         "the same model on the next provider of its list: slower",
-        "edgewright-agent status",
     ),
     Step(
         "cpu-model",
@@ -97,7 +96,6 @@ LADDER = (
         "an application's session could not use the model on any provider and took the CPU model beside it",
         _BETTER,
         "the CPU model of the same version",
-        "edgewright-agent status",
     ),
     Step(
         "previous",

@@ -156,8 +156,7 @@ class Status:
                 f"clock      behind the signed time by {_duration(self.behind_s)}; taken to be {self.clock_floor}",
             )
         lines += [
-            f"{rung.name:<9}  {where}since {rung.since} {rung.code}"
-            + (f": {rung.reason}" if rung.reason else "")
+            f"ladder     {where}{rung.name} since {rung.since}, {rung.code}: {rung.reason}"
             for where, rung in self._standing()
         ]
         lines += [

@@ -249,13 +249,13 @@ def fallback_checks(
     """
     found = evaluation.get("fallback") or evaluation
     which = "model for the processor" if "fallback" in evaluation else "the model itself"
-    drop = found.get("drop") or {}
-    for name, value, limit, direction in (
-        ("fallback-floor", found.get("low"), metric["floor"], "min"),
-        ("fallback-drop", drop.get("value"), metric["maxDrop"], "max"),
-    ):
-        where: Direction = "min" if direction == "min" else "max"
-        yield Check(name, _figure(value), limit, "ratio", where, sources.get(name, ""), which)
+
+    def check(name: str, measured: Any, limit: float, direction: Direction) -> Check:
+        source = sources.get(f"accuracy-{name}", "")  # the same key of the same file decides both
+        return Check(f"fallback-{name}", _figure(measured), limit, "ratio", direction, source, which)
+
+    yield check("floor", found.get("low"), metric["floor"], "min")
+    yield check("drop", (found.get("drop") or {}).get("value"), metric["maxDrop"], "max")
 
 
 def target_checks(

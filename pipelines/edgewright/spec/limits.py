@@ -41,8 +41,6 @@ METRIC_PATHS: dict[str, tuple[str, ...]] = {
     "label-drop": ("maxLabelDrop",),
     "target-drop": ("maxDrop",),
     "provider-drop": ("maxDrop",),
-    "fallback-floor": ("floor",),
-    "fallback-drop": ("maxDrop",),
 }
 """Gate check → where its limit stands below `metric`."""
 

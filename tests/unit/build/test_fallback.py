@@ -162,7 +162,12 @@ def test_it_travels_in_the_artifact_and_the_evaluation_must_be_about_it(
 
 def test_the_gate_holds_it_to_the_floor_and_the_drop_of_the_model(lane: Repository) -> None:
     evaluation = json.loads(lane.files["evaluated/evaluation.json"].read_bytes())
-    gate = {"limits": SPEC["limits"], "sources": {}, "conditions": [], "cpuFallback": True}
+    gate = {
+        "limits": SPEC["limits"],
+        "sources": {"accuracy-floor": "model.yaml#metric.floor"},
+        "conditions": [],
+        "cpuFallback": True,
+    }
 
     def verdicts(metric: dict[str, float], evaluation: dict[str, Any]) -> dict[str, bool]:
         found = checks({**gate, "metric": metric}, evaluation, {}, 1000)
@@ -171,6 +176,8 @@ def test_the_gate_holds_it_to_the_floor_and_the_drop_of_the_model(lane: Reposito
     easy = {"floor": 0.5, "maxDrop": 0.5}
     assert verdicts(easy, evaluation) == {"fallback-floor": True, "fallback-drop": True}
     assert verdicts({"floor": 1.0, "maxDrop": 0.5}, evaluation)["fallback-floor"] is False
+    found = checks({**gate, "metric": easy}, evaluation, {}, 1000)
+    assert next(one.source for one in found if one.name == "fallback-floor") == "model.yaml#metric.floor"
     worse = {**evaluation["fallback"], "drop": {"value": 0.6}}
     assert verdicts(easy, {**evaluation, "fallback": worse})["fallback-drop"] is False
     alone = {k: v for k, v in evaluation.items() if k != "fallback"}

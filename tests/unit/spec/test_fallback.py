@@ -39,7 +39,6 @@ def test_it_is_planned_and_gated_where_the_sheet_asks_and_nothing_is_measured_ag
     assert gated(after, step)["cpuFallback"] is True
     added = set(checks_of(after, "reader", "board")) - set(checks_of(before, "reader", "board"))
     assert added == {"fallback-floor", "fallback-drop"}
-    assert gated(after, step)["sources"]["fallback-floor"] == "models/reader/model.yaml#metric.floor"
 
 
 def test_beside_a_model_for_the_processor_it_would_be_the_same_again(repository: Repository) -> None:

@@ -73,7 +73,8 @@ def test_it_runs_when_active_and_previous_are_damaged_and_that_is_the_factory_st
     told = status(bench)
     assert (told.state, told.document()["rung"]) == ("failing", "factory")
     assert (
-        "factory    digit-reader since 2030-01-01T00:00:00Z previous-damaged: 3.0.0 is damaged" in told.text()
+        "ladder     digit-reader factory since 2030-01-01T00:00:00Z, previous-damaged: 3.0.0 is"
+        in told.text()
     )
     bench.shelf.down = False
     assert bench.codes() == ["installed"]
