@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -288,10 +289,6 @@ def test_a_disk_that_has_gone_read_only_is_told_and_what_runs_runs_on(tmp_path: 
 def test_a_real_daemon_on_a_full_disk_polls_on_though_its_log_takes_nothing_either(
     tmp_path: Path, unchanged: tuple[str, list[str | None]]
 ) -> None:
-    program = (
-        "import sys; from pathlib import Path; from edgewright_agent.daemon import Daemon\n"
-        "raise SystemExit(Daemon(Path(sys.argv[1]), command=('/bin/true',)).run())"
-    )
     with mounted("ext4", tmp_path) as folder:
         bench = device(folder)
         settled(bench, unchanged[0])
@@ -302,19 +299,64 @@ def test_a_real_daemon_on_a_full_disk_polls_on_though_its_log_takes_nothing_eith
         disk = SmallDisk(folder)
         disk.fill_bytes()
         disk.fill_inodes()
-        with Path("/dev/full").open("wb") as log:
-            daemon = subprocess.Popen([sys.executable, "-c", program, str(config)], stderr=log)
-        try:
-            for number in range(2, 4):
-                polled(daemon, bench, number)
+
+        def polls(count: int) -> Callable[[], bool]:
+            return lambda: bench.ledger.record.counters["polls"] >= count
+
+        def told() -> str:
+            return str(bench.ledger.record.counters)
+
+        with Path("/dev/full").open("wb") as log, started(config, log) as daemon:
+            until(daemon, polls(3), told)
             assert bench.ledger.record.rungs["no-space"]
             disk.relent()
-            for number in range(4, 4 + LOOKS):
-                polled(daemon, bench, number)
-            assert bench.ledger.record.rungs == {}
-        finally:
-            daemon.terminate()
-            assert daemon.wait(20) == 0
+            until(daemon, lambda: not bench.ledger.record.rungs, told)
+
+
+@contextlib.contextmanager
+def started(config: Path, log: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a daemon whose updates do nothing; it must end well when told to."""
+    program = (
+        "import sys; from pathlib import Path; from edgewright_agent.daemon import Daemon\n"
+        "raise SystemExit(Daemon(Path(sys.argv[1]), command=('/bin/true',)).run())"
+    )
+    daemon = subprocess.Popen([sys.executable, "-c", program, str(config)], stderr=log, cwd="/")
+    try:
+        yield daemon
+    finally:
+        daemon.terminate()
+        code = daemon.wait(20)
+    assert code == 0
+
+
+def until(daemon: subprocess.Popen[bytes], done: Callable[[], bool], told: Callable[[], str]) -> None:
+    """Ask a daemon to poll until something holds."""
+    deadline = time.monotonic() + 20
+    while not done():
+        assert daemon.poll() is None, "it lives"
+        assert time.monotonic() < deadline, f"{told()} after 20 s"
+        if signal.SIGTERM in _caught(daemon.pid):  # it is up: before that, the signal would end it
+            daemon.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+
+
+def test_a_real_daemon_on_a_disk_that_has_gone_read_only_asks_on(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]]
+) -> None:
+    url, asked = unchanged
+    with mounted("ext4", tmp_path) as folder:
+        bench = device(folder)
+        settled(bench, url)
+        bench.ledger.commit(replace(bench.ledger.record, scrubbed=None))
+        config = folder / "agent.json"
+        config.write_text(json.dumps(bench.document))
+        (bench.state / "daemon.lock").touch()
+        before = bench.ledger.record
+        _mount("-o", "remount,ro", folder)
+        with started(config, subprocess.DEVNULL) as daemon:
+            until(daemon, lambda: len(asked) >= 3, lambda: str(asked))
+        assert bench.ledger.record == before
+        assert bench.running() == "1.0.0"
 
 
 def test_metadata_is_verified_without_room_for_its_cache_and_a_replay_still_refused(tmp_path: Path) -> None:
@@ -340,17 +382,6 @@ def test_metadata_is_verified_without_room_for_its_cache_and_a_replay_still_refu
         disk.relent()
         tuf.refresh()
         assert b'"version":2' in (tuf.cache / "timestamp.json").read_bytes().replace(b" ", b"")
-
-
-def polled(daemon: subprocess.Popen[bytes], bench: Bench, count: int) -> None:
-    """Ask a daemon to poll until its record says that it has polled so often."""
-    deadline = time.monotonic() + 20
-    while bench.ledger.record.counters["polls"] < count:
-        assert daemon.poll() is None, "it lives"
-        assert time.monotonic() < deadline, f"{bench.ledger.record.counters} after 20 s"
-        if signal.SIGTERM in _caught(daemon.pid):  # it is up: before that, the signal would end it
-            daemon.send_signal(signal.SIGHUP)
-        time.sleep(0.05)
 
 
 def _caught(pid: int) -> set[int]:
