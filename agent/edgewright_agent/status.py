@@ -31,7 +31,8 @@ from typing import Any
 
 from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.config import Config
-from edgewright_agent.degrade import entered, look, step, worst
+from edgewright_agent.degrade import entered, look
+from edgewright_agent.ladder import step, worst
 from edgewright_agent.model_state import ModelState, Rung, Slot, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record

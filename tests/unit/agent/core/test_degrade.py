@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright_agent import degrade
-from edgewright_agent.degrade import LADDER, LOOKS, RUNGS, Look, Reserve, from_beats, observe, stand
+from edgewright_agent.degrade import Look, Reserve, from_beats, observe, stand
 from edgewright_agent.files import Free
+from edgewright_agent.ladder import LADDER, LOOKS, RUNGS, SPARE_INODES, step, table
 from edgewright_agent.model_state import ModelState, Rung
 from real import ROOT
 
@@ -32,13 +33,13 @@ def after(*looks: Look, rungs: dict[str, Rung] | None = None) -> list[str]:
 
 
 def test_the_readme_shows_the_ladder_as_the_code_has_it() -> None:
-    assert degrade.table() in (ROOT / "agent/README.md").read_text()
+    assert table() in (ROOT / "agent/README.md").read_text()
 
 
 def test_every_step_has_a_code_of_its_own_and_says_how_it_ends() -> None:
-    codes = [step.code for step in LADDER]
+    codes = [one.code for one in LADDER]
     assert len(set(codes)) == len(LADDER)
-    assert all(step.entered and step.left and step.meanwhile for step in LADDER)
+    assert all(one.entered and one.left and one.meanwhile for one in LADDER)
     assert RUNGS[0] == "normal"
 
 
@@ -87,7 +88,7 @@ def test_a_disk_is_short_until_two_looks_in_a_row_find_room_above_the_reserve() 
     barely = replace(GOOD, free=Free(64 * MIB + 16 * MIB - 1, 90_000))
     assert after(short, barely, barely, barely) == ["no-space"], "within the margin"
     assert after(short, GOOD, barely, GOOD) == ["no-space"], "in a row"
-    few = replace(GOOD, free=Free(2048 * MIB, 64 + degrade.SPARE_INODES - 1))
+    few = replace(GOOD, free=Free(2048 * MIB, 64 + SPARE_INODES - 1))
     assert after(short, few, few) == ["no-space"]
 
 
@@ -139,12 +140,10 @@ def rung_after(state: ModelState, *rounds: list[dict[str, Any]]) -> str:
     return state.rung.name if state.rung else "normal"
 
 
-@pytest.mark.parametrize("rung", [step.rung for step in LADDER if step.about == "model"])
+@pytest.mark.parametrize("rung", [one.rung for one in LADDER if one.about == "model"])
 def test_a_model_goes_down_with_the_first_session_that_does_and_up_when_all_have_twice(rung: str) -> None:
     down = from_beats(ModelState(), [beat("normal"), beat(rung, code="inference-failed")], AT)
-    assert down.rung == Rung(
-        rung, degrade.step(rung).code, AT, "session: inference-failed on CPUExecutionProvider"
-    )
+    assert down.rung == Rung(rung, step(rung).code, AT, "session: inference-failed on CPUExecutionProvider")
     assert rung_after(down, [beat("normal")]) == rung
     assert rung_after(down, [beat("normal")], [beat("normal")]) == "normal"
     assert rung_after(down, [beat("normal")], [beat(rung)], [beat("normal")]) == rung

@@ -18,9 +18,9 @@ from typing import IO
 
 import pytest
 
-from edgewright_agent.degrade import LOOKS
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
+from edgewright_agent.ladder import LOOKS
 from edgewright_agent.lock import exclusive
 from edgewright_agent.record import Ledger, Record
 from edgewright_agent.slots import BALLAST
