@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_STATE = "/var/lib/edgewright"
 DEFAULT_CONFIG = "/etc/edgewright/agent.json"
 DEFAULT_RESERVE_BYTES = 64 * 1024 * 1024
+DEFAULT_RESERVE_INODES = 64
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
@@ -206,7 +207,7 @@ class Decryption:
 
 @dataclass(frozen=True)
 class Config:
-    """The whole configuration. `reserve_bytes` of disk are never used."""
+    """The whole configuration. `reserve_bytes` and `reserve_inodes` of the disk are left free."""
 
     device: Device
     origin: Origin
@@ -217,6 +218,7 @@ class Config:
     budget: Budget
     decryption: Decryption
     identity: Identity | None = None
+    reserve_inodes: int = DEFAULT_RESERVE_INODES
     network: Network = field(default_factory=Network)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
@@ -288,6 +290,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1),
         ),
         reserve_bytes=int(top.number("reserveBytes", DEFAULT_RESERVE_BYTES)),
+        reserve_inodes=int(top.number("reserveInodes", DEFAULT_RESERVE_INODES)),
         budget=Budget(
             budget.optional("loadMs"),
             budget.optional("latencyMs"),

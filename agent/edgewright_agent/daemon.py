@@ -23,6 +23,7 @@ from types import FrameType
 
 from edgewright_agent.clock import to_text, uptime, utc_now
 from edgewright_agent.config import Config, Polling, load
+from edgewright_agent.degrade import look, observe
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
@@ -192,8 +193,11 @@ def _record(config: Config, poll: Poll) -> None:
     """Keep the result of a poll; when another agent is at work its own result is the better one."""
     try:
         with exclusive(config.state / "lock"):
-            ledger = Ledger(config.state, Disk())
-            ledger.commit(replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll))
+            disk, now = Disk(), utc_now()
+            ledger = Ledger(config.state, disk)
+            record = replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll)
+            rungs = observe(record.rungs, look(config, record, disk, now), to_text(now))
+            ledger.commit(replace(record, rungs=rungs))
     except StorageError as error:
         log("not-recorded", code=error.code, message=str(error))
 

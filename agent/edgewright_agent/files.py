@@ -25,10 +25,16 @@ from edgewright_agent.errors import StorageError
 
 @dataclass(frozen=True)
 class Free:
-    """What a file system still has: bytes for this user, and inodes (None where it does not count them)."""
+    """What a file system still has: bytes for this user, and inodes (None where it does not count them).
+
+    `block_bytes` is what the smallest file costs; the totals are 0 where they are not known.
+    """
 
     bytes: int
     inodes: int | None
+    block_bytes: int = 4096
+    total_bytes: int = 0
+    total_inodes: int = 0
 
 
 class Calls:
@@ -87,7 +93,11 @@ class Calls:
 
     def free(self, path: Path) -> Free:
         found = os.statvfs(path)
-        return Free(found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None)
+        inodes = found.f_favail if found.f_files else None
+        block_bytes = found.f_frsize or 4096
+        return Free(
+            found.f_bavail * block_bytes, inodes, block_bytes, found.f_blocks * block_bytes, found.f_files
+        )
 
 
 class Appender:
@@ -302,6 +312,13 @@ def fresh_of(path: Path) -> Path:
 def fresh_link_of(link: Path) -> Path:
     """Return where a link is made before it is renamed to its name: a name that no model can have."""
     return link.with_name(f".{link.name}.new")
+
+
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 _CODES = {

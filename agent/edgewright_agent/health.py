@@ -25,10 +25,18 @@ from typing import Any
 from edgewright_agent import memory
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
-from edgewright_agent.engine import Engine, EngineError, InferenceError, import_engine, load, load_labels
+from edgewright_agent.engine import (
+    Engine,
+    EngineError,
+    InferenceError,
+    has_variant,
+    import_engine,
+    load,
+    load_labels,
+)
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, batch_is_free, compare, load_golden, one_by_one
-from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S
+from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S, shorten
 from edgewright_agent.pulse import Pulse
 from edgewright_agent.settings import read
 from edgewright_agent.sustained import Sustained, sustain
@@ -56,6 +64,7 @@ class Evidence:
     samples: int
     expected: Mapping[str, float] = field(default_factory=dict)
     soak: Sustained | None = None
+    fallback: Mapping[str, Any] | None = None
 
     @property
     def surprises(self) -> tuple[str, ...]:
@@ -73,6 +82,10 @@ class Evidence:
             text.format(measured / unit, expected / unit)
             for text, measured, expected, unit in told
             if expected is not None and measured > SURPRISE * expected
+        ) + (
+            (f"its model for the processor does not work: {self.fallback['message']}",)
+            if self.fallback and self.fallback["code"]
+            else ()
         )
 
     def document(self) -> dict[str, Any]:
@@ -85,6 +98,7 @@ class Evidence:
             "engine": self.engine,
             "samples": self.samples,
             **({"expected": dict(self.expected)} if self.expected else {}),
+            **({"fallback": dict(self.fallback)} if self.fallback else {}),
             **({"surprises": list(self.surprises)} if self.surprises else {}),
             **({"soak": _soak_document(self.soak)} if self.soak else {}),
         }
@@ -218,17 +232,51 @@ def replay(folder: Path, *, soak_s: float = 0, pulse: Pulse | None = None) -> Ma
             soak = sustain(engine, golden, soak_s, beat=pulse.beat)
     except InferenceError as error:
         raise HealthError("health-crash", f"golden inputs: {error}") from error
+    peak_bytes = memory.of_process("self").peak_bytes - bare_bytes  # before what only runs in an emergency
+    fallback = replay_fallback(folder)
     pulse.stage("done")
     return {
         "load_ms": round(load_ms, 3),
         "inference_ms": round(inference_ms, 3),
-        "peak_memory_bytes": memory.of_process("self").peak_bytes - bare_bytes,
+        "peak_memory_bytes": peak_bytes,
         "providers": engine.providers,
         "engine": engine_name,
         "samples": len(next(iter(golden.inputs.values()))),
         "expected": read(folder).expected,
         "soak": asdict(soak) if soak else None,
+        "fallback": fallback,
     }
+
+
+def replay_fallback(folder: Path) -> dict[str, Any] | None:
+    """Try the model beside it for the processor; None when there is none.
+
+    One that answers wrongly or is rejected is told and does not fail the trial: the model itself is good, and sessions
+    pass this step of the ladder by. One that takes the process down does: it would take an application down, too.
+    """
+    if not has_variant(folder, "cpu"):
+        return None
+    told: dict[str, Any] = {"code": "", "message": ""}
+    try:
+        golden = load_golden(folder / FILE_GOLDEN, "cpu")
+        if not golden.tells:
+            raise HealthError("health-crash", f"{FILE_GOLDEN} compares nothing")
+        started = time.perf_counter()
+        engine = load(folder, "cpu")
+        told["loadMs"] = round((time.perf_counter() - started) * 1000, 3)
+        compare(one_by_one(engine, golden.inputs), golden)
+        told["inferenceMs"] = round(_latency_ms(engine, golden), 3)
+    except AgentError as error:
+        told |= {"code": error.code, "message": shorten(str(error))}
+    except (KeyError, TypeError, ValueError) as error:
+        told |= {"code": "health-crash", "message": f"{FILE_GOLDEN} has no answers of it: {error!r}"}
+    return told
+
+
+def fallback_works(health: Mapping[str, Any] | None) -> bool:
+    """Whether a slot's figures say that the model beside it for the processor passed its trial."""
+    found = (health or {}).get("fallback")
+    return isinstance(found, Mapping) and found.get("code") == ""
 
 
 def _latency_ms(engine: Engine, golden: Golden) -> float:

@@ -6,6 +6,7 @@ Slot(digest='sha256:…', version='1.0.0', since='2030-01-01T00:00:00Z')
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -284,7 +285,7 @@ def reanchor(
 ) -> dict[str, str]:
     """Begin a new record from what `current` points at, after the record was lost; or follow a renamed fleet.
 
-    What is lost: previous and factory slots, pins, tombstones, sequences, and the version floor, which starts again at
+    What is lost: previous slots, pins, tombstones, sequences, and the version floor, which starts again at
     `floor` and what the next verified metadata says. Without a floor, run it only when the source is known to be
     current.
 
@@ -318,6 +319,10 @@ def reanchor(
         slot = Slot(digest, artifact.version, to_text(now))
         record = record.with_model(model, replace(record.model(model), active=slot))
         told[model] = artifact.version
+    for model, digest in store.factories().items():
+        with contextlib.suppress(StorageError):
+            slot = Slot(digest, store.verify(digest).version, to_text(now))
+            record = record.with_model(model, replace(record.model(model), factory=slot))
     ledger.reanchor(record.counted(reanchors=1))
     return told
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from edgewright_agent.artifact import Artifact, check_purpose, parse
 from edgewright_agent.config import Config
 from edgewright_agent.contract import digest_of
+from edgewright_agent.degrade import Reserve, reserve_of
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.store import Store
@@ -77,8 +78,8 @@ class Obtaining:
             self.store.verify(artifact.digest)
         except StorageError:
             keys = self._content_keys(artifact)  # before a byte is fetched that nobody here could use
-            reserve_bytes = self._reserve_bytes(target)
-            self._make_room(artifact, reserve_bytes)
+            reserve = reserve_of(self.config, target.update_policy)
+            self._make_room(artifact, reserve)
             staging = self.store.stage(artifact)
             for layer in artifact.layers:
                 fetch(
@@ -87,7 +88,7 @@ class Obtaining:
                     layer,
                     staging,
                     self.store.disk,
-                    reserve_bytes=reserve_bytes,
+                    reserve_bytes=reserve.bytes,
                     key=keys.get(layer.file),
                 )
             self.store.install(artifact)
@@ -103,7 +104,8 @@ class Obtaining:
         entry = self.store.path(artifact.digest)
         if not entry.is_dir():
             return self.obtain(artifact, target)
-        keys, reserve_bytes = self._content_keys(artifact), self._reserve_bytes(target)
+        keys = self._content_keys(artifact)
+        reserve_bytes = reserve_of(self.config, target.update_policy).bytes
         for layer in artifact.layers:
             fetch(
                 self.source,
@@ -125,13 +127,18 @@ class Obtaining:
         keys = load_keys(self.config.decryption.keys)
         return {layer.file: unwrap(layer, keys) for layer in artifact.layers if layer.sealed}
 
-    def _reserve_bytes(self, target: Assigned) -> int:
-        """Return what must stay free: the device's own reserve or its class's, whichever is larger."""
-        signed = target.update_policy.get("diskReserveBytes", 0)
-        return max(self.config.reserve_bytes, signed if isinstance(signed, int) else 0)
+    def _make_room(self, artifact: Artifact, reserve: Reserve) -> None:
+        """Make room: first what nobody wants goes, then what providers have built; never a model that a slot holds.
 
-    def _make_room(self, artifact: Artifact, reserve_bytes: int) -> None:
-        if self.store.shortage(artifact, reserve_bytes=reserve_bytes):
+        Raises:
+            StorageError: `no-space`: that was not enough.
+        """
+
+        def shortage() -> str | None:
+            return self.store.shortage(artifact, reserve_bytes=reserve.bytes, reserve_inodes=reserve.inodes)
+
+        if shortage():
             self.collect([artifact.digest])
-        if why := self.store.shortage(artifact, reserve_bytes=reserve_bytes):
+            self.store.drop_caches(lambda: not shortage())
+        if why := shortage():
             raise StorageError("no-space", f"{artifact.model} {artifact.version} {why}; free some space")

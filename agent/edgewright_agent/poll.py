@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import TUF_REPOSITORY
 from edgewright_agent.errors import AgentError
+from edgewright_agent.factory import scrub_due
 from edgewright_agent.model_state import shorten
 from edgewright_agent.record import Poll, Record
 
@@ -26,14 +27,18 @@ TIMESTAMP_TAG = "timestamp.json"
 def conditional(record: Record, fingerprint: str, *, now: datetime, margin_s: float) -> str | None:
     """Return the ETag that may answer for everything, or None when a whole update is due.
 
-    It is due without a successful one, under another configuration, with a trial left over, and when metadata
-    ends within `margin_s`: a source that says "not modified" for ever must not freeze the device (TUF 1.5.2).
+    It is due without a successful one, under another configuration, with a trial left over, when it is time to read
+    everything back (`factory.scrub_due`), and when metadata ends within `margin_s`: a source that says "not modified"
+    for ever must not freeze the device (TUF 1.5.2).
     """
     if record.seen is None or record.seen.fingerprint != fingerprint:
         return None
     if any(state.trial for state in record.models.values()):
         return None
-    horizon = trusted_now(record, now) + timedelta(seconds=margin_s)
+    time = trusted_now(record, now)
+    if scrub_due(record, time):
+        return None
+    horizon = time + timedelta(seconds=margin_s)
     if not record.expires or any(from_text(end) <= horizon for end in record.expires.values()):
         return None
     return record.seen.etag

@@ -11,6 +11,7 @@ runs `edgewright-agent reanchor`. A device that began anew by itself would belie
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -76,6 +77,7 @@ class Record:
         clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
         policy: The class's `updatePolicy` as it was last signed: when to poll, how fast to load, when to activate.
         rungs: Where the device as a whole stands on the degraded-mode ladder, by rung; none is normal.
+        scrubbed: When everything that is kept was last read back, or the count to that began.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
 
@@ -94,6 +96,7 @@ class Record:
     fleet: str | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     rungs: Mapping[str, Rung] = field(default_factory=dict)
+    scrubbed: str | None = None
     quarantined: str | None = None
 
     def model(self, name: str) -> ModelState:
@@ -196,6 +199,13 @@ class Ledger:
         self._disk.make_dir(self._folder)
         self._slots.set_aside()
         self._write(replace(record, quarantined=None))
+        self._slots.allocate()
+        self.keep_ballast()
+
+    def keep_ballast(self) -> None:
+        """Have what lets a full copy-on-write disk still take the record, where there is room for it now."""
+        with contextlib.suppress(StorageError):
+            self._slots.keep_ballast()
 
     def _write(self, record: Record) -> None:
         self._disk.make_dir(self._folder)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from edgewright_agent.clock import Uptime
+from edgewright_agent.clock import Uptime, to_text
+from edgewright_agent.degrade import stand
 from edgewright_agent.errors import HealthError, StorageError
 from edgewright_agent.model_state import ModelState, Slot
 from edgewright_agent.record import Record
@@ -21,8 +22,12 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(trials: Trials) -> tuple[Outcome, ...]:
+def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    Args:
+        trials: What to finish them with.
+        damaged: Digests of what has just been read back and is not what was signed.
 
     Raises:
         StorageError: the record cannot be written.
@@ -34,7 +39,7 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     outcomes: list[Outcome] = []
     failed: dict[str, Failure] = {}
     for model, state in record.models.items():
-        mended, outcome = _mend(store, model, state)
+        mended, outcome = _mend(store, model, state, damaged, to_text(trials.now()))
         judged = observe(mended, _start(mended, booted), up)
         if isinstance(judged, Failure):
             # With this start counted, so that it is not forgotten should the disk refuse what follows.
@@ -54,12 +59,15 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
+            store.mark_factory(model, state.factory.digest if state.factory else None)
             if model in failed:
                 outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
+    for digest in damaged - _running(ledger.record):
+        store.discard(digest)  # now that no link leads there: the next update may fetch it again
     for outcome in outcomes:
         if outcome.code == "damaged" and outcome.digest and outcome.digest not in _kept(ledger.record):
             store.discard(outcome.digest)
@@ -67,13 +75,15 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
 
 
 def retire(trials: Trials, model: str) -> Outcome | None:
-    """Do what a start does about a damaged active model, for one of which it was found out later.
+    """Do what a start does about a damaged active model, for one that could not be mended.
 
     Raises:
         StorageError: the record cannot be written.
     """
     ledger, store = trials.ledger, trials.store
-    state, outcome = _mend(store, model, ledger.record.model(model), doubted=True)
+    before = ledger.record.model(model)
+    damaged = frozenset({before.active.digest} if before.active else ())
+    state, outcome = _mend(store, model, before, damaged, to_text(trials.now()))
     if outcome:
         ledger.commit(replace(ledger.record.with_model(model, state), seen=None).counted(damaged=1))
         store.link(model, state.active.digest if state.active else None)
@@ -81,18 +91,24 @@ def retire(trials: Trials, model: str) -> Outcome | None:
 
 
 def _mend(
-    store: Store, model: str, state: ModelState, *, doubted: bool = False
+    store: Store, model: str, state: ModelState, damaged: frozenset[str], at: str
 ) -> tuple[ModelState, Outcome | None]:
-    previous = state.previous if state.previous and store.intact(state.previous.digest) else None
-    if state.active is None or (not doubted and store.intact(state.active.digest)):
+    def whole(slot: Slot) -> bool:
+        return slot.digest not in damaged and store.intact(slot.digest)
+
+    previous = state.previous if state.previous and whole(state.previous) else None
+    if state.active is None or whole(state.active):
         return replace(state, previous=previous), None
     broken = state.active
     spare = _first_whole(store, (previous, state.factory))
     mended = replace(state, active=spare, previous=None if spare == previous else previous)
-    what = f"{spare.version} runs instead" if spare else "nothing runs"
     if spare is None and store.runs(broken.digest):
         mended = replace(state, previous=previous)
         what = "what it runs from is whole, so it goes on, and the next poll fetches the rest again"
+    else:
+        what = f"{spare.version} runs instead" if spare else "nothing runs"
+        rung = "safe-output" if spare is None else "previous" if spare == previous else "factory"
+        mended = stand(mended, rung, f"{broken.version} is damaged on disk", at)
     return mended, Outcome(
         model,
         "damaged",
@@ -132,6 +148,10 @@ def _fallen(trials: Trials, model: str, failure: Failure, up: Uptime) -> Outcome
     seen = _start(trials.ledger.record.model(model), 0)
     fallen = fall_back(trials.ledger, trials.store, model, failure, seen, now=trials.now(), up=up)
     return Outcome(model, fallen.code, fallen.message, HealthError.exit_code, fallen.digest, fallen.version)
+
+
+def _running(record: Record) -> set[str]:
+    return {state.active.digest for state in record.models.values() if state.active}
 
 
 def _kept(record: Record) -> set[str]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgewright_agent import safe_output
 from edgewright_agent.contract import (
     FILE_CPU_MODEL,
     FILE_CPU_RUNTIME,
@@ -27,6 +28,7 @@ from edgewright_agent.contract import (
     FILE_RUNTIME,
 )
 from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.safe_output import SafeOutput
 
 VERSION = 1
 VARIANTS = {"": (FILE_MODEL, FILE_RUNTIME), "cpu": (FILE_CPU_MODEL, FILE_CPU_RUNTIME)}  # model, settings
@@ -68,6 +70,7 @@ class Settings:
         config: Session configuration entries.
         external_data: Files with weights, beside the model.
         expected: `loadMs` and `memoryBytes`, where the pipeline says what to expect.
+        safe_output: What applications get when no model can be used.
     """
 
     versions: str
@@ -80,6 +83,7 @@ class Settings:
     config: Mapping[str, str]
     external_data: tuple[str, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
+    safe_output: SafeOutput = field(default_factory=SafeOutput)
 
     def session_options(self, engine: Any) -> Any:
         """Return `SessionOptions` with all that does not belong to a provider.
@@ -138,6 +142,14 @@ def read(folder: Path, variant: str = "") -> Settings:
     return settings
 
 
+def wanted_providers(folder: Path) -> tuple[str, ...]:
+    """Return the execution providers an artifact was made for, in order; none when its settings make no sense."""
+    try:
+        return read(folder).providers
+    except AgentError:
+        return ()
+
+
 def parse(document: Mapping[str, Any]) -> Settings:
     """Check the values of a runtime manifest.
 
@@ -164,6 +176,7 @@ def parse(document: Mapping[str, Any]) -> Settings:
         external_data=_get(document, "externalData", (), _data, f"[{FILE_DATA!r}]"),
         # What somebody expected is no reason to refuse a model, whatever it is.
         expected=_figures(document.get("expected")),
+        safe_output=safe_output.parse(document.get("safeOutput"), document.get("signature")),
     )
 
 

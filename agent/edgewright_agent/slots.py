@@ -1,7 +1,8 @@
 """Two fixed-size, checksummed slots that take turns: a torn write never costs more than the write itself.
 
 Generation `g` lives in `state.<g mod 2>`. Both files are allocated once; afterwards a slot is overwritten
-in place: a full disk does not stop the agent from recording (except on copy-on-write systems).
+in place: a full disk does not stop the agent from recording. A copy-on-write file system needs room even for that, and
+so does a slot that a failing disk has lost: for them there is `ballast`, a file that is given up to make it.
 
 >>> decode(encode(7, b"{}"))
 (7, b'{}')
@@ -11,7 +12,9 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ from edgewright_agent.files import Disk, faults, fresh_of
 SLOT_BYTES = 64 * 1024
 PAGE_BYTES = 4096
 NAMES = ("state.0", "state.1")
+BALLAST = "ballast"
+BALLAST_BYTES = 2 * SLOT_BYTES  # a copy of a slot, and what is changed on the way to it
 READS = 3  # a reader without the lock may meet both slots in the middle of being written, not three times
 _MAGIC = b"EWSTATE1"
 _HEAD = struct.Struct(">8sQI")  # magic, generation, payload length; then sha256 over head and payload
@@ -76,6 +81,7 @@ class Slots:
 
     def __init__(self, folder: Path, disk: Disk) -> None:
         self._paths = tuple(folder / name for name in NAMES)
+        self._ballast = folder / BALLAST
         self._disk = disk
 
     def read(self) -> Reading:
@@ -115,9 +121,43 @@ class Slots:
         Raises:
             StorageError: nothing changed: the generation before is still the newest.
         """
-        path = self._paths[generation % 2]
         slot = encode(generation, payload)
-        if self._allocated(path):
+        try:
+            self._put(self._paths[generation % 2], slot)
+        except StorageError as error:
+            if error.code != "no-space" or not self._ballast.exists():
+                raise
+            self._disk.remove(self._ballast)
+            self._disk.sync_dir(self._ballast.parent)
+            self._put(self._paths[generation % 2], slot)
+
+    def allocate(self) -> None:
+        """Have both slots at their full size; one that is made now holds nothing.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for path in self._paths:
+            if not self._allocated(path, SLOT_BYTES):
+                self._disk.replace_file(path, bytes(SLOT_BYTES))
+
+    def keep_ballast(self) -> None:
+        """Have the ballast, if there is room for it; incompressible, so that giving it up gives room.
+
+        Raises:
+            StorageError: there is none, and nothing is left of the try.
+        """
+        if self._allocated(self._ballast, BALLAST_BYTES):
+            return
+        try:
+            self._disk.replace_file(self._ballast, os.urandom(BALLAST_BYTES))
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                self._disk.remove(self._ballast.with_name(self._ballast.name + ".new"))
+            raise
+
+    def _put(self, path: Path, slot: bytes) -> None:
+        if self._allocated(path, SLOT_BYTES):
             self._disk.overwrite(path, slot)
         else:
             self._disk.replace_file(path, slot.ljust(SLOT_BYTES, b"\0"))
@@ -134,9 +174,9 @@ class Slots:
             if path.exists():
                 self._disk.rename(path, path.with_name(path.name + ".damaged"))
 
-    def _allocated(self, path: Path) -> bool:
+    def _allocated(self, path: Path, size: int) -> bool:
         with faults(path, "look at"):
             try:
-                return path.stat().st_size == SLOT_BYTES
+                return path.stat().st_size == size
             except FileNotFoundError:
                 return False

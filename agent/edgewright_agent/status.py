@@ -4,7 +4,7 @@
 
 Device states:
     ok       the last poll went well, and every model runs as assigned
-    degraded the last poll went well, but a model does not run as assigned: see its state
+    degraded a model does not run as assigned, or stands on a step of the ladder (`degrade`), or the disk is short
     stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
     failing  the last poll went wrong
     damaged  both record slots are: nothing is installed until `reanchor`
@@ -28,13 +28,15 @@ Model states:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.clock import Uptime, from_text, uptime
+from edgewright_agent.clock import Uptime, from_text, to_text, uptime
 from edgewright_agent.config import Config
-from edgewright_agent.model_state import ModelState, Pin, Slot, Soak, Tombstone
+from edgewright_agent.degrade import entered, look
+from edgewright_agent.ladder import step, worst
+from edgewright_agent.model_state import ModelState, Pin, Rung, Slot, Soak, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
@@ -63,6 +65,9 @@ class ModelStatus:
     soak: Soak | None = None
     soak_left_s: int = 0
     pin: Pin | None = None
+    factory: str | None = None
+    factory_whole: bool = True
+    rung: Rung | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -73,6 +78,9 @@ class ModelStatus:
             "since": self.since,
             "health": self.health,
             "previous": self.previous,
+            "factory": self.factory,
+            "factoryWhole": self.factory_whole,
+            "rung": _told(self.rung) if self.rung else None,
             "reason": self.reason,
             "tombstones": [asdict(stone) for stone in self.tombstones],
             "soak": self._soak(),
@@ -113,6 +121,7 @@ class Status:
     behind_s: int = 0
     quarantined: str | None = None
     may_anchor: bool = False
+    rungs: Mapping[str, Rung] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return the status as JSON values: the document fleets collect."""
@@ -130,14 +139,20 @@ class Status:
             "fleet": self.fleet,
             "clock": {"floor": self.clock_floor, "behindS": self.behind_s},
             "quarantine": self.quarantined,
+            "rung": worst((*self.rungs, *(model.rung.name for model in self.models if model.rung))),
+            "rungs": {name: _told(rung) for name, rung in self.rungs.items()},
             "next": self.next_command(),
         }
 
     def next_command(self) -> str | None:
         """Return what a person has to run, if anything."""
-        if self.quarantined is None:
-            return None
-        return f"edgewright-agent {'anchor' if self.may_anchor else 'reanchor'}"
+        if self.quarantined is not None:
+            return f"edgewright-agent {'anchor' if self.may_anchor else 'reanchor'}"
+        damaged = next((model.name for model in self.models if not model.factory_whole), None)
+        standing = [*self.rungs, *(model.rung.name for model in self.models if model.rung)]
+        if standing and (command := step(worst(standing)).command):
+            return command
+        return f"edgewright-agent factory {damaged}" if damaged else None
 
     def text(self) -> str:
         """Return the status for a terminal."""
@@ -162,12 +177,28 @@ class Status:
                 3,
                 f"clock      behind the signed time by {_duration(self.behind_s)}; taken to be {self.clock_floor}",
             )
+        lines += [
+            f"ladder     {where}{rung.name} since {rung.since}, {rung.code}: {rung.reason}"
+            for where, rung in self._standing()
+        ]
+        lines += [
+            f"factory    {model.name}: {model.factory} is damaged: nothing to fall back on below `previous`"
+            for model in self.models
+            if not model.factory_whole
+        ]
+        if not self.quarantined and (command := self.next_command()):
+            lines.append(f"next       {command}")
         rows = [_HEADINGS, *(_row(model) for model in self.models)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
         table = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         ]
         return "\n".join([*lines, "", *(line.rstrip() for line in table)])
+
+    def _standing(self) -> list[tuple[str, Rung]]:
+        """Return every step of the ladder that something stands on, the device's first."""
+        models = [(f"{model.name} ", model.rung) for model in self.models if model.rung]
+        return [*(("", rung) for rung in self.rungs.values()), *models]
 
 
 def gather(
@@ -195,12 +226,18 @@ def gather(
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
     names = sorted({*record.models, *store.links()})
     models = tuple(_model_status(name, record.model(name), store, up) for name in names)
+    # What has begun since the last poll is told at once, what may have ended only when the agent has seen it.
+    rungs = (
+        {}
+        if record.quarantined
+        else entered(record.rungs, look(config, record, store.disk, now), to_text(now))
+    )
     return Status(
         device=config.device.id,
         hardware_class=config.device.hardware_class,
         labels=dict(config.device.labels),
         source=config.origin.url,
-        state=_device_state(record, stale, models),
+        state=_device_state(record, rungs, models),
         models=models,
         versions=dict(record.floor),
         expires=dict(record.expires),
@@ -214,19 +251,23 @@ def gather(
         behind_s=max(0, int((time - now).total_seconds())),
         quarantined=record.quarantined,
         may_anchor=may_anchor,
+        rungs=rungs,
     )
 
 
-def _device_state(record: Record, stale: tuple[str, ...], models: tuple[ModelStatus, ...]) -> str:
+def _device_state(record: Record, rungs: Mapping[str, Rung], models: tuple[ModelStatus, ...]) -> str:
     if record.quarantined:
         return "missing" if record.quarantined == MISSING else "damaged"
-    if stale or (record.poll is not None and record.poll.code == "expired-metadata"):
+    if "stale" in rungs:
         return "stale"
     if record.poll is None:
         return "new"
     if record.poll.code not in ("ok", "not-modified"):
         return "failing"
-    return "ok" if all(model.state in _AS_ASSIGNED for model in models) else "degraded"
+    whole = all(
+        model.state in _AS_ASSIGNED and model.rung is None and model.factory_whole for model in models
+    )
+    return "ok" if whole and not rungs else "degraded"
 
 
 def _model_status(name: str, state: ModelState, store: Store, up: Uptime) -> ModelStatus:
@@ -249,7 +290,15 @@ def _model_status(name: str, state: ModelState, store: Store, up: Uptime) -> Mod
         soak=state.proving,
         soak_left_s=int(left_s(state.proving, up)) if state.proving else 0,
         pin=state.pin,
+        factory=state.factory.version if state.factory else None,
+        factory_whole=state.factory is None or store.intact(state.factory.digest),
+        rung=state.rung,
     )
+
+
+def _told(rung: Rung) -> dict[str, str]:
+    """Return a rung as reports carry it; how often it looked better since is the agent's own affair."""
+    return {"rung": rung.name, "code": rung.code, "since": rung.since, "reason": rung.reason}
 
 
 def _model_state(state: ModelState, linked: str | None, whole: bool) -> str:

@@ -15,16 +15,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
 from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, is_digest, is_name
 from edgewright_agent.errors import StorageError, TrustError
-from edgewright_agent.files import Disk, faults, fresh_link_of
+from edgewright_agent.files import Disk, existing, faults, fresh_link_of
 
-BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
-RESERVE_INODES = 64
 READ_BYTES = 1024 * 1024
 STORE = "store"
 ENGINES = (
@@ -44,6 +42,7 @@ class Store:
         self.root = folder / STORE
         self.engines = folder / ENGINES
         self.current = folder / "current"
+        self.factory = folder / "factory"
         self.disk = disk
 
     def path(self, digest: str) -> Path:
@@ -157,48 +156,59 @@ class Store:
         self.disk.remove_tree(self.path(digest), first=MANIFEST_FILE)
 
     def collect(self, keep: Collection[str], staged: Collection[str] = ()) -> int:
-        """Remove entries not in `keep` and staging directories not in `staged`; return how many went."""
+        """Remove entries not in `keep` and staging directories not in `staged`, oldest first; return how many went."""
         kept = {self.path(digest).name for digest in keep} | {self.staging(digest).name for digest in staged}
-        garbage = [e for e in sorted(self.root.iterdir()) if e.name not in kept] if self.root.is_dir() else []
+        garbage = [entry for entry in _by_age(self.root) if entry.name not in kept]
         for entry in garbage:
             self.disk.remove_tree(entry, first=MANIFEST_FILE)
-        for engine in sorted(self.engines.iterdir()) if self.engines.is_dir() else ():
+        for engine in _by_age(self.engines):
             if engine.name not in kept:
                 self.disk.remove_tree(engine)
         return len(garbage)
 
-    def shortage(self, artifact: Artifact, *, reserve_bytes: int) -> str | None:
+    def drop_caches(self, enough: Callable[[], bool]) -> int:
+        """Remove what execution providers have built, oldest first, until there is room; return how many went.
+
+        They are built again when the model is next loaded, which may take minutes.
+        """
+        gone = 0
+        for engine in _by_age(self.engines):
+            if enough():
+                break
+            self.disk.remove_tree(engine)
+            gone += 1
+        return gone
+
+    def shortage(self, artifact: Artifact, *, reserve_bytes: int, reserve_inodes: int = 0) -> str | None:
         """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does."""
-        staging = self.staging(artifact.digest)
-        need = len(artifact.body) + BLOCK_BYTES * (len(artifact.layers) + 2) + reserve_bytes
+        free = self.disk.free(existing(self.root))
+        staging, block = self.staging(artifact.digest), free.block_bytes
+        # The manifest and the directory, and what `current` and the record's neighbours may need while it is installed.
+        need = _blocks(len(artifact.body), block) + 3 * block
         for layer in artifact.layers:
             if _size(staging / layer.file) == layer.file_size:
                 continue
-            need += layer.size - min(layer.size, _size(part_of(staging, layer)))
+            have = min(layer.size, _size(part_of(staging, layer)))
+            need += _blocks(layer.size, block) - _blocks(have, block)
             if layer.content:  # for a while the archive or ciphertext and its file are both there
                 # What an interrupted unpacking left is written over: it is space this needs and already has.
-                need += layer.file_size - min(layer.file_size, _size(unpacked_of(staging, layer)))
-        free = self.disk.free(_existing(self.root))
-        if free.bytes < need:
+                have = min(layer.file_size, _size(unpacked_of(staging, layer)))
+                need += _blocks(layer.file_size, block) - _blocks(have, block)
+        if free.bytes < need + reserve_bytes:
+            need += reserve_bytes
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
-        inodes = len(artifact.layers) + 2 + RESERVE_INODES
+        inodes = len(artifact.layers) + 3 + reserve_inodes
         if free.inodes is not None and free.inodes < inodes:
-            return f"needs {inodes} inodes including a reserve of {RESERVE_INODES}, {free.inodes} are free"
+            return f"needs {inodes} inodes including a reserve of {reserve_inodes}, {free.inodes} are free"
         return None
 
     def linked(self, model: str) -> str | None:
         """Return the digest `current/<model>` points at, if any."""
-        try:
-            name = (self.current / model).readlink().name
-        except OSError:
-            return None
-        return f"sha256:{name}" if is_digest(f"sha256:{name}") else None
+        return _target(self.current / model)
 
     def links(self) -> dict[str, str]:
         """Return every model that has a `current` link, and what it points at."""
-        names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
-        # What a power cut left between making a link and renaming it has a name no model can have.
-        return {name: digest for name in names if is_name(name) and (digest := self.linked(name))}
+        return _targets(self.current)
 
     def sweep(self) -> None:
         """Remove links that a power cut has left under the name they are made with.
@@ -212,14 +222,38 @@ class Store:
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""
-        link = self.current / model
+        self._link(self.current / model, digest)
+
+    def factories(self) -> dict[str, str]:
+        """Return every model that has a `factory` link, and what it points at."""
+        return _targets(self.factory)
+
+    def mark_factory(self, model: str, digest: str | None) -> None:
+        """Make `factory/<model>` say what the record says; it is what is left of that when the record is lost."""
+        self._link(self.factory / model, digest)
+
+    def _link(self, link: Path, digest: str | None) -> None:
         if digest is None:
             if link.is_symlink():
                 self.disk.remove(link)
-                self.disk.sync_dir(self.current)
-        elif self.linked(model) != digest:
-            self.disk.make_dir(self.current)
+                self.disk.sync_dir(link.parent)
+        elif _target(link) != digest:
+            self.disk.make_dir(link.parent)
             self.disk.replace_symlink(link, f"../store/{self.path(digest).name}")
+
+
+def _target(link: Path) -> str | None:
+    try:
+        name = link.readlink().name
+    except OSError:
+        return None
+    return f"sha256:{name}" if is_digest(f"sha256:{name}") else None
+
+
+def _targets(folder: Path) -> dict[str, str]:
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # What a power cut left between making a link and renaming it has a name no model can have.
+    return {name: digest for name in names if is_name(name) and (digest := _target(folder / name))}
 
 
 def part_of(staging: Path, layer: Layer) -> Path:
@@ -251,14 +285,24 @@ def check_file(path: Path, layer: Layer) -> None:
         raise StorageError("damaged", f"{path} differs from the signed manifest")
 
 
+def _blocks(size: int, block_bytes: int) -> int:
+    return -(-size // block_bytes) * block_bytes
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """Return what is in a folder, the longest untouched first."""
+
+    def touched(entry: Path) -> tuple[float, str]:
+        try:
+            return entry.lstat().st_mtime, entry.name
+        except OSError:
+            return 0.0, entry.name
+
+    return sorted(folder.iterdir(), key=touched) if folder.is_dir() else []
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path

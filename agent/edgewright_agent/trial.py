@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from edgewright_agent.clock import Uptime, to_text, uptime
 from edgewright_agent.config import Budget
+from edgewright_agent.degrade import proved
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import AgentError, HealthError, StorageError
 from edgewright_agent.evidence import Archive, attempt_of, document_of
@@ -30,6 +31,7 @@ from edgewright_agent.model_state import (
     shorten,
 )
 from edgewright_agent.record import Ledger
+from edgewright_agent.settings import wanted_providers
 from edgewright_agent.soak import begin
 from edgewright_agent.store import Store
 
@@ -176,9 +178,10 @@ class Trials:
             previous=state.spare_for(trial.digest),
             trial=None,
             pin=None if state.pin and state.pin.digest != trial.digest else state.pin,
-            rung=None,
             last=outcome.verdict(self.now()),
         )
+        wanted = wanted_providers(self.store.path(trial.digest))
+        state = proved(state, wanted, evidence.providers, slot.since)
         self._save(model, begin(state, trial.digest, trial.terms, self.up()), event="installs")
         self.store.link(model, trial.digest)
         return outcome

@@ -10,24 +10,25 @@ crash anywhere is met by `recovery` at the next start.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from edgewright_agent import health
+from edgewright_agent import degrade, health
 from edgewright_agent.acceptance import accepted, approval_of, named
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.errors import AgentError, StorageError, TrustError
+from edgewright_agent.factory import scrub, scrub_due
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import Trial
+from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover, retire
 from edgewright_agent.report import Report
-from edgewright_agent.scrub import COUNTER, scrub
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
@@ -84,7 +85,6 @@ class Update:
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.trials = Trials(ledger, store, check, config.budget, now, uptime)
         self.obtaining = Obtaining(config, store, source, self._collect)
-        self._scrubbed = 0
 
     def run(self, *, force: bool = False) -> Report:
         """Poll, and update what has changed.
@@ -97,7 +97,13 @@ class Update:
         """
         fingerprint = self.config.fingerprint()
         self.ledger.require_whole()
-        outcomes: tuple[Outcome, ...] = recover(self.trials)
+        time = self.ledger.record.lowest(self.uptime()).time(self.now()) or self.now()
+        due = scrub_due(self.ledger.record, time)
+        damaged = scrub(self.ledger.record, self.store, active=due) if due or force else frozenset()
+        outcomes: tuple[Outcome, ...] = recover(self.trials, damaged=damaged)
+        if due or self.ledger.record.scrubbed is None:
+            self.ledger.commit(replace(self.ledger.record, scrubbed=to_text(time)))
+        self._make_way()
         etag = None
         if not force and not outcomes:
             margin_s = self.config.poll.interval_s
@@ -108,6 +114,7 @@ class Update:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = freshest(self.source, self._accept)
             outcomes = self._update_all(desired, outcomes, reread=force)
+            self._restore_factories(desired)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
         except AgentError as error:
@@ -138,21 +145,17 @@ class Update:
         device = self.config.device
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         self._collect([target.digest for target in targets.values()])
-        doubted = set[str]() if reread else self._scrub()
         done = {outcome.model: outcome for outcome in recovered}
         for model, target in sorted(targets.items()):
             try:
                 done[model] = self._update_one(desired, target, done.get(model))
                 code = done[model].code
-                if code == "damaged" or (code == "current" and (reread or model in doubted)):
+                if code == "damaged" or (code == "current" and reread):
                     done[model] = self._reread(desired, target, done[model])
             except AgentError as error:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-        for model in sorted(doubted):
-            if model not in done or done[model].code not in ("installed", "repaired"):
-                done[model] = retire(self.trials, model) or done[model]
         for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if self._withdraw_trial(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
@@ -194,6 +197,7 @@ class Update:
         if state.active and state.active.digest == digest:
             if told:
                 return told
+            self._settled(target.model, state)
             return Outcome(target.model, "current", f"{version} is active", 0, digest, version)
         if pin := state.pinned:
             message = f"stays with {pin.version}, pinned by hand; {version} waits for `unpin`"
@@ -217,6 +221,35 @@ class Update:
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
 
+    def _restore_factories(self, desired: Desired) -> None:
+        """Fetch damaged factory models again, where the fleet still signs for them; else `status` tells of them."""
+        device = self.config.device
+        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+        for model, target in targets.items():
+            factory = self.ledger.record.model(model).factory
+            if factory is None or self.store.intact(factory.digest):
+                continue
+            with contextlib.suppress(AgentError):
+                wanted = replace(target, digest=factory.digest, model_version=factory.version)
+                approval = desired.require_artifact(model, device.hardware_class, factory.digest)
+                artifact = self.obtaining.manifest(approval, wanted)
+                self._verify(wanted, desired)
+                self.obtaining.obtain(artifact, wanted)
+
+    def _settled(self, model: str, state: ModelState) -> None:
+        """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""
+        if (better := degrade.settled(state)) != state:
+            self.ledger.commit(self.ledger.record.with_model(model, better))
+
+    def _make_way(self) -> None:
+        """On a full disk, free what only the agent has filled it with, before anything has to be written."""
+        seen = degrade.look(self.config, self.ledger.record, self.store.disk, self.now())
+        if seen.short:
+            with contextlib.suppress(StorageError):  # what cannot be removed is told by what needs the room
+                self._collect(())
+        elif degrade.NO_SPACE not in self.ledger.record.rungs:
+            self.ledger.keep_ballast()
+
     def _verify(self, target: Assigned, desired: Desired) -> None:
         """Accept the artifact's signatures as one of the mirrors shows them."""
         in_turn(
@@ -226,28 +259,27 @@ class Update:
             ),
         )
 
-    def _scrub(self) -> set[str]:
-        """Read some of what is active back; return the models that are not what was signed."""
-        record = self.ledger.record
-        active = {model: state.active.digest for model, state in record.models.items() if state.active}
-        done = scrub(self.store, active, start=record.counters.get(COUNTER, 0))
-        self._scrubbed = done.files
-        return set(done.damaged)
-
     def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
         """Hash the active artifact as the disk has it; fetch again what is not what was signed."""
         try:
             self.store.verify(target.digest)
         except StorageError as error:
-            artifact = self.obtaining.manifest(self._approval(desired, target), target)
-            self._verify(target, desired)
-            self.obtaining.repair(artifact, target)
+            try:
+                artifact = self.obtaining.manifest(self._approval(desired, target), target)
+                self._verify(target, desired)
+                self.obtaining.repair(artifact, target)
+            except AgentError:
+                if told := retire(self.trials, target.model):
+                    return told
+                raise
             message = f"{error}; it has been fetched again"
             return replace(current, code="repaired", message=message, exit_code=0)
         return current
 
     def _collect(self, staged: Sequence[str]) -> None:
         """Remove what neither a slot nor a download in progress needs."""
+        for stray in self.config.metadata.glob("tmp*"):  # a kill in the middle of writing the cache left it
+            self.store.disk.remove(stray)
         slots = [slot for state in self.ledger.record.models.values() for slot in state.slots()]
         self.store.collect([slot.digest for slot in slots], staged)
 
@@ -256,11 +288,14 @@ class Update:
     ) -> Report:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
-        record = self.ledger.record.aged(self.uptime()).counted(polls=1, **{COUNTER: self._scrubbed})
+        record = self.ledger.record.aged(self.uptime()).counted(polls=1)
         record = replace(record, poll=poll)
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())
+        full = next((outcome.message for outcome in outcomes if outcome.code == degrade.NO_SPACE), "")
+        look = degrade.look(self.config, record, self.store.disk, self.now(), fault=full)
+        record = replace(record, rungs=degrade.observe(record.rungs, look, to_text(self.now())))
         self.ledger.commit(record)
         return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
 

@@ -14,6 +14,7 @@ MODULES: tuple[str, ...] = (  # in the order in which help shows them, after the
     "retry",
     "pin",
     "unpin",
+    "factory",
     "evidence",
     "acknowledge",
     "install",

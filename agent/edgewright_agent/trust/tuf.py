@@ -50,7 +50,7 @@ from edgewright_agent.floor import Floor, keys_of
 from edgewright_agent.transport import Source
 from edgewright_agent.trust.approval import MAX_SEQUENCE, Approval, parse_approval
 from edgewright_agent.trust.assignment import parse_assignment
-from edgewright_agent.trust.tuf_client import Client, Fetcher
+from edgewright_agent.trust.tuf_client import Client, Fetcher, without_room
 
 TOP_ROLES = ("root", "timestamp", "snapshot", "targets")
 MAX_VERSION = MAX_SEQUENCE
@@ -265,8 +265,9 @@ class _Session:
         body = self.fetcher.document(f"{folder}/{digest}.{name}", target.length)
         target.verify_length_and_hashes(body)
         staged = self._cache / f"tmp-{name}"
-        staged.write_bytes(body)
-        staged.replace(kept)
+        with without_room():
+            staged.write_bytes(body)
+            staged.replace(kept)
         return body
 
     def _checked(self, client: Client | None, step: Callable[[], _T]) -> _T:

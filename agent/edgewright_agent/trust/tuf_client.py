@@ -10,6 +10,8 @@ and takes the system clock's word for the time.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -196,16 +198,21 @@ class Client(Updater):
         """Write what was fetched into the cache; the caller has accepted all of it.
 
         Raises:
-            OSError: the cache cannot be written.
+            OSError: the cache is broken; without room for it, nothing is written.
         """
         for role, data in self._fetched.items():
-            super()._persist_metadata(role, data)
+            with without_room():
+                super()._persist_metadata(role, data)
 
     def _persist_metadata(self, rolename: str, data: bytes) -> None:
         # Not yet, as python-tuf does it once the signature is good: of a state that is then refused nothing may stay.
         # A stolen key's timestamp of version 7 would hide the owner's own version 7. The chain of roots is kept at
         # once: whoever had to begin it anew each time might not get to the end of it in one refresh.
         self._fetched[rolename] = data
+
+    def _persist_root(self, version: int, data: bytes) -> None:
+        with without_room():
+            super()._persist_root(version, data)
 
     def _load_local_metadata(self, rolename: str) -> bytes:
         # The cache counts for no more than the record: another fleet's state, or that of a moment before a power cut,
@@ -227,6 +234,19 @@ class Client(Updater):
 
     def _update_root_symlink(self) -> None:
         """Leave out the link `root.json`: nothing reads it with a bootstrap root, and vfat has no links."""
+
+
+@contextlib.contextmanager
+def without_room() -> Iterator[None]:
+    """Do without a cache that cannot be written: the floor in the record is what counts, and a full disk ends no poll.
+
+    Whatever else is wrong with it is still told.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
 
 
 _ROTATABLE = (TIMESTAMP, SNAPSHOT)

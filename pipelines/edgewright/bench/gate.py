@@ -21,7 +21,14 @@ from edgewright.errors import BuildError
 from edgewright.plan.figures import shown
 from edgewright.plan.job import Job, Result
 from edgewright.plan.lane import Lane
-from edgewright_agent.contract import FILE_DATA, FILE_MODEL, FILE_RUNTIME, digest_of, file_of_layer
+from edgewright_agent.contract import (
+    FILE_CPU_MODEL,
+    FILE_DATA,
+    FILE_MODEL,
+    FILE_RUNTIME,
+    digest_of,
+    file_of_layer,
+)
 
 
 def run(job: Job) -> Result:
@@ -131,9 +138,10 @@ def check_binding(
         ("the benchmark", benchmark.get("model"), FILE_MODEL),
         ("the benchmark", benchmark.get("runtime"), FILE_RUNTIME),
         ("the evaluation", evaluation.get("data"), FILE_DATA),
+        ("the evaluation", (evaluation.get("fallback") or {}).get("model"), FILE_CPU_MODEL),
         ("the benchmark", benchmark.get("data"), FILE_DATA),
     ):
-        if claimed != layers.get(name) or (claimed is None and name != FILE_DATA):
+        if claimed != layers.get(name) or (claimed is None and name not in (FILE_DATA, FILE_CPU_MODEL)):
             raise BuildError(
                 f"{what} is about a {name} with digest {claimed}; the artifact holds {layers.get(name)}",
                 hint="figures and artifact must come from one run: edgewright run",
@@ -188,6 +196,7 @@ def checks(
         *metric_checks(metric, evaluation, sources),
         *target_checks("target", benchmark.get("functional"), metric["maxDrop"], sources),
         *(target_checks("provider", provider, metric["maxDrop"], sources) if provider else ()),
+        *(fallback_checks(metric, evaluation, sources) if spec.get("cpuFallback") else ()),
         *condition_checks(benchmark.get("conditions"), spec["conditions"], sources),
     )
 
@@ -226,6 +235,27 @@ def metric_checks(
         words = f"label '{worst.get('label')}': {recall}, fp32 {_ratio(entry.get('fp32'))}"
         detail = words if entry else "no label was measured"
         yield check("label-drop", worst.get("drop"), metric["maxLabelDrop"], "max", detail)
+
+
+def fallback_checks(
+    metric: Mapping[str, Any], evaluation: Mapping[str, Any], sources: Mapping[str, str]
+) -> Iterator[Check]:
+    """Yield what a device's last way to run this version is held to: the same floor and drop as the model itself.
+
+    Args:
+        metric: `floor`, `maxDrop`.
+        evaluation: `evaluation.json`; without `fallback`, the model itself runs on the processor.
+        sources: Check → the YAML that decides it.
+    """
+    found = evaluation.get("fallback") or evaluation
+    which = "model for the processor" if "fallback" in evaluation else "the model itself"
+
+    def check(name: str, measured: Any, limit: float, direction: Direction) -> Check:
+        source = sources.get(f"accuracy-{name}", "")  # the same key of the same file decides both
+        return Check(f"fallback-{name}", _figure(measured), limit, "ratio", direction, source, which)
+
+    yield check("floor", found.get("low"), metric["floor"], "min")
+    yield check("drop", (found.get("drop") or {}).get("value"), metric["maxDrop"], "max")
 
 
 def target_checks(

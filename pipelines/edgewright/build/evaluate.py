@@ -1,6 +1,7 @@
 """Evaluated: what the optimized model is worth on data it has never met, and how a device can tell.
 
-Inputs: `exported/model.onnx` (fp32), `optimized/model.onnx`, `optimized/runtime.json`. Outputs:
+Inputs: `exported/model.onnx` (fp32), `optimized/model.onnx`, `optimized/runtime.json`, and where the class has one
+`optimized/model.cpu.onnx`, which is held to the same figures and has golden outputs of its own. Outputs:
 `evaluation.json` (the metric of both with its interval, the drop between them, per label), `golden.json`,
 `drift.json`, and `labels.json` when the model names its labels.
 """
@@ -16,7 +17,7 @@ import numpy as np
 
 from edgewright.build.drift import drift_reference
 from edgewright.build.entry import ModelCode
-from edgewright.build.golden import golden_document
+from edgewright.build.golden import golden_answers, golden_document
 from edgewright.build.layout import whole
 from edgewright.build.leakage import check_separate, load_sets
 from edgewright.build.metric import Metric, metric
@@ -24,6 +25,7 @@ from edgewright.build.samples import Network, Samples, check_array
 from edgewright.errors import BuildError
 from edgewright.plan.job import Job, Result
 from edgewright_agent.contract import (
+    FILE_CPU_MODEL,
     FILE_DATA,
     FILE_DRIFT,
     FILE_GOLDEN,
@@ -62,8 +64,16 @@ def run(job: Job) -> Result:
         "duplicates": dict(separation.duplicates),
         "notes": list(separation.notes),
     }
+    beside = job.inputs.get(f"optimized/{FILE_CPU_MODEL}")
+    fallback = beside.read_bytes() if beside else None
     winners = [scored] if measured.predictions(outputs[scored]) is not None else []
     golden = golden_document(network, model, held_out, outputs, spec["golden"], winners)
+    if fallback is not None:
+        on_cpu = Network(fallback)
+        answers = checked_outputs(on_cpu, held_out, signature)
+        found = evaluation(measured, answers[scored], reference[scored], held_out, labels)
+        report["fallback"] = {"model": digest_of(fallback), **found}
+        golden["fallback"] = golden_answers(on_cpu, fallback, golden, spec["golden"])
     documents = {
         "evaluation.json": {"version": VERSION, **optimized_digests(job.inputs), **report},
         FILE_GOLDEN: golden,

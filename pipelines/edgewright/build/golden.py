@@ -54,7 +54,7 @@ def golden_document(
             batch.
     """
     atol, rtol = max(float(golden["atol"]), STEPS_TOLERATED * output_step(model)), float(golden["rtol"])
-    grid = min(GRID, 2.0 ** math.floor(math.log2(atol / 8))) if atol > 0 else 0.0
+    grid = _grid(atol)
     rows = choose_rows(samples.targets, outputs, int(golden["samples"]), grid)
     inputs = {name: array[rows] for name, array in samples.inputs.items()}
     replayed = network.run(inputs, batch=1)
@@ -69,6 +69,28 @@ def golden_document(
         "inputs": {name: encoded(array) for name, array in inputs.items()},
         "outputs": {name: encoded(on_grid(array, grid)) for name, array in replayed.items()},
     }
+
+
+def golden_answers(
+    network: Network, model: bytes, document: Mapping[str, Any], golden: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the model beside answers to the golden inputs: `outputs`, `atol`, `rtol`.
+
+    Args:
+        network: A session of `model`.
+        model: The serialized model for the processor.
+        document: `golden.json` of the model that it stands beside.
+        golden: `atol`, `rtol`.
+    """
+    atol, rtol = max(float(golden["atol"]), STEPS_TOLERATED * output_step(model)), float(golden["rtol"])
+    answers = network.run({name: decoded(value) for name, value in document["inputs"].items()}, batch=1)
+    grid = _grid(atol)
+    outputs = {name: encoded(on_grid(array, grid)) for name, array in answers.items()}
+    return {"atol": atol, "rtol": rtol, "outputs": outputs}
+
+
+def _grid(atol: float) -> float:
+    return min(GRID, 2.0 ** math.floor(math.log2(atol / 8))) if atol > 0 else 0.0
 
 
 def choose_rows(targets: np.ndarray, outputs: Arrays, count: int, grid: float) -> list[int]:

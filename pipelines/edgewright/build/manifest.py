@@ -80,6 +80,7 @@ def runtime_manifest(
     *,
     expected: Expected | None = None,
     layout: Layout | None = None,
+    safe_output: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return `runtime.json` as JSON values.
 
@@ -89,6 +90,7 @@ def runtime_manifest(
         precision: `fp32`, `fp16`, `int8`, …
         expected: What opening it should cost.
         layout: How the model's file is laid out; a single file when None.
+        safe_output: What answers when no model can, in the words of the model's YAML; `no-decision` when None.
     """
     document: dict[str, Any] = {
         "version": VERSION,
@@ -108,9 +110,16 @@ def runtime_manifest(
         document["sessionConfig"] = config
     if layout is not None and layout.external_data:
         document["externalData"] = list(layout.external_data)
+    if safe_output is not None:
+        document["safeOutput"] = _safe_output(safe_output)
     if expected is not None and (figures := expected.to_json()):
         document["expected"] = figures
     return document
+
+
+def _safe_output(declared: Mapping[str, Any]) -> dict[str, Any]:
+    document = {key: declared[key] for key in ("kind", "outputs") if key in declared}
+    return document | ({"maxAgeS": declared["maxAge"]} if "maxAge" in declared else {})
 
 
 def session_config(runtime: Mapping[str, Any]) -> dict[str, str]:

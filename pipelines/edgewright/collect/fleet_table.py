@@ -97,7 +97,12 @@ def _clock(clock: Mapping[str, Any]) -> str:
 
 def _running(entry: Mapping[str, Any]) -> str:
     version, state = entry.get("version"), _word(entry.get("state"))
-    return state if version is None else f"{_word(version)}{'' if state == 'running' else f' ({state})'}"
+    # Where it stands on the ladder (the agent's README), for what runs, but not as it should.
+    rung = _mapping(entry.get("rung")).get("rung")
+    told = [*([] if state == "running" else [state]), *([_word(rung)] if rung is not None else [])]
+    if version is None:
+        return state
+    return f"{_word(version)} ({', '.join(told)})" if told else _word(version)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from edgewright.errors import TrustError
 from edgewright.plan.lane import StepId
 from edgewright.spec.fleet import KEYLESS_FIELDS
-from edgewright.spec.hardware import Sheet
+from edgewright.spec.hardware import HardwareClass, Sheet
 from edgewright.spec.limits import (
     effective_conditions,
     effective_limits,
@@ -28,6 +28,7 @@ from edgewright.spec.limits import (
     recipients_of,
 )
 from edgewright.spec.load import Workspace
+from edgewright.spec.model import Model
 from edgewright.spec.recipient import read_recipient
 
 Slice = Mapping[str, Any]
@@ -100,7 +101,19 @@ def optimized(workspace: Workspace, step: StepId) -> Slice:
         "signature": dump(model.signature),
         "golden": {"samples": model.golden.samples},
         "sources": limit_sources(model, step.model, name),
+        **_safe_output(model),
+        **_fallback(hardware),
     }
+
+
+def _fallback(hardware: HardwareClass) -> dict[str, Any]:
+    return {"cpuFallback": True} if hardware.runtime.cpu_fallback else {}
+
+
+def _safe_output(model: Model) -> dict[str, Any]:
+    """Return what the model declares as its safe output; `no-decision` is what a device does anyway."""
+    declared = model.safe_output
+    return {"safeOutput": dump(declared)} if declared and declared.kind != "no-decision" else {}
 
 
 def evaluated(workspace: Workspace, step: StepId) -> Slice:
@@ -182,6 +195,7 @@ def gated(workspace: Workspace, step: StepId) -> Slice:
         **({"maxDropped": model.workload.max_dropped / 100} if model.workload else {}),
         "modelVersion": model.model_version,
         "sources": limit_sources(model, step.model, name),
+        **_fallback(hardware),
     }
 
 

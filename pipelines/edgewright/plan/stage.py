@@ -20,6 +20,8 @@ from edgewright.plan.tree import files_below
 from edgewright.spec.load import Workspace
 from edgewright.spec.model import Model
 from edgewright_agent.contract import (
+    FILE_CPU_MODEL,
+    FILE_CPU_RUNTIME,
     FILE_DATA,
     FILE_DRIFT,
     FILE_GOLDEN,
@@ -65,6 +67,9 @@ _TRAIN = ("numpy", "safetensors", "torch", *_DATA)
 _ARTIFACT = (FILE_MODEL, FILE_DATA, FILE_RUNTIME)
 """What `optimized` ships; why it was chosen changes with every limit and is for the gate report alone."""
 
+_SHIPPED = (*_ARTIFACT, FILE_CPU_MODEL, FILE_CPU_RUNTIME)
+"""With what ships beside for the processor, where the class asks for it."""
+
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -92,7 +97,7 @@ STAGES: Mapping[str, Stage] = {
         ),
         Stage(
             "evaluated", "edgewright.build.evaluate:run", 2, slices.evaluated,
-            needs=("exported", "optimized"), only={"optimized": _ARTIFACT}, tools=(*_RUN, *_DATA), code=True,
+            needs=("exported", "optimized"), only={"optimized": _SHIPPED}, tools=(*_RUN, *_DATA), code=True,
         ),
         Stage(
             "benchmarked", "edgewright.bench.benchmark:run", 4, slices.benchmarked,
@@ -103,7 +108,7 @@ STAGES: Mapping[str, Stage] = {
         Stage(
             "packaged", "edgewright.publish.package:run", 1, slices.packaged,
             needs=("optimized", "evaluated"),
-            only={"optimized": _ARTIFACT, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
+            only={"optimized": _SHIPPED, "evaluated": (FILE_LABELS, FILE_GOLDEN, FILE_DRIFT)},
         ),
         Stage(
             "gated", "edgewright.bench.gate:run", 5, slices.gated,

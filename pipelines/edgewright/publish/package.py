@@ -23,6 +23,8 @@ from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
     ANNOTATION_VERSION,
+    FILE_CPU_MODEL,
+    FILE_CPU_RUNTIME,
     FILE_DATA,
     FILE_DRIFT,
     FILE_GOLDEN,
@@ -49,11 +51,13 @@ LAYERS: tuple[tuple[str, str, str], ...] = (
     ("optimized", FILE_MODEL, LAYER_WEIGHT),
     ("optimized", FILE_DATA, LAYER_WEIGHT),
     ("optimized", FILE_RUNTIME, LAYER_WEIGHT_CONFIG),
+    ("optimized", FILE_CPU_MODEL, LAYER_WEIGHT),
+    ("optimized", FILE_CPU_RUNTIME, LAYER_WEIGHT_CONFIG),
     ("evaluated", FILE_LABELS, LAYER_DOC),
     ("evaluated", FILE_GOLDEN, LAYER_DATASET),
     ("evaluated", FILE_DRIFT, LAYER_DATASET),
 )
-_OPTIONAL = {FILE_DATA, FILE_LABELS}
+_OPTIONAL = {FILE_DATA, FILE_LABELS, FILE_CPU_MODEL, FILE_CPU_RUNTIME}
 
 
 def run(job: Job) -> Result:

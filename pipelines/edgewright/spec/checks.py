@@ -65,9 +65,24 @@ def _provider(workspace: Workspace, _model: str, hardware_class: str) -> Iterato
         yield from ("provider-outputs", "provider-drop")
 
 
+def _fallback(workspace: Workspace, _model: str, hardware_class: str) -> Iterator[str]:
+    """What runs when the accelerator does not start is held to the same metric."""
+    if workspace.hardware[hardware_class].runtime.cpu_fallback:
+        yield from ("fallback-floor", "fallback-drop")
+
+
 def _conditions(workspace: Workspace, model: str, _hardware_class: str) -> Iterator[str]:
     """A field condition has a floor."""
     yield from (condition_check(condition.name) for condition in workspace.models[model].conditions)
 
 
-_DEMANDS: tuple[Demand, ...] = (_always, _labels, _load, _provider, _budgets, _regressions, _conditions)
+_DEMANDS: tuple[Demand, ...] = (
+    _always,
+    _labels,
+    _load,
+    _provider,
+    _budgets,
+    _fallback,
+    _regressions,
+    _conditions,
+)

@@ -173,6 +173,8 @@ class Runtime(Spec):
     """Whether memory is planned ahead from the first inference of a shape (faster, more memory)."""
     graph_optimization: Literal["disabled", "basic", "extended", "all"] = "extended"
     """ONNX Runtime graph optimization level; `extended` is the highest portable one."""
+    cpu_fallback: bool | None = None
+    """Whether a model that is made for the processor alone ships beside, for when the accelerator does not start."""
     tensorrt: TensorRt | None = None
     """Options of TensorrtExecutionProvider."""
     cuda: Cuda | None = None
@@ -201,6 +203,8 @@ class UpdatePolicy(Spec):
     """Cap on downloads."""
     disk_reserve: Bytes
     """Space the agent never uses."""
+    inode_reserve: int | None = Field(default=None, ge=0, le=10_000_000)
+    """Inodes the agent never uses; absent: as each device's own configuration says."""
 
 
 class DeviceBudget(Spec):
@@ -267,8 +271,10 @@ class Sheet(Spec):
 
     @classmethod
     def of(cls, hardware: HardwareClass) -> Sheet:
-        """Return that part of a class."""
-        return cls.model_construct(**{name: getattr(hardware, name) for name in cls.model_fields})
+        """Return that part of a class; what ships beside a model costs nothing while the model runs."""
+        runtime = hardware.runtime.model_copy(update={"cpu_fallback": None})
+        parts = {name: getattr(hardware, name) for name in cls.model_fields}
+        return cls.model_construct(**{**parts, "runtime": runtime})
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Sheet:

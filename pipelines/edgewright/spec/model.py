@@ -11,6 +11,7 @@ from edgewright.spec.base import Document, FilePath, Line, Name, Prose, Semantic
 from edgewright.spec.budget import InstructionLimits
 from edgewright.spec.condition import Condition, ConditionOverride, TensorName
 from edgewright.spec.quantity import Bytes, Milliseconds, Percent, Quantity, Seconds
+from edgewright.spec.safe_output import SafeOutput
 
 Entry = Annotated[
     str,
@@ -328,6 +329,8 @@ class Model(Document):
     """Golden inference."""
     workload: Workload | None = None
     """What the application asks for; absent: queueing is not simulated."""
+    safe_output: SafeOutput | None = None
+    """What applications get when no model on a device can be used; absent: `no-decision`."""
     encrypt: bool | None = None
     """Whether the weights are encrypted for each class's `encryption.recipients`; absent: as the class says."""
     classes: tuple[Name, ...] | None = None

@@ -153,6 +153,8 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
         },
         "diskReserveBytes": _plain(update.disk_reserve),
     }
+    if update.inode_reserve is not None:
+        policy["inodeReserve"] = update.inode_reserve
     if update.bandwidth is not None:
         policy["bandwidthBitsPerS"] = _plain(update.bandwidth)
     rollback = hardware.rollback_policy

@@ -99,6 +99,7 @@ def broken_rules(draft: Draft) -> list[Problem]:
         hardware,
         model,
         policy,
+        safe_output,
         variant,
     )
 

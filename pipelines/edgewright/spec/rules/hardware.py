@@ -90,6 +90,14 @@ def cpu_provider_comes_last(hardware: HardwareClass, context: Context) -> Iterat
 
 
 @rule(HardwareClass, "runtime")
+def fallback_is_from_an_accelerator(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A model for the processor beside one that is for the processor would be the same again."""
+    if hardware.runtime.cpu_fallback and hardware.runtime.providers[0] == CPU_PROVIDER:
+        message = f"'cpuFallback' has no effect: {CPU_PROVIDER} is the first provider"
+        yield Finding(("runtime", "cpuFallback"), message, "remove it", value=False)
+
+
+@rule(HardwareClass, "runtime")
 def versions_are_a_range(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
     """The device compares its engine with this range (PEP 440)."""
     # `packaging` costs as much to import as the whole fleet to read, so the plain form is settled here.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from edgewright_agent import scrub as scrubbing
 from edgewright_agent.files import Calls
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
 
@@ -24,9 +23,8 @@ def device(tmp_path: Path) -> Bench:
 
 
 def refresh(device: Bench) -> list[str]:
-    """A whole update that assigns nothing new."""
-    device.assign(device.trust.assignment["groups"])
-    return device.codes()
+    """A forced update that assigns nothing new."""
+    return device.codes(force=True)
 
 
 def rot(device: Bench, file: str, *, at: int = 3, length: int | None = None) -> None:
@@ -38,7 +36,9 @@ def rot(device: Bench, file: str, *, at: int = 3, length: int | None = None) -> 
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "runtime.json", "golden.json"])
-def test_damage_that_keeps_the_length_is_found_by_a_whole_update_and_mended(device: Bench, file: str) -> None:
+def test_damage_that_keeps_the_length_is_found_by_a_forced_update_and_mended(
+    device: Bench, file: str
+) -> None:
     rot(device, file)
     asked = len(device.shelf.blob_requests())
     assert refresh(device) == ["repaired"]
@@ -46,24 +46,6 @@ def test_damage_that_keeps_the_length_is_found_by_a_whole_update_and_mended(devi
     assert len(device.shelf.blob_requests()) == asked + 1, "only the damaged file is fetched"
     assert device.doctor.seen == ["1.0.0"], "the same bytes need no second trial"
     assert refresh(device) == ["current"]
-
-
-def test_files_take_turns_so_that_one_update_reads_little(
-    device: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scrubbing, "BYTES_PER_UPDATE", 1)
-    refresh(device)
-    begun = device.ledger.record.counters["scrubbed"]
-    rot(device, "golden.json")
-    codes = [refresh(device) for _ in range(3)]
-    assert sorted(codes) == [["current"], ["current"], ["repaired"]]
-    assert device.ledger.record.counters["scrubbed"] == begun + 3
-
-
-def test_a_poll_that_finds_nothing_new_reads_nothing_back(device: Bench) -> None:
-    before = device.ledger.record.counters["scrubbed"]
-    assert device.once().poll.code == "not-modified"
-    assert device.ledger.record.counters["scrubbed"] == before
 
 
 def test_a_model_whose_damage_cannot_be_mended_gives_way_to_the_previous_one(device: Bench) -> None:
