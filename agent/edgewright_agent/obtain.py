@@ -2,23 +2,28 @@
 
 >>> obtaining = Obtaining(config, store, source, collect=lambda keep: None)       # doctest: +SKIP
 >>> artifact = obtaining.manifest(approval, target)                               # doctest: +SKIP
->>> obtaining.obtain(artifact, target)                                            # doctest: +SKIP
+>>> print(obtaining.obtain(artifact, target, approval))                           # doctest: +SKIP
+delta from 1.0.0, 41 kB instead of 40 MB
 
-Nothing here decides what may be used: the manifest's digest and length are signed, and so is that of every layer in it.
+Nothing here decides what may be used: the manifest's digest and length are signed, and so is that of every file in it,
+by whichever way it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgewright_agent.artifact import Artifact, check_purpose, parse
+from edgewright_agent.artifact import Artifact, Layer, check_purpose, parse
 from edgewright_agent.config import Config
 from edgewright_agent.contract import digest_of
+from edgewright_agent.delta_route import Route, find_route
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import StorageError, TransportError, TrustError
-from edgewright_agent.store import Store
+from edgewright_agent.reuse import copy_installed, size_of, twins
+from edgewright_agent.store import Store, unpacked_of
+from edgewright_agent.transfer import Transfer
 from edgewright_agent.transport import Source
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned
@@ -66,8 +71,14 @@ class Obtaining:
             )
         return artifact
 
-    def obtain(self, artifact: Artifact, target: Assigned) -> None:
-        """Have the artifact in the store, whole: as it is there already, or downloaded now.
+    def obtain(self, artifact: Artifact, target: Assigned, approval: Approval) -> Transfer | None:
+        """Have the artifact in the store, whole: as it is there already, or made now from what costs least.
+
+        Each file is, in this order, one that an earlier try has finished; a copy of the same file in an installed
+        artifact; made from one by a signed delta; fetched whole.
+
+        Returns:
+            What travelled; None when it was there already.
 
         Raises:
             StorageError: `no-space` and other faults of the disk.
@@ -76,21 +87,53 @@ class Obtaining:
         try:
             self.store.verify(artifact.digest)
         except StorageError:
-            keys = self._content_keys(artifact)  # before a byte is fetched that nobody here could use
-            reserve_bytes = self._reserve_bytes(target)
-            self._make_room(artifact, reserve_bytes)
-            staging = self.store.stage(artifact)
-            for layer in artifact.layers:
-                fetch(
-                    self.source,
-                    target.repository,
-                    layer,
-                    staging,
-                    self.store.disk,
-                    reserve_bytes=reserve_bytes,
-                    key=keys.get(layer.file),
-                )
-            self.store.install(artifact)
+            pass
+        else:
+            return None
+        keys = self._content_keys(artifact)  # before a byte is fetched that nobody here could use
+        reserve_bytes = self._reserve_bytes(target)
+        room = {layer.file: self._room_to_copy(artifact, layer) for layer in self._copies(artifact)}
+        unfinished = {layer.file for layer in self._unfinished(artifact)}
+        missing = unfinished - room.keys()
+        route = find_route(self.source, target.repository, artifact, approval, self.store, missing)
+        if self._make_room(artifact, reserve_bytes, room, route):
+            route = None
+        staging = self.store.stage(artifact)
+        transfer = Transfer(full_bytes=artifact.size)
+        for layer in artifact.layers:
+            if layer.file in room and copy_installed(self.store, layer, staging, reserve_bytes=reserve_bytes):
+                transfer = transfer.copied(layer)
+                continue
+            if route and layer.file in route.layers:
+                if route.make(layer.file, reserve_bytes=reserve_bytes):
+                    transfer = transfer.delta(route.base, route.layers[layer.file])
+                    continue
+                route = None
+            fetch(
+                self.source,
+                target.repository,
+                layer,
+                staging,
+                self.store.disk,
+                reserve_bytes=reserve_bytes,
+                key=keys.get(layer.file),
+            )
+            transfer = transfer.fetched(layer) if layer.file in unfinished else transfer
+        self.store.install(artifact)
+        return transfer
+
+    def _unfinished(self, artifact: Artifact) -> list[Layer]:
+        """Return the layers whose files no earlier try has finished."""
+        staging = self.store.staging(artifact.digest)
+        return [layer for layer in artifact.layers if size_of(staging / layer.file) != layer.file_size]
+
+    def _copies(self, artifact: Artifact) -> list[Layer]:
+        """Return the layers whose files this device seems to have in an installed artifact."""
+        return [layer for layer in self._unfinished(artifact) if any(twins(self.store, layer))]
+
+    def _room_to_copy(self, artifact: Artifact, layer: Layer) -> int:
+        begun = size_of(unpacked_of(self.store.staging(artifact.digest), layer))
+        return layer.file_size - min(layer.file_size, begun)
 
     def _content_keys(self, artifact: Artifact) -> dict[str, ContentKey]:
         """Return file → what opens its layer, for those that are encrypted."""
@@ -106,8 +149,24 @@ class Obtaining:
         signed = target.update_policy.get("diskReserveBytes", 0)
         return max(self.config.reserve_bytes, signed if isinstance(signed, int) else 0)
 
-    def _make_room(self, artifact: Artifact, reserve_bytes: int) -> None:
-        if self.store.shortage(artifact, reserve_bytes=reserve_bytes):
-            self.collect([artifact.digest])
-        if why := self.store.shortage(artifact, reserve_bytes=reserve_bytes):
+    def _make_room(
+        self, artifact: Artifact, reserve_bytes: int, copies: Mapping[str, int], route: Route | None
+    ) -> bool:
+        """Make room for the artifact by the ways it is to come; return whether there is none for the route.
+
+        Raises:
+            StorageError: `no-space`: not even without it.
+        """
+        made = {file: route.need_bytes(file) for file in route.layers} if route else {}
+
+        def shortage(ways: Mapping[str, int]) -> str | None:
+            return self.store.shortage(artifact, reserve_bytes=reserve_bytes, otherwise=ways)
+
+        if not shortage({**made, **copies}):
+            return False
+        self.collect([artifact.digest])
+        if not shortage({**made, **copies}):
+            return False
+        if why := shortage(copies):  # a delta and its file may take more room than the file alone
             raise StorageError("no-space", f"{artifact.model} {artifact.version} {why}; free some space")
+        return True

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
@@ -139,12 +139,24 @@ class Store:
                 self.disk.remove_tree(engine)
         return len(garbage)
 
-    def shortage(self, artifact: Artifact, *, reserve_bytes: int) -> str | None:
-        """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does."""
+    def shortage(
+        self, artifact: Artifact, *, reserve_bytes: int, otherwise: Mapping[str, int] | None = None
+    ) -> str | None:
+        """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does.
+
+        Args:
+            artifact: What is to come.
+            reserve_bytes: What must stay free.
+            otherwise: File → room it needs, for those that do not come as their layers: copies, and what deltas make.
+        """
+        ways = otherwise or {}
         staging = self.staging(artifact.digest)
         need = len(artifact.body) + BLOCK_BYTES * (len(artifact.layers) + 2) + reserve_bytes
         for layer in artifact.layers:
             if _size(staging / layer.file) == layer.file_size:
+                continue
+            if layer.file in ways:
+                need += ways[layer.file]
                 continue
             need += layer.size - min(layer.size, _size(part_of(staging, layer)))
             if layer.content:  # for a while the archive or ciphertext and its file are both there
@@ -153,7 +165,7 @@ class Store:
         free = self.disk.free(_existing(self.root))
         if free.bytes < need:
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
-        inodes = len(artifact.layers) + 2 + RESERVE_INODES
+        inodes = len(artifact.layers) + 2 + RESERVE_INODES + len(ways)
         if free.inodes is not None and free.inodes < inodes:
             return f"needs {inodes} inodes including a reserve of {RESERVE_INODES}, {free.inodes} are free"
         return None

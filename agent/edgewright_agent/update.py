@@ -193,12 +193,13 @@ class Update:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
-        artifact = self.obtaining.manifest(self._approval(desired, target), target)
+        approval = self._approval(desired, target)
+        artifact = self.obtaining.manifest(approval, target)
         self._verify(target, desired)
-        self.obtaining.obtain(artifact, target)
+        transfer = self.obtaining.obtain(artifact, target, approval)
         trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
         self.trials.begin(target.model, trial)
-        return self.trials.run(target.model, fresh=True)
+        return self.trials.run(target.model, fresh=True).brought_by(transfer)
 
     def _verify(self, target: Assigned, desired: Desired) -> None:
         """Accept the artifact's signatures as one of the mirrors shows them."""
@@ -214,9 +215,10 @@ class Update:
         try:
             self.store.verify(target.digest)
         except StorageError as error:
-            artifact = self.obtaining.manifest(self._approval(desired, target), target)
+            approval = self._approval(desired, target)
+            artifact = self.obtaining.manifest(approval, target)
             self._verify(target, desired)
-            self.obtaining.obtain(artifact, target)
+            self.obtaining.obtain(artifact, target, approval)
             return replace(current, code="repaired", message=f"{error}; it has been fetched again")
         return current
 
