@@ -60,6 +60,8 @@ def render(outcome: ReleaseOutcome) -> str:
         parts.append(table(("group", "model", "class", "old → new"), rows))
     if outcome.held_back:
         parts.append("Held back:\n" + table(("model", "class", "why", "groups"), _held_back(outcome)))
+    if outcome.deltas:
+        parts.append("Deltas:\n" + table(("model", "class", "from → to", "travels"), _deltas(outcome)))
     expires = outcome.expires
     parts.append(f"Believed until {expires['timestamp']}; before that, run `edgewright release` again.")
     parts += [f"Note: {note}" for note in outcome.notes]
@@ -83,6 +85,18 @@ def _held_back(outcome: ReleaseOutcome) -> list[Row]:
     for fact in outcome.held_back:
         groups.setdefault((fact.model, fact.hardware_class, fact.reason), []).append(fact.group)
     return [(*lane, ", ".join(names)) for lane, names in groups.items()]
+
+
+def _deltas(outcome: ReleaseOutcome) -> list[Row]:
+    return [
+        (
+            made.model,
+            made.hardware_class,
+            f"{made.base_version} ({made.base[7:19]}) → {made.target_version} ({made.target[7:19]})",
+            f"{made.bytes:,} bytes, {made.share:.2%}".replace("%", " % of what changed"),
+        )
+        for made in outcome.deltas
+    ]
 
 
 def _artifact(digest: str | None, version: str | None) -> str:

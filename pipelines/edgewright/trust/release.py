@@ -32,6 +32,7 @@ from edgewright.trust.assignment import (
     runtime_of,
 )
 from edgewright.trust.catalog import Catalog, Published
+from edgewright.trust.deltas import Deltas, NewDelta, add_deltas, without_deltas
 from edgewright.trust.documents import trust_documents
 from edgewright.trust.publication import open_repositories, opened
 from edgewright.trust.push import require_ours
@@ -78,6 +79,7 @@ class ReleaseOutcome:
         pushed: Tags that are new in the registry.
         address: Where the metadata is published.
         notes: What somebody should look after.
+        deltas: Deltas that are new.
     """
 
     release: str
@@ -91,6 +93,7 @@ class ReleaseOutcome:
     pushed: tuple[str, ...]
     address: str
     notes: tuple[str, ...] = ()
+    deltas: tuple[NewDelta, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -153,12 +156,15 @@ def release(
         _require_pushed(open_repository, after, promised)
         approved = catalogs.approve(after, by_lane(old["groups"]), by_lane(groups))
         kept = catalogs.prune(approved, promised)
+        deltas = Deltas(without_deltas(kept))
+        if fleet.registry.deltas:
+            deltas = add_deltas(kept, _changed(old["groups"], groups), promised, open_repository, progress)
 
         following = advance(
             current,
             publication.staged,
             wanted=Wanted(
-                classes=catalogs.to_targets(kept, workspace.hardware),
+                classes=catalogs.to_targets(deltas.catalog, workspace.hardware),
                 documents=trust_documents(workspace),
                 assignment=canonical_json(assignment),
             ),
@@ -181,8 +187,15 @@ def release(
         written=tuple(following.files),
         pushed=pushed,
         address=registry.address("timestamp.json"),
-        notes=notes,
+        notes=(*notes, *deltas.notes),
+        deltas=deltas.made,
     )
+
+
+def _changed(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> set[LaneKey]:
+    """Return the lanes whose assigned artifacts are others than before."""
+    before, after = by_lane(old), by_lane(new)
+    return {lane for lane in {*before, *after} if before.get(lane) != after.get(lane)}
 
 
 def _next_assignment(old: Mapping[str, Any], fleet: str, groups: list[dict[str, Any]]) -> dict[str, Any]:
