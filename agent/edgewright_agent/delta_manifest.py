@@ -60,14 +60,14 @@ def _layer(value: Any, artifact: Artifact) -> tuple[str, Layer]:
         raise _bad("has a layer that is no delta")
     notes = value.get("annotations")
     file = notes.get(contract.ANNOTATION_TITLE) if isinstance(notes, dict) else None
-    if file not in {layer.file for layer in artifact.layers}:
+    if not isinstance(file, str) or file not in {layer.file for layer in artifact.layers}:
         raise _bad(f"makes {str(file)[:100]!r}, which the artifact does not have")
     digest, size = value.get("digest"), value.get("size")
     if not contract.is_digest(digest):
         raise _bad(f"gives the delta of {file} the digest {str(digest)[:100]!r}")
     if type(size) is not int or not 0 < size <= max(layer.size for layer in artifact.layers):
         raise _bad(f"gives the delta of {file} the size {str(size)[:40]!r}")
-    return str(file), Layer(f"{file}{SUFFIX}", str(digest), size)
+    return file, Layer(f"{file}{SUFFIX}", str(digest), size)
 
 
 def _bad(what: str) -> TrustError:

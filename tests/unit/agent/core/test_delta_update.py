@@ -203,6 +203,7 @@ def _layer(**values: Any) -> Callable[[dict[str, Any]], None]:
         _layer(digest="sha256:no"),
         _layer(annotations={ANNOTATION_TITLE: "../../etc/passwd"}),
         _layer(annotations={ANNOTATION_TITLE: "other.bin"}),
+        _layer(annotations={ANNOTATION_TITLE: ["model.onnx"]}),
         lambda document: document["layers"].append(document["layers"][0]),
     ],
 )
