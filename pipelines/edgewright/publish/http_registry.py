@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgewright.errors import NetworkError, SpecError
+from edgewright.errors import EnvironmentFault, NetworkError, SpecError
 from edgewright.publish import oci
 from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure, led_to
 from edgewright.publish.registry import MAX_TAGS
@@ -101,7 +101,11 @@ class HttpRegistry:
             NetworkError: unreachable, too large or damaged.
             EnvironmentFault: the file cannot be written.
         """
-        answer = self._call("GET", f"blobs/{digest}", limit=limit, into=path)
+        try:
+            answer = self._call("GET", f"blobs/{digest}", limit=limit, into=path)
+        except (NetworkError, EnvironmentFault):
+            path.unlink(missing_ok=True)
+            raise
         if answer.status == 404:
             return False
         if answer.status != 200:
