@@ -87,6 +87,24 @@ DELTAS_FIELD = "deltas"  # of a class role's target: [{base, digest, size, bytes
 MAX_DELTA_BASES = 3
 MAX_DELTA_SHARE = 0.6  # of what the changed layers take in full; a larger one is not published
 
+# The file in such a layer (docs/adr/0015): a header, then blocks until the target is whole, then nothing. All numbers
+# are little-endian. A block is its head, its operations (compressed with zlib), its data (compressed with its codec).
+DELTA_MAGIC = b"EWDELTA1"
+DELTA_HEADER = "<8s32sQ32sQ"  # magic, sha256 and size of the base file, sha256 and size of the target file
+DELTA_BLOCK = (
+    "<BHIQQ"  # codec, number of operations, their compressed bytes, bytes of data, its compressed bytes
+)
+DELTA_OPERATION = "<BQQ"  # kind + 16 * log2(width), offset in the base file, length
+DELTA_COPY, DELTA_REPLACE, DELTA_ADD = 0, 1, 2  # from base; from data; base + data, byte by byte modulo 256
+DELTA_STORED, DELTA_ZLIB, DELTA_BZ2, DELTA_XZ = 0, 1, 2, 3
+DELTA_WIDTHS = (1, 2, 4, 8)  # bytes of an element: the data of an operation lies byte plane by byte plane
+DELTA_WINDOW_BYTES = (
+    64 * 1024
+)  # within windows of so many bytes, counted from the start of the operation's data
+DELTA_DICTIONARY_BYTES = 4 * 1024 * 1024  # of an xz stream: what unpacking one costs a device in memory
+MAX_DELTA_BLOCK_OPERATIONS = 4096
+MAX_DELTA_OPERATIONS = 65536
+
 # --- calibration: a kit of nets for a device, and what the device measured --------------------------------------
 KIT_KIND = "edgewright-calibration-kit"
 KIT_DOCUMENT = "kit.json"  # the kit's digest is that of these bytes; they name the digest of every net

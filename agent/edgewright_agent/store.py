@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
@@ -179,14 +179,32 @@ class Store:
             gone += 1
         return gone
 
-    def shortage(self, artifact: Artifact, *, reserve_bytes: int, reserve_inodes: int = 0) -> str | None:
-        """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does."""
+    def shortage(
+        self,
+        artifact: Artifact,
+        *,
+        reserve_bytes: int,
+        reserve_inodes: int = 0,
+        otherwise: Mapping[str, int] | None = None,
+    ) -> str | None:
+        """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does.
+
+        Args:
+            artifact: What is to come.
+            reserve_bytes: What must stay free.
+            reserve_inodes: Likewise.
+            otherwise: File → room it needs, for those that do not come as their layers: copies, and what deltas make.
+        """
+        ways = otherwise or {}
         free = self.disk.free(existing(self.root))
         staging, block = self.staging(artifact.digest), free.block_bytes
         # The manifest and the directory, and what `current` and the record's neighbours may need while it is installed.
         need = _blocks(len(artifact.body), block) + 3 * block
         for layer in artifact.layers:
             if _size(staging / layer.file) == layer.file_size:
+                continue
+            if layer.file in ways:
+                need += _blocks(ways[layer.file], block)
                 continue
             have = min(layer.size, _size(part_of(staging, layer)))
             need += _blocks(layer.size, block) - _blocks(have, block)
@@ -197,7 +215,7 @@ class Store:
         if free.bytes < need + reserve_bytes:
             need += reserve_bytes
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
-        inodes = len(artifact.layers) + 3 + reserve_inodes
+        inodes = len(artifact.layers) + 3 + reserve_inodes + len(ways)
         if free.inodes is not None and free.inodes < inodes:
             return f"needs {inodes} inodes including a reserve of {reserve_inodes}, {free.inodes} are free"
         return None

@@ -34,6 +34,7 @@ from edgewright_agent.record import Ledger
 from edgewright_agent.settings import wanted_providers
 from edgewright_agent.soak import begin
 from edgewright_agent.store import Store
+from edgewright_agent.transfer import Transfer
 
 # The same bytes give the same wrong answer; crashes, hangs and slowness may be the device's bad moment.
 FINAL = ("health-wrong-output",)
@@ -46,6 +47,7 @@ class Outcome:
     Attributes:
         code: `installed`, `current`, `tombstoned`, `pinned`, `unassigned`, `not-offered`, or an `AgentError`'s code.
         exit_code: 0, or the error's: 2 refused, 3 environment.
+        transfer: How the artifact came here, if it did just now.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Outcome:
     exit_code: int = 0
     digest: str | None = None
     version: str | None = None
+    transfer: Transfer | None = None
 
     @classmethod
     def of_error(
@@ -61,6 +64,12 @@ class Outcome:
     ) -> Outcome:
         """Return the outcome of a refusal or fault."""
         return cls(model, error.code, shorten(str(error)), error.exit_code, digest, version)
+
+    def brought_by(self, transfer: Transfer | None) -> Outcome:
+        """Return the outcome with what travelled for it."""
+        if transfer is None:
+            return self
+        return replace(self, message=f"{self.message}; {transfer}", transfer=transfer)
 
     def verdict(self, at: datetime) -> Verdict:
         """Return what the record keeps of this."""

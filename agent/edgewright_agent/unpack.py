@@ -60,7 +60,7 @@ def unpack(
         with disk.appending(whole, keep=0) as file:
             if layer.sealed:
                 disk.set_mode(whole, PRIVATE_FILE)
-            _write(_content(part, layer, key), file, layer, disk, reserve_bytes)
+            write_checked(_content(part, layer, key), file, layer, disk, reserve_bytes=reserve_bytes)
             if layer.sealed:
                 disk.set_mode(whole, SHARED_FILE)  # its directory still keeps everybody out
             file.sync()
@@ -70,7 +70,15 @@ def unpack(
         raise
 
 
-def _write(content: Iterator[bytes], file: Appender, layer: Layer, disk: Disk, reserve_bytes: int) -> None:
+def write_checked(
+    content: Iterator[bytes], file: Appender, layer: Layer, disk: Disk, *, reserve_bytes: int
+) -> None:
+    """Write what must be exactly a layer's file, wherever it comes from; the last bytes are not synced.
+
+    Raises:
+        TrustError: `bad-manifest`, `digest-mismatch`: it is shorter, longer or another one.
+        StorageError: `no-space` when the reserve is reached, and other faults of the disk.
+    """
     digest, synced = hashlib.sha256(), 0
     for chunk in content:
         if file.size + len(chunk) > layer.file_size:

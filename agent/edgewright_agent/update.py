@@ -207,9 +207,10 @@ class Update:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
-        artifact = self.obtaining.manifest(self._approval(desired, target), target)
+        approval = self._approval(desired, target)
+        artifact = self.obtaining.manifest(approval, target)
         self._verify(target, desired)
-        self.obtaining.obtain(artifact, target)
+        transfer = self.obtaining.obtain(artifact, target, approval)
         trial = Trial(
             digest,
             artifact.version,
@@ -219,7 +220,7 @@ class Update:
             target.terms,
         )
         self.trials.begin(target.model, trial)
-        return self.trials.run(target.model, fresh=True)
+        return self.trials.run(target.model, fresh=True).brought_by(transfer)
 
     def _restore_factories(self, desired: Desired) -> None:
         """Fetch damaged factory models again, where the fleet still signs for them; else `status` tells of them."""
@@ -234,7 +235,7 @@ class Update:
                 approval = desired.require_artifact(model, device.hardware_class, factory.digest)
                 artifact = self.obtaining.manifest(approval, wanted)
                 self._verify(wanted, desired)
-                self.obtaining.obtain(artifact, wanted)
+                self.obtaining.obtain(artifact, wanted, approval)
 
     def _settled(self, model: str, state: ModelState) -> None:
         """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""
@@ -265,9 +266,10 @@ class Update:
             self.store.verify(target.digest)
         except StorageError as error:
             try:
-                artifact = self.obtaining.manifest(self._approval(desired, target), target)
+                approval = self._approval(desired, target)
+                artifact = self.obtaining.manifest(approval, target)
                 self._verify(target, desired)
-                self.obtaining.repair(artifact, target)
+                self.obtaining.repair(artifact, target, approval)
             except AgentError:
                 if told := retire(self.trials, target.model):
                     return told

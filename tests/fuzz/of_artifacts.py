@@ -1,20 +1,42 @@
-"""What artifacts are made of and come in: manifests, `runtime.json`, OCI documents, bundle files, compressed layers."""
+"""What artifacts are made of and come in: manifests, `runtime.json`, OCI documents, bundle files, compressed
+layers, deltas."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import functools
+import hashlib
 import io
 import json
+import lzma
+import struct
 import tarfile
 import zlib
 from typing import Any
 
-from edgewright_agent import artifact, settings, unpack
-from edgewright_agent.contract import OCI_INDEX, OCI_MANIFEST, SIGSTORE_BUNDLE, digest_of
+from edgewright_agent import artifact, delta, delta_manifest, settings, unpack
+from edgewright_agent.contract import (
+    ANNOTATION_DELTA_BASE,
+    ANNOTATION_DELTA_TARGET,
+    DELTA_ADD,
+    DELTA_ARTIFACT,
+    DELTA_BLOCK,
+    DELTA_COPY,
+    DELTA_HEADER,
+    DELTA_LAYER,
+    DELTA_MAGIC,
+    DELTA_OPERATION,
+    DELTA_REPLACE,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SIGSTORE_BUNDLE,
+    digest_of,
+)
 from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.files import Disk
 from edgewright_agent.transport import Manifest, bundle, document
+from edgewright_agent.trust.approval import Delta
 from fuzz.mutation import EDITS, RAW, document_of, seeds_of
 from fuzz.target import DIGEST, scratch, target
 from unit.agent.core.workbench import make_artifact
@@ -185,6 +207,69 @@ def _compressed_layer(data: bytes) -> object:
     finally:
         size = whole.stat().st_size if whole.exists() else 0
         assert size <= len(_CONTENT), "more was written than was signed"
+
+
+_BASE = bytes(range(256)) * 6
+
+
+@functools.cache
+def _deltas() -> list[bytes]:
+    """Deltas from `_BASE` to `_CONTENT`, one for each codec."""
+    ends = (hashlib.sha256(_BASE).digest(), len(_BASE), hashlib.sha256(_CONTENT).digest(), len(_CONTENT))
+    header = struct.pack(DELTA_HEADER, DELTA_MAGIC, *ends)
+    operations = ((DELTA_COPY, 0, 1024), (DELTA_ADD | 0x20, 0, 500), (DELTA_REPLACE, 0, 524))
+    table = zlib.compress(b"".join(struct.pack(DELTA_OPERATION, *one) for one in operations))
+    data = bytes(500) + _CONTENT[1524:]
+    coded = {0: data, 1: zlib.compress(data), 2: bz2.compress(data), 3: lzma.compress(data, preset=0)}
+    return [
+        header
+        + struct.pack(DELTA_BLOCK, codec, len(operations), len(table), len(data), len(stream))
+        + table
+        + stream
+        for codec, stream in coded.items()
+    ]
+
+
+def _delta_seeds() -> list[bytes]:
+    whole = _deltas()
+    return [*whole, *(delta[: len(delta) // 2] for delta in whole), whole[0][:100], b""]
+
+
+@target("delta-file", "the file of a delta layer", TrustError, StorageError, seeds=_delta_seeds)
+def _delta_file(data: bytes) -> object:
+    part, base, whole = scratch() / "delta", scratch() / "base", scratch() / "made"
+    part.write_bytes(data)
+    base.write_bytes(_BASE)
+    try:
+        delta.apply(part, base, _LAYER, whole, _unsynced(), reserve_bytes=0)
+        return whole.unlink()
+    finally:
+        assert not whole.exists(), "what is not the signed file stays nowhere"
+
+
+@functools.cache
+def _delta_manifests() -> list[Any]:
+    layer = {
+        "mediaType": DELTA_LAYER,
+        "digest": DIGEST,
+        "size": 700,
+        "annotations": {"org.opencontainers.image.title": "model.onnx"},
+    }
+    ends = {ANNOTATION_DELTA_BASE: DIGEST, ANNOTATION_DELTA_TARGET: _target().digest}
+    return [{"schemaVersion": 2, "artifactType": DELTA_ARTIFACT, "layers": [layer], "annotations": ends}]
+
+
+@functools.cache
+def _target() -> artifact.Artifact:
+    return artifact.parse(make_artifact("1.0.0").body)
+
+
+@target("delta-manifest", "a delta's manifest", TrustError, seeds=lambda: seeds_of(_delta_manifests()))
+def _delta_manifest(data: bytes) -> object:
+    body = document_of(data, _delta_manifests())
+    layers = delta_manifest.parse(body, Delta(DIGEST, digest_of(body), len(body), 700), _target())
+    assert sum(layer.size for layer in layers.values()) == 700
+    return layers
 
 
 @functools.cache

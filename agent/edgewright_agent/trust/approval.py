@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgewright_agent import __version__
-from edgewright_agent.contract import MAX_MANIFEST_BYTES
+from edgewright_agent.contract import DELTAS_FIELD, MAX_DELTA_BASES, MAX_MANIFEST_BYTES, is_digest
 from edgewright_agent.errors import TrustError
 from edgewright_agent.versions import in_range
 
@@ -27,6 +27,7 @@ DISTRIBUTIONS = (
 )
 _MAX_RANGE_CHARS = 255
 MAX_SEQUENCE = 2**53 - 1  # the largest integer every JSON reader agrees on (RFC 8259 6)
+MAX_DELTA_BYTES = 64 * 1024**3  # as of a layer
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,23 @@ class Runtime:
 
 
 @dataclass(frozen=True)
+class Delta:
+    """A legal way to make an artifact's files from those of another one.
+
+    Attributes:
+        base: Digest of the artifact it starts from.
+        digest: Of the delta's manifest.
+        size: Bytes of that manifest.
+        bytes: Bytes of the delta's layers.
+    """
+
+    base: str
+    digest: str
+    size: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Approval:
     """What the signed metadata says about one artifact.
 
@@ -46,12 +64,14 @@ class Approval:
         sequence: Approval epoch of its lane: all that is assigned together has the same, what was before a lower one.
         runtime: What it runs on; None when it does not say.
         min_agent: Oldest agent that understands it; None when it does not say.
+        deltas: What may be fetched in its place where one of their bases is installed.
     """
 
     length: int
     sequence: int
     runtime: Runtime | None = None
     min_agent: str | None = None
+    deltas: tuple[Delta, ...] = ()
 
     def require_sequence(self, floor: int, *, what: str) -> None:
         """Refuse what was assigned before and is not any more (a rollback with a stolen rollout key).
@@ -118,7 +138,29 @@ def parse_approval(length: Any, custom: Mapping[str, Any], *, what: str) -> Appr
         raise _wrong(what, "sequence", sequence)
     if agent is not None and not (isinstance(agent, str) and _is_range(f">={agent}")):
         raise _wrong(what, "minAgent", agent)
-    return Approval(length, sequence, None if runtime is None else _runtime(runtime, what), agent)
+    deltas = _deltas(custom.get(DELTAS_FIELD, []), what)
+    return Approval(length, sequence, None if runtime is None else _runtime(runtime, what), agent, deltas)
+
+
+def _deltas(value: Any, what: str) -> tuple[Delta, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DELTA_BASES:
+        raise _wrong(what, DELTAS_FIELD, value)
+    found = tuple(_delta(entry, what) for entry in value)
+    if len({delta.base for delta in found}) != len(found):
+        raise _wrong(what, DELTAS_FIELD, value)
+    return found
+
+
+def _delta(value: Any, what: str) -> Delta:
+    fields = value if isinstance(value, Mapping) else {}
+    base, digest, size, count = (fields.get(name) for name in ("base", "digest", "size", "bytes"))
+    if not (isinstance(base, str) and is_digest(base) and isinstance(digest, str) and is_digest(digest)):
+        raise _wrong(what, DELTAS_FIELD, value)
+    if type(size) is not int or type(count) is not int:
+        raise _wrong(what, DELTAS_FIELD, value)
+    if not (0 < size <= MAX_MANIFEST_BYTES and 0 < count <= MAX_DELTA_BYTES):
+        raise _wrong(what, DELTAS_FIELD, value)
+    return Delta(base, digest, size, count)
 
 
 def _runtime(value: Any, what: str) -> Runtime:

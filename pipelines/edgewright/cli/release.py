@@ -72,6 +72,8 @@ def render(outcome: ReleaseOutcome) -> str:
             for one in outcome.experiments
         ]
         parts.append("Experiments:\n" + table(("group", "model", "class", "beside it"), compared))
+    if outcome.deltas:
+        parts.append("Deltas:\n" + table(("model", "class", "from → to", "travels"), _deltas(outcome)))
     expires = outcome.expires
     parts.append(f"Believed until {expires['timestamp']}; before that, run `edgewright release` again.")
     parts += [f"Note: {note}" for note in outcome.notes]
@@ -95,6 +97,18 @@ def _held_back(outcome: ReleaseOutcome) -> list[Row]:
     for fact in outcome.held_back:
         groups.setdefault((fact.model, fact.hardware_class, fact.reason), []).append(fact.group)
     return [(*lane, ", ".join(names)) for lane, names in groups.items()]
+
+
+def _deltas(outcome: ReleaseOutcome) -> list[Row]:
+    return [
+        (
+            made.model,
+            made.hardware_class,
+            f"{made.base_version} ({made.base[7:19]}) → {made.target_version} ({made.target[7:19]})",
+            f"{made.bytes:,} bytes, {made.share:.2%}".replace("%", " % of what changed"),
+        )
+        for made in outcome.deltas
+    ]
 
 
 def _artifact(digest: str | None, version: str | None) -> str:

@@ -255,7 +255,7 @@ def signed(workspace: Workspace, step: StepId) -> Slice:
 
 def published(workspace: Workspace, _step: StepId) -> Slice:
     """Return where it publishes."""
-    return {"registry": dump(workspace.fleet.registry)}
+    return {"registry": _registry(workspace)}
 
 
 def index(workspace: Workspace, step: StepId) -> Slice:
@@ -263,10 +263,15 @@ def index(workspace: Workspace, step: StepId) -> Slice:
     model = workspace.models[step.model]
     return {
         "modelVersion": model.model_version,
-        "registry": dump(workspace.fleet.registry),
+        "registry": _registry(workspace),
         "architectures": {name: hardware.cpu.arch for name, hardware in sorted(workspace.hardware.items())},
         **how_signed(workspace),
     }
+
+
+def _registry(workspace: Workspace) -> Any:
+    """Return the registry as far as it is where artifacts go: deltas are made by releases."""
+    return _without(dump(workspace.fleet.registry), "deltas")
 
 
 def _both(workspace: Workspace, step: StepId) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ import requests
 
 from edgewright.errors import EnvironmentFault, NetworkError, SpecError
 from edgewright.publish.credential_helper import ask
+from edgewright.publish.durable import storage
 from edgewright.publish.http_auth import (
     IDENTITY_TOKEN,
     PULL,
@@ -153,6 +154,7 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         content: bytes | Path | None = None,
         limit: int = MAX_ANSWER_BYTES,
+        into: Path | None = None,
     ) -> Answer:
         """Make one exchange, logging in when asked to and following redirects.
 
@@ -160,6 +162,7 @@ class Exchange:
             scope: Repository path the log-in is for.
             content: Body; a path is streamed and opened anew whenever the body must be sent again.
             limit: Longest answer that is read, in bytes.
+            into: File for the body of an answer of 200, which is not kept in memory then.
 
         Raises:
             Transient: try again later (use `retrying`).
@@ -178,7 +181,7 @@ class Exchange:
             sent = dict(headers or {})
             if at_home and (scope, actions) in self._authorization:
                 sent["Authorization"] = self._authorization[scope, actions]
-            answer = self._once(method, url, sent, content, limit)
+            answer = self._once(method, url, sent, content, limit, into)
             if answer.status == 401 and at_home and not logged_in:
                 challenge = parse_challenge(answer.headers.get("WWW-Authenticate", ""))
                 self._authorization[scope, actions] = self._log_in(challenge, url, scope, actions)
@@ -224,7 +227,13 @@ class Exchange:
         return self._once("GET", address, headers, None, MAX_ANSWER_BYTES)
 
     def _once(
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes | Path | None, limit: int
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | Path | None,
+        limit: int,
+        into: Path | None = None,
     ) -> Answer:
         host = urlsplit(url).netloc
         # Given per request: a session-wide setting would lose against REQUESTS_CA_BUNDLE.
@@ -252,6 +261,9 @@ class Exchange:
                 )
                 if (response.headers.get("Content-Encoding") or "identity").lower() != "identity":
                     raise NetworkError(f"{host} compressed its answer unasked")
+                if into is not None and response.status_code == 200:
+                    complete = _save(response, limit, into)
+                    return Answer(url, response.status_code, response.headers, b"", complete)
                 received = _read(response, limit + 1)
         except Unbearable as error:
             raise NetworkError(f"{host} {error}", hint="try again, or from another network") from None
@@ -331,6 +343,21 @@ def _read(response: requests.Response, limit: int) -> bytes:
         if len(received) >= limit:
             break
     return bytes(received[:limit])
+
+
+def _save(response: requests.Response, limit: int, path: Path) -> bool:
+    """Write a body to a file as it comes; return whether it ended within the limit."""
+    with storage("write", path):
+        out = path.open("wb")
+    with out:
+        for piece in response.iter_content(256 * 1024):
+            if out.tell() + len(piece) > limit:
+                return False
+            with storage(
+                "write", path
+            ):  # not round the reading: what requests raises are operating system errors too
+                out.write(piece)
+    return True
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgewright.errors import NetworkError, SpecError
+from edgewright.errors import EnvironmentFault, NetworkError, SpecError
+from edgewright.publish import oci
 from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure, led_to
 from edgewright.publish.registry import MAX_TAGS
 from edgewright_agent.contract import (
@@ -92,6 +93,28 @@ class HttpRegistry:
         """
         answer = self._call("GET", f"blobs/{digest}", limit=limit)
         return self._body(answer, digest, limit)
+
+    def save_blob(self, digest: str, path: Path, *, limit: int) -> bool:
+        """Write a blob to a file as it comes, checked against its digest.
+
+        Raises:
+            NetworkError: unreachable, too large or damaged.
+            EnvironmentFault: the file cannot be written.
+        """
+        try:
+            answer = self._call("GET", f"blobs/{digest}", limit=limit, into=path)
+        except (NetworkError, EnvironmentFault):
+            path.unlink(missing_ok=True)
+            raise
+        if answer.status == 404:
+            return False
+        if answer.status != 200:
+            raise failure(f"read {self.address(digest)}", answer)
+        if not answer.complete or oci.hash_file(path)[0] != digest:
+            path.unlink()
+            what = "came back with other bytes" if answer.complete else f"is larger than {limit} bytes"
+            raise NetworkError(f"{self.address(digest)} {what}; {self._host} is damaged")
+        return True
 
     def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
         """Store a manifest; return whether the registry lists its referrers itself.
@@ -188,6 +211,7 @@ class HttpRegistry:
         content: bytes | None = None,
         *,
         limit: int = MAX_MANIFEST_BYTES,
+        into: Path | None = None,
     ) -> Answer:
         return self._exchange.retrying(
             lambda: self._exchange.send(
@@ -197,6 +221,7 @@ class HttpRegistry:
                 headers=headers,
                 content=content,
                 limit=limit,
+                into=into,
             )
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +76,25 @@ class LayoutRegistry:
         if digest_of(body) != digest:
             raise EnvironmentFault(f"{path} is damaged: its bytes hash to something else", hint=f"rm {path}")
         return body
+
+    def save_blob(self, digest: str, path: Path, *, limit: int) -> bool:
+        """Copy a blob to a file, checked against its digest.
+
+        Raises:
+            EnvironmentFault: too large, damaged, unreadable, or the file cannot be written.
+        """
+        blob = self._blob(digest)
+        if not self.has_blob(digest):
+            return False
+        with storage("read", blob):
+            if blob.stat().st_size > limit:
+                raise EnvironmentFault(f"{blob} is larger than {limit} bytes")
+        with storage("write", path):
+            shutil.copyfile(blob, path)
+        if oci.hash_file(path)[0] != digest:
+            path.unlink()
+            raise EnvironmentFault(f"{blob} is damaged: its bytes hash to something else", hint=f"rm {blob}")
+        return True
 
     def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
         """Store a manifest and list it; always returns False (a layout keeps no referrers list).

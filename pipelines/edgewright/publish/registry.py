@@ -48,6 +48,14 @@ class Registry(Protocol):
             NetworkError: unreachable, larger than `limit` bytes, or damaged.
         """
 
+    def save_blob(self, digest: str, path: Path, *, limit: int) -> bool:
+        """Write a blob of any size to a file, checked against its digest; False when it is absent.
+
+        Raises:
+            NetworkError: unreachable, larger than `limit` bytes, or damaged; nothing is left of the file.
+            EnvironmentFault: it cannot be written.
+        """
+
     def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
         """Store a manifest under a tag or its digest; what it names must be there.
 

@@ -107,6 +107,9 @@ class Registry(Spec):
     """How to log in."""
     compression: Literal["none", "gzip"] = "none"
     """How layers are stored: `gzip` compresses those that lose a tenth by it (int8 and pruned weights often do)."""
+    deltas: bool = True
+    """Whether releases make deltas: small layers that turn a version which devices have into the new one. They are
+    published where they take less than 60 % of what the changed layers do."""
     ca_file: FilePath | None = None
     """Certificate authority of a private registry (PEM)."""
     client_certificate: FilePath | None = None

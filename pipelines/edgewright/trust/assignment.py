@@ -58,12 +58,14 @@ class Candidate(PublishedLane):
         sequence: Approval epoch in which it was last assigned; 0 when it never was.
         runtime: The engine that may run it (`engine`, `version`).
         min_agent: Lowest version of the agent that understands it.
+        deltas: Legal deltas to it, as its custom data says them; None: nobody has looked for any yet.
     """
 
     build: int
     sequence: int = 0
     runtime: Mapping[str, Any] = field(default_factory=dict)
     min_agent: str = MIN_AGENT
+    deltas: tuple[Mapping[str, Any], ...] | None = None
 
 
 @dataclass(frozen=True)

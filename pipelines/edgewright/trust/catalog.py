@@ -19,7 +19,7 @@ from typing import Any
 from tuf.api.metadata import TargetFile
 
 from edgewright.trust.assignment import Candidate, LaneKey, PublishedLane
-from edgewright_agent.contract import MIN_AGENT, artifact_target
+from edgewright_agent.contract import DELTAS_FIELD, MIN_AGENT, artifact_target
 
 KEPT_BUILDS = 3
 """How many builds of one version of one lane stay installable beside those that are assigned."""
@@ -49,6 +49,7 @@ def read_targets(targets: Iterable[TargetFile]) -> Catalog:
             sequence=int(custom["sequence"]),
             runtime=dict(custom["runtime"]),
             min_agent=str(custom["minAgent"]),
+            deltas=tuple(custom[DELTAS_FIELD]) if DELTAS_FIELD in custom else None,
         )
         found.setdefault((str(custom["model"]), str(custom["hardwareClass"])), []).append(candidate)
     return {lane: tuple(sorted(entries, key=_build)) for lane, entries in found.items()}
@@ -81,6 +82,7 @@ def add_published(
                 known.sequence if known else 0,
                 dict(runtimes[name]),
                 MIN_AGENT,
+                known.deltas if known else None,
             )
             others = (entry for entry in entries if entry.digest != lane.digest)
             updated[(model, name)] = (*others, newest)
@@ -146,7 +148,7 @@ def to_targets(catalog: Catalog, classes: Iterable[str]) -> dict[str, dict[str, 
     for (model, name), entries in sorted(catalog.items()):
         for entry in entries:
             path = artifact_target(model, name, entry.digest)
-            custom = {
+            custom: dict[str, Any] = {
                 "model": model,
                 "hardwareClass": name,
                 "modelVersion": entry.model_version,
@@ -155,6 +157,8 @@ def to_targets(catalog: Catalog, classes: Iterable[str]) -> dict[str, dict[str, 
                 "runtime": dict(entry.runtime),
                 "minAgent": entry.min_agent,
             }
+            if entry.deltas is not None:
+                custom[DELTAS_FIELD] = [dict(delta) for delta in entry.deltas]
             hashes = {"sha256": entry.digest.removeprefix("sha256:")}
             targets.setdefault(name, {})[path] = TargetFile(entry.size, hashes, path, {"custom": custom})
     return targets

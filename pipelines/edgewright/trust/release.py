@@ -33,6 +33,7 @@ from edgewright.trust.assignment import (
     runtime_of,
 )
 from edgewright.trust.catalog import Catalog, Published
+from edgewright.trust.deltas import Deltas, NewDelta, add_deltas, without_deltas
 from edgewright.trust.documents import trust_documents
 from edgewright.trust.publication import open_repositories, opened
 from edgewright.trust.push import require_ours
@@ -94,6 +95,7 @@ class ReleaseOutcome:
         address: Where the metadata is published.
         notes: What somebody should look after.
         experiments: What runs beside what, on live requests.
+        deltas: Deltas that are new.
     """
 
     release: str
@@ -108,6 +110,7 @@ class ReleaseOutcome:
     address: str
     notes: tuple[str, ...] = ()
     experiments: tuple[Compared, ...] = ()
+    deltas: tuple[NewDelta, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -171,12 +174,15 @@ def release(
         _require_pushed(open_repository, after, promised)
         approved = catalogs.approve(after, by_lane(old["groups"]), by_lane(groups))
         kept = catalogs.prune(approved, promised)
+        deltas = Deltas(without_deltas(kept))
+        if fleet.registry.deltas:
+            deltas = add_deltas(kept, _changed(old["groups"], groups), promised, open_repository, progress)
 
         following = advance(
             current,
             publication.staged,
             wanted=Wanted(
-                classes=catalogs.to_targets(kept, workspace.hardware),
+                classes=catalogs.to_targets(deltas.catalog, workspace.hardware),
                 documents=trust_documents(workspace),
                 assignment=canonical_json(assignment),
             ),
@@ -199,12 +205,19 @@ def release(
         written=tuple(following.files),
         pushed=pushed,
         address=registry.address("timestamp.json"),
-        notes=notes,
+        notes=(*notes, *deltas.notes),
+        deltas=deltas.made,
         experiments=tuple(
             Compared(*key, told["name"], told["kind"], told["share"], told["digest"], told["modelVersion"])
             for key, told in sorted(compared.items())
         ),
     )
+
+
+def _changed(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> set[LaneKey]:
+    """Return the lanes whose assigned artifacts are others than before."""
+    before, after = by_lane(old), by_lane(new)
+    return {lane for lane in {*before, *after} if before.get(lane) != after.get(lane)}
 
 
 def _next_assignment(old: Mapping[str, Any], fleet: str, groups: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from edgewright.trust.repository import delegated
 from edgewright.trust.roles import class_of, is_class
 from edgewright_agent.contract import (
     ASSIGNMENT_TARGET,
+    DELTAS_FIELD,
     KEY_NAME_FIELD,
+    MAX_DELTA_BASES,
     POLICY_TARGET,
     ROLE_ROLLOUT,
     TRUSTED_ROOT_TARGET,
@@ -104,7 +106,8 @@ def _require_target(role: str, path: str, target: TargetFile) -> None:
             is_name(custom.get("model"))
             and custom.get("hardwareClass") == class_of(role)
             and path == artifact_target(custom["model"], class_of(role), target.hashes["sha256"])
-            and custom.keys() == _CUSTOM
+            and custom.keys() - {DELTAS_FIELD} == _CUSTOM
+            and _are_deltas(custom.get(DELTAS_FIELD, []))
             and target.unrecognized_fields.keys() == {"custom"}
         )
     else:
@@ -112,6 +115,21 @@ def _require_target(role: str, path: str, target: TargetFile) -> None:
         right = path in documents and not target.unrecognized_fields
     if not right:
         raise TrustError(f"the staged {role} list {path!r}, which no fleet's {role} do")
+
+
+def _are_deltas(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_DELTA_BASES
+        and all(
+            isinstance(delta, dict)
+            and delta.keys() == {"base", "digest", "size", "bytes"}
+            and is_digest(delta["base"])
+            and is_digest(delta["digest"])
+            and all(type(delta[name]) is int and delta[name] > 0 for name in ("size", "bytes"))
+            for delta in value
+        )
+    )
 
 
 def _refused(role: str, what: str) -> TrustError:

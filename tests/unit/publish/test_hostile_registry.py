@@ -33,6 +33,7 @@ from edgewright_agent.contract import MAX_LISTED_REFERRERS, OCI_INDEX, OCI_MANIF
 from real import Registry
 from unit.agent.transport.liar import Liar
 from unit.agent.transport.liar import answer as said
+from unit.publish.scripted import Reply, Scripted
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
@@ -475,3 +476,23 @@ def test_the_registrys_password_may_be_a_systemd_credential(
     credentials = {"username": "file:user", "password": "credential:registry"}
     opened = open_registry({"url": f"{liar.url}/acme", "credentials": credentials}, tmp_path)
     assert opened("model").get_manifest("1") == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Reply(200, body=b"other bytes"), "came back with other bytes"),
+        (Reply(200, body=b"x" * 5000), "is larger than"),
+        (Reply(500), "HTTP 500"),
+        (None, "connection"),
+        (Reply(403), "refuses"),
+    ],
+)
+def test_a_large_blob_that_is_not_what_was_asked_for_leaves_no_file(
+    reply: Reply | None, why: str, tmp_path: Path
+) -> None:
+    with Scripted(lambda _request: reply) as server:
+        exchange = Exchange(f"{server.url}/acme", sleep=lambda _seconds: None)
+        with pytest.raises(NetworkError, match=why):
+            HttpRegistry("model", exchange).save_blob(DIGEST, tmp_path / "blob", limit=100)
+    assert not (tmp_path / "blob").exists()

@@ -80,6 +80,22 @@ def test_a_damaged_blob_is_not_handed_out(layout: LayoutRegistry) -> None:
         layout.get_blob(digest_of(BLOB), limit=100)
 
 
+def test_a_blob_is_saved_whole_and_as_it_was_pushed_or_not_at_all(
+    layout: LayoutRegistry, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    assert not layout.save_blob(digest_of(BLOB), saved, limit=100)
+    layout.put_blob(digest_of(BLOB), BLOB)
+    assert layout.save_blob(digest_of(BLOB), saved, limit=100) and saved.read_bytes() == BLOB
+    saved.unlink()
+    with pytest.raises(EnvironmentFault, match="larger than"):
+        layout.save_blob(digest_of(BLOB), saved, limit=len(BLOB) - 1)
+    (layout.folder / "blobs/sha256" / digest_of(BLOB)[7:]).write_bytes(b"wEights")
+    with pytest.raises(EnvironmentFault, match="damaged"):
+        layout.save_blob(digest_of(BLOB), saved, limit=100)
+    assert not saved.exists()
+
+
 def test_the_order_of_pushes_does_not_show(tmp_path: Path) -> None:
     bodies = [small_manifest(str(number)) for number in range(3)]
     indexes = []

@@ -33,6 +33,7 @@ from edgewright.trust.roles import addresses, purposes
 from edgewright_agent.contract import (
     ANNOTATION_CLASS,
     ANNOTATION_MODEL,
+    ANNOTATION_TITLE,
     ANNOTATION_VERSION,
     ASSIGNMENT_TARGET,
     MODEL_ARTIFACT,
@@ -141,7 +142,11 @@ class SmallFleet:
         body = oci.manifest(
             artifact_type=MODEL_ARTIFACT,
             config=oci.EMPTY_CONFIG,
-            layers=[oci.descriptor("application/octet-stream", layer)],
+            layers=[
+                oci.descriptor(
+                    "application/octet-stream", layer, annotations={ANNOTATION_TITLE: "model.onnx"}
+                )
+            ],
             annotations={
                 ANNOTATION_MODEL: model,
                 ANNOTATION_CLASS: hardware_class,

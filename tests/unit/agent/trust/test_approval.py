@@ -14,6 +14,8 @@ from edgewright_agent.trust.approval import Approval, Runtime, engine_version, p
 
 GOOD = {"sequence": 3, "minAgent": "0.1.0", "runtime": {"engine": "onnxruntime", "version": ">=1.20,<2"}}
 
+DELTA = {"base": "sha256:" + "ab" * 32, "digest": "sha256:" + "cd" * 32, "size": 700, "bytes": 41_280}
+
 
 def refused(code: str, check: Any, *words: Any, **more: Any) -> str:
     with pytest.raises(TrustError) as caught:
@@ -26,6 +28,12 @@ def test_a_whole_approval_is_read() -> None:
     assert parse_approval(1834, GOOD, what="it") == Approval(
         1834, 3, Runtime("onnxruntime", ">=1.20,<2"), "0.1.0"
     )
+
+
+def test_the_deltas_that_are_legal_are_read() -> None:
+    (found,) = parse_approval(1834, {**GOOD, "deltas": [DELTA]}, what="it").deltas
+    assert (found.base, found.digest, found.size, found.bytes) == tuple(DELTA.values())
+    assert parse_approval(1834, {**GOOD, "deltas": []}, what="it").deltas == ()
 
 
 def test_what_is_not_said_is_not_demanded() -> None:
@@ -41,6 +49,12 @@ def test_what_is_not_said_is_not_demanded() -> None:
         *({"minAgent": value} for value in (1, "new", "", "1,<", "1" * 300)),
         *({"runtime": value} for value in ("onnxruntime", [], {}, {"engine": "onnxruntime", "version": 1})),
         {"runtime": {"engine": "onnxruntime", "version": ">=99,nonsense"}},
+        *({"deltas": value} for value in ("none", {}, [1], [DELTA] * 2, [None], None)),
+        *({"deltas": [{**DELTA, "base": f"sha256:{n:064x}"} for n in range(4)]} for _ in "1"),
+        *({"deltas": [{**DELTA, "base": value}]} for value in ("sha256:no", None, 1)),
+        *({"deltas": [{**DELTA, "digest": value}]} for value in ("", None)),
+        *({"deltas": [{**DELTA, "size": value}]} for value in (0, -1, True, 1.5, 10**9, "5", None)),
+        *({"deltas": [{**DELTA, "bytes": value}]} for value in (0, -1, True, 10**12, None)),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(wrong: dict[str, Any]) -> None:
@@ -55,8 +69,9 @@ def test_a_length_that_makes_no_sense_is_refused(length: Any) -> None:
 
 @given(
     custom=st.dictionaries(
-        st.sampled_from(["sequence", "minAgent", "runtime"]),
+        st.sampled_from(["sequence", "minAgent", "runtime", "deltas"]),
         st.none()
+        | st.lists(st.dictionaries(st.sampled_from(list(DELTA)), st.integers() | st.text()))
         | st.integers()
         | st.text()
         | st.dictionaries(st.sampled_from(["engine", "version"]), st.text() | st.none()),
