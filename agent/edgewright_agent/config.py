@@ -162,11 +162,17 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Polling:
-    """How often to ask: every `interval_s`, up to a share `jitter` later, `max_backoff_s` after failures."""
+    """How often to ask: every `interval_s`, up to a share `jitter` later, `max_backoff_s` after failures.
+
+    Attributes:
+        said: Keys of `poll` that the configuration has itself; for the others the fleet's signed policy counts, where
+            there is one: see `schedule.polling`.
+    """
 
     interval_s: float = DEFAULT_INTERVAL_S
     jitter: float = DEFAULT_JITTER
     max_backoff_s: float = DEFAULT_MAX_BACKOFF_S
+    said: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -267,6 +273,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             poll.number("intervalS", DEFAULT_INTERVAL_S, low=1),
             poll.number("jitter", DEFAULT_JITTER, high=1),
             poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1),
+            frozenset(key for key in ("intervalS", "jitter", "maxBackoffS") if key in poll),
         ),
         reserve_bytes=int(top.number("reserveBytes", DEFAULT_RESERVE_BYTES)),
         budget=Budget(

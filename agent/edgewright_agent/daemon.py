@@ -22,32 +22,17 @@ from pathlib import Path
 from types import FrameType
 
 from edgewright_agent.clock import to_text, uptime, utc_now
-from edgewright_agent.config import Config, Polling, load
+from edgewright_agent.config import Config, load
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
-from edgewright_agent.record import Ledger, Poll
+from edgewright_agent.record import Ledger, Poll, Record
+from edgewright_agent.schedule import polling, wait_s
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 _NETWORK_EXIT_CODE = 3
-
-
-def wait_s(polling: Polling, failures: int, *, retry_after_s: float | None, share: float) -> float:
-    """Return how long to wait for the next poll, in seconds.
-
-    Doubles from the second failure in a row on, honours what the registry asked for, and is spread by jitter.
-
-    Args:
-        polling: The device's policy.
-        failures: Failed polls in a row.
-        retry_after_s: What the source asked for last, if it did.
-        share: Uniform in [0, 1): this device's place in the jitter.
-    """
-    doublings = min(max(failures - 1, 0), 30)
-    base: float = min(polling.interval_s * 2.0**doublings, max(polling.max_backoff_s, polling.interval_s))
-    return max(base, retry_after_s or 0.0) * (1 + polling.jitter * share)
 
 
 class _Stop(Exception):
@@ -97,11 +82,10 @@ class Daemon:
         code = self._child()
         while True:
             failures = failures + 1 if code == _NETWORK_EXIT_CODE else 0
+            record = _last_record(config)
+            asked_s = record.poll.retry_after_s if record.poll and code == _NETWORK_EXIT_CODE else None
             pause_s = wait_s(
-                config.poll,
-                failures,
-                retry_after_s=_retry_after_s(config) if code == _NETWORK_EXIT_CODE else None,
-                share=self._random.random(),
+                polling(config, record), failures, retry_after_s=asked_s, share=self._random.random()
             )
             if self._asked:
                 self._asked = False
@@ -119,9 +103,8 @@ class Daemon:
     def _poll(self, config: Config) -> int:
         ledger = Ledger(config.state, Disk())
         try:
-            etag = conditional(
-                ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
-            )
+            margin_s = polling(config, ledger.record).interval_s
+            etag = conditional(ledger.record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
             if etag is None or self._certificate_due(config, ledger):
                 return self._child()
             polls = ledger.record.counters.get("polls", 0)
@@ -198,12 +181,12 @@ def _record(config: Config, poll: Poll) -> None:
         log("not-recorded", code=error.code, message=str(error))
 
 
-def _retry_after_s(config: Config) -> float | None:
+def _last_record(config: Config) -> Record:
+    """Return what the device knows; nothing while that cannot be read."""
     try:
-        poll = Ledger(config.state, Disk()).record.poll
+        return Ledger(config.state, Disk()).record
     except StorageError:
-        return None
-    return poll.retry_after_s if poll else None
+        return Record()
 
 
 @contextlib.contextmanager

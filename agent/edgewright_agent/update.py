@@ -27,6 +27,7 @@ from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
+from edgewright_agent.schedule import polling
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
@@ -98,7 +99,7 @@ class Update:
         outcomes: tuple[Outcome, ...] = recover(self.trials)
         etag = None
         if not force and not outcomes:
-            margin_s = self.config.poll.interval_s
+            margin_s = polling(self.config, self.ledger.record).interval_s
             etag = conditional(self.ledger.record, fingerprint, now=self.now(), margin_s=margin_s)
         try:
             manifest = ask(self.source, etag)
