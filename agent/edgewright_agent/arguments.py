@@ -163,6 +163,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="verify everything even if nothing has changed, and ask for a certificate that is due",
     )
+    once.add_argument(
+        "--now",
+        action="store_true",
+        help="wait for no download or activation window, and load over a metered link as well",
+    )
     verb("run", "poll for ever (SIGHUP polls now, SIGTERM stops)")
     verb("status", "show what runs here, and why nothing newer does").add_argument(
         "--json", action="store_true", help="as JSON"

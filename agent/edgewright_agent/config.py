@@ -28,6 +28,7 @@ from edgewright_agent.transport.secret import Secret
 if TYPE_CHECKING:
     from edgewright_agent.metered import Traffic
     from edgewright_agent.transport import Source
+    from edgewright_agent.transport.allowance import Allowance
 
 DEFAULT_STATE = "/var/lib/edgewright"
 DEFAULT_CONFIG = "/etc/edgewright/agent.json"
@@ -77,8 +78,11 @@ class Mirror:
     ca_file: Path | None = None
     identity: Identity | None = None
 
-    def open(self) -> Source:
+    def open(self, allowance: Allowance | None = None) -> Source:
         """Open it; secrets are read now: a rotated password takes effect at the next poll.
+
+        Args:
+            allowance: What blobs may take of the link.
 
         Raises:
             ConfigError: `bad-secret`, `bad-ca-file`, `bad-source`.
@@ -92,6 +96,7 @@ class Mirror:
             credential_helper=self.credential_helper,
             ca_file=str(self.ca_file) if self.ca_file else None,
             client=self.identity.client() if self.identity else None,
+            allowance=allowance,
         )
 
 
@@ -106,17 +111,25 @@ class Origin:
         """The preferred one, which a poll asks first."""
         return self.mirrors[0].url
 
-    def open(self, *, polls: int = 0, traffic: Traffic | None = None) -> Source:
+    @property
+    def remote(self) -> bool:
+        """Whether all of them are reached over the network, so that nothing can be had while the link is closed."""
+        return all(mirror.url.startswith("http") for mirror in self.mirrors)
+
+    def open(
+        self, *, polls: int = 0, traffic: Traffic | None = None, allowance: Allowance | None = None
+    ) -> Source:
         """Open the source.
 
         Args:
             polls: How many polls there have been: now and then all mirrors are asked what is new.
             traffic: Counts what is asked for and given.
+            allowance: What blobs may take of the link.
 
         Raises:
             ConfigError: as `Mirror.open`.
         """
-        opened = {mirror.url: mirror.open() for mirror in self.mirrors}
+        opened = {mirror.url: mirror.open(allowance) for mirror in self.mirrors}
         if traffic is not None:
             from edgewright_agent.metered import Metered
 

@@ -132,7 +132,7 @@ LIVE_SOCKET = "live.sock"  # datagrams from applications' sessions: one JSON doc
 MAX_LIVE_BYTES = 16 * 1024
 LATENCY_BUCKETS_PER_DOUBLING = 8  # of the latency sketch: bucket i holds 2^(i/8) to 2^((i+1)/8) microseconds
 
-# --- windows of an update policy: `22:00-05:00`, `sat,sun 00:00-24:00`, `mon-fri 08:00-17:00` --------------------------
+# --- windows of an update policy: `22:00-05:00`, `sat,sun 00:00-24:00`, `mon-fri 08:00-17:00` ---------------------
 WINDOW_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = rf"(?:{'|'.join(WINDOW_DAYS)})"
 _TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"

@@ -28,7 +28,7 @@ from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
 from edgewright_agent.record import Ledger, Poll, Record
-from edgewright_agent.schedule import polling, wait_s
+from edgewright_agent.schedule import due, next_window_s, polling, wait_s
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
@@ -87,6 +87,8 @@ class Daemon:
             pause_s = wait_s(
                 polling(config, record), failures, retry_after_s=asked_s, share=self._random.random()
             )
+            window_s = next_window_s(config, record, utc_now())
+            pause_s = pause_s if window_s is None else min(pause_s, window_s)
             if self._asked:
                 self._asked = False
             else:
@@ -105,7 +107,8 @@ class Daemon:
         try:
             margin_s = polling(config, ledger.record).interval_s
             etag = conditional(ledger.record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
-            if etag is None or self._certificate_due(config, ledger):
+            again = etag is None or due(config, ledger.record, utc_now())
+            if again or self._certificate_due(config, ledger):
                 return self._child()
             polls = ledger.record.counters.get("polls", 0)
             with contextlib.closing(config.origin.open(polls=polls)) as source, _interruptible():

@@ -19,8 +19,12 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(trials: Trials) -> tuple[Outcome, ...]:
+def recover(trials: Trials, *, may_activate: bool = True) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    Args:
+        trials: Knows record and store.
+        may_activate: Whether models that wait for their activation window are tried now.
 
     Raises:
         StorageError: the record cannot be written.
@@ -41,6 +45,8 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
             store.link(model, state.active.digest if state.active else None)
             if state.trial:
                 outcomes.append(trials.run(model))
+            elif state.waiting and may_activate:
+                outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
     for outcome in outcomes:

@@ -3,7 +3,7 @@
 >>> print(gather(config, ledger, store, utc_now()).text())   # doctest: +SKIP
 
 Device states:
-    ok       the last poll went well, and every model runs as assigned
+    ok       the last poll went well, and every model runs as assigned, or something runs until its window opens
     degraded the last poll went well, but a model does not run as assigned: see its state
     stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
     failing  the last poll went wrong
@@ -14,6 +14,7 @@ Device states:
 Model states:
     running      the assigned model is active
     trial        the assigned model is stored and not yet proved; what was active still is
+    waiting      the assigned model waits for its window or another link; what was active still is
     rolled-back  the assigned model failed here: until a newer one, or `retry`
     held         the assigned model was refused or could not be fetched: see the reason
     unassigned   no group names it any more; it keeps running
@@ -29,12 +30,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.clock import from_text, uptime
+from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.config import Config
 from edgewright_agent.model_state import ModelState, Slot, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
+from edgewright_agent.schedule import WAITS, model_wait
 from edgewright_agent.store import Store
 
 _SETTLED = ("installed", "current", "repaired")
@@ -55,6 +57,7 @@ class ModelStatus:
     previous: str | None
     reason: str | None
     tombstones: tuple[Tombstone, ...]
+    waiting: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -67,6 +70,7 @@ class ModelStatus:
             "previous": self.previous,
             "reason": self.reason,
             "tombstones": [asdict(stone) for stone in self.tombstones],
+            "waiting": dict(self.waiting) if self.waiting else None,
         }
 
 
@@ -165,7 +169,9 @@ def gather(
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
     names = sorted({*record.models, *store.links()})
-    models = tuple(_model_status(name, record.model(name), store) for name in names)
+    models = tuple(
+        _model_status(name, record.model(name), store, _waiting(config, record, name, now)) for name in names
+    )
     return Status(
         device=config.device.id,
         hardware_class=config.device.hardware_class,
@@ -197,10 +203,31 @@ def _device_state(record: Record, stale: tuple[str, ...], models: tuple[ModelSta
         return "new"
     if record.poll.code not in ("ok", "not-modified"):
         return "failing"
-    return "ok" if all(model.state == "running" for model in models) else "degraded"
+    return "ok" if all(_as_wanted(model) for model in models) else "degraded"
 
 
-def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:
+def _as_wanted(model: ModelStatus) -> bool:
+    return model.state == "running" or (model.state == "waiting" and model.active is not None)
+
+
+def _waiting(config: Config, record: Record, model: str, now: datetime) -> Mapping[str, Any] | None:
+    """Return what a model waits for: which version, whether it is stored, the reason, and until when it is known."""
+    state = record.model(model)
+    if state.waiting is None and not (state.last and state.last.code in WAITS):
+        return None
+    version = state.waiting.version if state.waiting else state.last.version if state.last else None
+    wait = model_wait(config, record, model, now)
+    return {
+        "version": version,
+        "stored": state.waiting is not None,
+        "code": wait.code if wait else None,  # it is over, and the next poll goes on
+        "until": to_text(wait.until) if wait and wait.until else None,
+    }
+
+
+def _model_status(
+    name: str, state: ModelState, store: Store, waiting: Mapping[str, Any] | None
+) -> ModelStatus:
     linked = store.linked(name)
     whole = linked is not None and store.intact(linked)
     # Applications follow the link, so that is what runs, whatever the record intends.
@@ -210,6 +237,7 @@ def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:
     return ModelStatus(
         name=name,
         state=_model_state(state, linked, whole),
+        waiting=waiting,
         active=linked if whole else None,
         version=slot.version if slot and whole else None,
         since=slot.since if slot and whole else None,
@@ -226,6 +254,8 @@ def _model_state(state: ModelState, linked: str | None, whole: bool) -> str:
     if state.trial:
         return "trial"
     code = state.last.code if state.last else ""
+    if state.waiting or code in WAITS:
+        return "waiting"
     if code in _GIVEN_UP or code.startswith("health-"):
         return "rolled-back"
     if code in ("unassigned", "not-offered"):

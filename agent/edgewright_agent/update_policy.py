@@ -70,7 +70,6 @@ def _windows(value: object) -> dict[str, Any]:
 
 
 def _number(value: object, low: float, high: float) -> float | None:
-    # type(), because True is an int to isinstance.
-    if type(value) not in (int, float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return min(max(value, low), high)  # type: ignore[type-var]  # it is one of both
+    return min(max(value, low), high)

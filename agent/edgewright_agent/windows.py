@@ -28,7 +28,13 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Window:
-    """One window: the weekdays it starts on (Monday is 0), and minutes since midnight; `end_min` may lie beyond 1440."""
+    """One window.
+
+    Attributes:
+        days: Weekdays on which it starts; Monday is 0.
+        start_min: Minutes since midnight.
+        end_min: The same; beyond 1440 it lies on the next day.
+    """
 
     days: frozenset[int]
     start_min: int
@@ -65,6 +71,11 @@ class Windows:
             ValueError: says which is none.
         """
         return cls(tuple(map(parse_window, texts)), timezone.utc if zone == "utc" else None)
+
+    @property
+    def shortest_s(self) -> float:
+        """Length of the shortest of them, in seconds; infinite without any."""
+        return min((60.0 * (window.end_min - window.start_min) for window in self.each), default=float("inf"))
 
     def is_open(self, now: datetime) -> bool:
         """Whether one of them is open now."""

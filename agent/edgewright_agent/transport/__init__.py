@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright_agent.contract import MAX_MANIFEST_BYTES, is_digest
 from edgewright_agent.errors import ConfigError, TransportError
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
 
 # OCI distribution-spec 1.1, "Pulling manifests": what a repository and a tag may be called. Neither `..`, an
 # absolute path nor an escape sequence fits, so a checked name is safe as a path and as a URL.
@@ -91,6 +94,7 @@ def open_source(
     ca_file: str | None = None,
     client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
+    allowance: Allowance | None = None,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
 
@@ -104,6 +108,7 @@ def open_source(
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
+        allowance: What blobs may take of the link to a registry.
 
     Raises:
         ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
@@ -130,6 +135,7 @@ def open_source(
             ca_file=ca_file,
             client=client,
             timeout_s=timeout_s,
+            allowance=allowance,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

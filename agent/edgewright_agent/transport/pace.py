@@ -108,6 +108,10 @@ class MeteredSocket:
         assert self.meter is not None  # noqa: S101  set by Wire before every request
         return io.BufferedReader(_MeteredRaw(self._connected.makefile("rb", buffering=0), self.meter))
 
+    def receive_at_most(self, count: int) -> None:
+        """Have the kernel take no more than about `count` bytes ahead of whoever reads."""
+        self._connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, count)
+
     def sendall(self, data: bytes) -> None:
         self._connected.sendall(data)
 

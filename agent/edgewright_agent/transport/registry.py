@@ -25,6 +25,7 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import ConfigError, TransportError
 from edgewright_agent.transport import BusyError, Manifest, check_reference, check_repository
+from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
@@ -53,6 +54,7 @@ class RegistrySource:
         client: PEM files of certificate and key; shown to the registry itself, never to where it redirects.
         timeout_s: Longest silence of the server, in seconds.
         pace: Least transfer rate.
+        allowance: What blobs may take of the link.
 
     Raises:
         ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
@@ -69,6 +71,7 @@ class RegistrySource:
         client: tuple[str, str] | None = None,
         timeout_s: float = 20.0,
         pace: Pace | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self._url = _registry_url(url)
         self._prefix = self._url.path.strip("/")
@@ -86,6 +89,7 @@ class RegistrySource:
         own = ClientIdentity(origin(self._url), *client) if client else None
         self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
         self._authorizations: dict[str, Authorization] = {}
+        self._allowance = allowance or Allowance()
 
     def manifest(
         self, repository: str, reference: str, *, limit: int = MAX_MANIFEST_BYTES, etag: str | None = None
@@ -115,12 +119,19 @@ class RegistrySource:
         return Manifest(digest, media_type, body, given if usable else f'"{digest}"')
 
     def blob(self, repository: str, digest: str, *, size: int, offset: int = 0) -> Iterator[bytes]:
-        """See `Source.blob`; resumes with a Range request, or skips when the registry knows no ranges."""
+        """See `Source.blob`; resumes with a Range request, or skips when the registry knows no ranges.
+
+        Raises:
+            LinkClosedError: the allowance ends, between two chunks.
+        """
         check_reference(digest)
         if offset >= size:
             return
         headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
-        with self._get(repository, f"blobs/{digest}", headers, ceiling=size) as response:
+        self._allowance.permit()
+        with self._get(
+            repository, f"blobs/{digest}", headers, ceiling=size, allowance=self._allowance
+        ) as response:
             if offset and response.status == 416:
                 raise TransportError("truncated", f"{repository}@{digest} is shorter than {size} bytes")
             self._expect(response, {200, 206} if offset else {200}, repository, digest)
@@ -171,12 +182,19 @@ class RegistrySource:
         self._wire.close()
 
     def _get(
-        self, repository: str, path: str, headers: dict[str, str], *, ceiling: int, query: str = ""
+        self,
+        repository: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        ceiling: int,
+        query: str = "",
+        allowance: Allowance | None = None,
     ) -> Response:
         check_repository(repository)
         full = f"{self._prefix}/{repository}" if self._prefix else repository
         url = self._url._replace(path=f"/v2/{full}/{path}", query=query).geturl()
-        response = self._follow(url, full, headers, ceiling)
+        response = self._follow(url, full, headers, ceiling, allowance)
         if response.status != 401:
             return response
         challenge = response.header("WWW-Authenticate")
@@ -195,7 +213,7 @@ class RegistrySource:
             wire=self._wire,
             clock=time.monotonic,
         )
-        return self._follow(url, full, headers, ceiling)
+        return self._follow(url, full, headers, ceiling, allowance)
 
     def _login(self) -> Credentials | None:
         if self._credentials is None and self._helper is not None:
@@ -205,7 +223,9 @@ class RegistrySource:
             self._credentials = Credentials(*told) if told else None
         return self._credentials
 
-    def _follow(self, url: str, full: str, headers: dict[str, str], ceiling: int) -> Response:
+    def _follow(
+        self, url: str, full: str, headers: dict[str, str], ceiling: int, allowance: Allowance | None
+    ) -> Response:
         for _ in range(_MAX_REDIRECTS + 1):
             # Credentials and tokens go to the registry's own scheme, host and port, never to a redirect's.
             own = origin(urlsplit(url)) == origin(self._url)
@@ -213,7 +233,7 @@ class RegistrySource:
             sent = dict(headers)
             if authorization is not None and authorization.until_s > time.monotonic():
                 sent["Authorization"] = authorization.header
-            response = self._wire.get(url, sent, ceiling=ceiling)
+            response = self._wire.get(url, sent, ceiling=ceiling, allowance=allowance)
             if response.status == 401 and not own:
                 with response:
                     raise TransportError("denied", f"{urlsplit(url).netloc}, redirected to, wants a password")

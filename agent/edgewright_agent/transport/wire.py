@@ -16,13 +16,14 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
 from edgewright_agent.errors import ConfigError, TransportError
+from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
 from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
@@ -36,8 +37,14 @@ _USER_AGENT = f"edgewright-agent/{__version__}"
 class Response:
     """One answer; leaving its `with` block keeps the connection if it was read to the end, else closes it."""
 
-    def __init__(self, answer: http.client.HTTPResponse, host: str, release: Callable[[bool], None]) -> None:
-        self._answer, self._host, self._release = answer, host, release
+    def __init__(
+        self,
+        answer: http.client.HTTPResponse,
+        host: str,
+        release: Callable[[bool], None],
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._answer, self._host, self._release, self._allowance = answer, host, release, allowance
         self.status = answer.status
 
     def header(self, name: str) -> str | None:
@@ -72,8 +79,11 @@ class Response:
         """
         wanted = total if exactly or self.length is None else min(total, self.length)
         strict = exactly or self.length is not None
-        for count in in_chunks(wanted):
+        ours = self._allowance
+        for count in in_chunks(wanted, ours.read_bytes) if ours else in_chunks(wanted):
             while count > 0:
+                if ours:
+                    ours.permit()
                 with _http_failures(self._host):
                     data = self._answer.read(count)
                 if not data:
@@ -81,6 +91,8 @@ class Response:
                         raise TransportError("truncated", f"{self._host} ended its answer early")
                     return
                 count -= len(data)
+                if ours:
+                    ours.take(len(data))
                 yield data
 
     def discard(self) -> None:
@@ -150,7 +162,13 @@ class Wire:
             self._tls_context(identified=identity is not None)
 
     def get(
-        self, url: str, headers: Mapping[str, str], *, ceiling: int, form: bytes | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        ceiling: int,
+        form: bytes | None = None,
+        allowance: Allowance | None = None,
     ) -> Response:
         """Send one GET request; redirects and authentication are the caller's.
 
@@ -159,6 +177,7 @@ class Wire:
             headers: Added to `Host`, `User-Agent` and `Accept-Encoding: identity`.
             ceiling: Bytes of body the caller is ready to read.
             form: Sent as a form by POST instead, for what must not stand in a URL.
+            allowance: What the body may take of the link.
 
         Raises:
             TransportError: `network`, `too-slow`, `too-large`, `bad-response`.
@@ -166,7 +185,7 @@ class Wire:
         parts = urlsplit(url)
         place = origin(parts)
         with _http_failures(parts.netloc):
-            connection, answer = self._answered(place, parts, headers, ceiling, form)
+            connection, answer = self._answered(place, parts, headers, ceiling, form, allowance)
         if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
             connection.close()
             raise TransportError("bad-response", f"{parts.netloc} compressed its answer unasked")
@@ -177,7 +196,7 @@ class Wire:
             else:
                 connection.close()
 
-        return Response(answer, parts.netloc, release)
+        return Response(answer, parts.netloc, release, allowance)
 
     def close(self) -> None:
         """Close the kept connection."""
@@ -186,16 +205,22 @@ class Wire:
             self._kept = None
 
     def _answered(
-        self, place: str, parts: SplitResult, headers: Mapping[str, str], ceiling: int, form: bytes | None
+        self,
+        place: str,
+        parts: SplitResult,
+        headers: Mapping[str, str],
+        ceiling: int,
+        form: bytes | None,
+        allowance: Allowance | None,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         # Taking the kept connection out while it is used makes a request during a blob open its own.
         if self._kept is not None and self._kept[0] == place:
             (_, connection), self._kept = self._kept, None
             # The server may have closed it at any time; only a fresh connection tells whether it is there.
             with contextlib.suppress(OSError, http.client.HTTPException):
-                return connection, self._ask(connection, parts, headers, ceiling, form)
+                return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
         connection = self._connect(parts)
-        return connection, self._ask(connection, parts, headers, ceiling, form)
+        return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
@@ -216,6 +241,7 @@ class Wire:
         headers: Mapping[str, str],
         ceiling: int,
         form: bytes | None,
+        allowance: Allowance | None,
     ) -> http.client.HTTPResponse:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
@@ -225,12 +251,17 @@ class Wire:
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
+            pace = self._pace
+            if allowance and allowance.bytes_per_s:
+                # We make the server slow ourselves: that is no attack of its own.
+                pace = replace(pace, min_rate_bytes_s=min(pace.min_rate_bytes_s, allowance.bytes_per_s / 2))
+                metered.receive_at_most(allowance.buffer_bytes)
             metered.meter = Meter(
-                self._pace,
+                pace,
                 2 * ceiling + _OVERHEAD_BYTES,
                 parts.netloc,
                 # What the body may take at the least rate: headers have no share, or they would be a hiding place.
-                patience_s=self._pace.window_s + ceiling / self._pace.min_rate_bytes_s,
+                patience_s=pace.window_s + ceiling / pace.min_rate_bytes_s,
             )
             sent = {"User-Agent": _USER_AGENT, **headers}
             if form is not None:
