@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
-from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.hardware import HardwareClass, Windows
 from edgewright_agent.contract import MIN_AGENT
 
 MAX_HEALTH_TIMEOUT_S = 3600.0
@@ -164,6 +164,12 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
     }
     if update.bandwidth is not None:
         policy["bandwidthBitsPerS"] = _plain(update.bandwidth)
+    if windows := _windows(update.windows):
+        policy["windows"] = windows
+    # A class that never has another link was planned with this one; elsewhere such a link is an exception.
+    policy["metered"] = update.metered or ("allow" if hardware.connectivity.metered else "metadata")
+    if hardware.connectivity.metered:
+        policy["meteredLink"] = True
     rollback = hardware.rollback_policy
     if not 0 < rollback.health_timeout <= MAX_HEALTH_TIMEOUT_S:
         raise SpecError(
@@ -172,6 +178,16 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
     return {
         "updatePolicy": policy,
         "rollbackPolicy": {"attempts": rollback.attempts, "healthTimeoutS": _plain(rollback.health_timeout)},
+    }
+
+
+def _windows(windows: Windows | None) -> dict[str, Any]:
+    if windows is None or not (windows.download or windows.activation):
+        return {}
+    kinds = {"download": windows.download, "activation": windows.activation}
+    return {
+        **{kind: list(texts) for kind, texts in kinds.items() if texts},
+        "timeZone": windows.time_zone,
     }
 
 
