@@ -31,7 +31,17 @@ _POLL_BYTES = 16 * 1024  # of a manifest with a single layer
 _WHOLE_BYTES = 1024 * 1024  # content up to this size is checked before any of it is handed on
 # From the least to the most telling when several mirrors failed; what is not listed says more than all of these.
 _TELLING = (
-    *("network", "truncated", "too-slow", "busy", "not-found", "denied", "too-large", "bad-response"),
+    *(
+        "network",
+        "captive-portal",
+        "truncated",
+        "too-slow",
+        "busy",
+        "not-found",
+        "denied",
+        "too-large",
+        "bad-response",
+    ),
     *("digest-mismatch", "unsigned", "expired-metadata", "metadata-rollback"),
 )
 _T = TypeVar("_T")

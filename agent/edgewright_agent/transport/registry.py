@@ -30,6 +30,7 @@ from edgewright_agent.transport.auth import Authorization, Credentials, authoriz
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
 from edgewright_agent.transport.pace import Pace
+from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
@@ -108,7 +109,7 @@ class RegistrySource:
                 raise TransportError(
                     "bad-response",
                     f"{self._url.netloc} answers {media_type or 'something'!r} instead of a manifest for "
-                    f"{repository}:{reference}; is a login page or proxy in between?",
+                    f"{repository}:{reference}; is a proxy in between?",
                 )
             body = response.body(limit=limit)
             given = response.header("ETag")
@@ -135,10 +136,6 @@ class RegistrySource:
             if offset and response.status == 416:
                 raise TransportError("truncated", f"{repository}@{digest} is shorter than {size} bytes")
             self._expect(response, {200, 206} if offset else {200}, repository, digest)
-            if (response.header("Content-Type") or "").lower().startswith("text/html"):
-                raise TransportError(
-                    "bad-response", f"{self._url.netloc} answers a web page instead of {repository}@{digest}"
-                )
             start = self._start_of(response, offset, size, f"{repository}@{digest}")
             for chunk in response.chunks(size - start):
                 skipped = min(offset - start, len(chunk))
@@ -245,6 +242,7 @@ class RegistrySource:
         raise TransportError("bad-response", f"{self._url.netloc} redirects more than {_MAX_REDIRECTS} times")
 
     def _expect(self, response: Response, allowed: set[int], repository: str, reference: str) -> None:
+        refuse_portal(response, self._url.netloc)
         status, place = response.status, f"{self._url.netloc} for {repository} {reference}"
         if status in allowed:
             return

@@ -22,7 +22,7 @@ from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
-from edgewright_agent.errors import ConfigError, TransportError
+from edgewright_agent.errors import BrokenAnswerError, ConfigError, TransportError
 from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
@@ -88,7 +88,7 @@ class Response:
                     data = self._answer.read(count)
                 if not data:
                     if strict:
-                        raise TransportError("truncated", f"{self._host} ended its answer early")
+                        raise BrokenAnswerError("truncated", f"{self._host} ended its answer early")
                     return
                 count -= len(data)
                 if ours:
@@ -332,12 +332,16 @@ def _http_failures(host: str) -> Iterator[None]:
     try:
         yield
     except http.client.IncompleteRead:
-        raise TransportError("truncated", f"{host} ended its answer early") from None
+        raise BrokenAnswerError("truncated", f"{host} ended its answer early") from None
     except http.client.HTTPException as error:
-        raise TransportError("bad-response", f"{host} does not speak HTTP: {type(error).__name__}") from error
+        raise BrokenAnswerError(
+            "bad-response", f"{host} does not speak HTTP: {type(error).__name__}"
+        ) from error
     except ssl.SSLCertVerificationError as error:
         raise TransportError(
-            "network", f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right?"
+            "network",
+            f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right, "
+            "or is a login page in between?",
         ) from error
     except ssl.SSLError as error:
         reason = (error.reason or "").lower()
@@ -354,6 +358,6 @@ def _http_failures(host: str) -> Iterator[None]:
     except UnicodeError:
         raise TransportError("network", f"{host!r} is not a host name") from None
     except ValueError:  # http.client takes the size of a chunk as it comes, a negative one as well
-        raise TransportError("bad-response", f"{host} sends a chunk of no length that there is") from None
+        raise BrokenAnswerError("bad-response", f"{host} sends a chunk of no length that there is") from None
     except OSError as error:
         raise TransportError("network", f"{host} cannot be reached: {error}") from error
