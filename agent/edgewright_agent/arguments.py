@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
     )
+    init.add_argument("--proxy", metavar="URL", help="http://HOST:PORT before the source, or `environment`")
     init.add_argument(
         "--device-identity",
         type=Path,

@@ -82,6 +82,7 @@ def _init(options: argparse.Namespace) -> int:
         ("username", options.username),
         ("password", options.password),
         ("credentialHelper", options.credential_helper),
+        ("proxy", options.proxy),
         ("caFile", str(options.ca_file.absolute()) if options.ca_file else None),
     ):
         if value:

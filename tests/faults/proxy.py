@@ -99,6 +99,7 @@ class FaultProxy:
         with contextlib.suppress(OSError), connection:
             # Bytes must leave as they are written, or a cut would lie somewhere else.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
             reader = connection.makefile("rb")
             while head := _head(reader.readline):
                 if not self._answer(connection, head):

@@ -19,6 +19,7 @@ from edgewright_agent.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.proxy import Route
 
 # OCI distribution-spec 1.1, "Pulling manifests": what a repository and a tag may be called. Neither `..`, an
 # absolute path nor an escape sequence fits, so a checked name is safe as a path and as a URL.
@@ -95,6 +96,7 @@ def open_source(
     client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
     allowance: Allowance | None = None,
+    proxy: Route | None = None,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
 
@@ -109,6 +111,7 @@ def open_source(
         client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
         allowance: What blobs may take of the link to a registry.
+        proxy: What stands between us and it.
 
     Raises:
         ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
@@ -136,6 +139,7 @@ def open_source(
             client=client,
             timeout_s=timeout_s,
             allowance=allowance,
+            proxy=proxy,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

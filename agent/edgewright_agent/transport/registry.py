@@ -13,7 +13,7 @@ import email.utils
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgewright_agent.contract import (
@@ -32,6 +32,9 @@ from edgewright_agent.transport.host import may_carry_secrets, origin
 from edgewright_agent.transport.pace import Pace
 from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.proxy import Route
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
@@ -56,6 +59,7 @@ class RegistrySource:
         timeout_s: Longest silence of the server, in seconds.
         pace: Least transfer rate.
         allowance: What blobs may take of the link.
+        proxy: What stands between us and servers; see `transport.proxy`.
 
     Raises:
         ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
@@ -73,6 +77,7 @@ class RegistrySource:
         timeout_s: float = 20.0,
         pace: Pace | None = None,
         allowance: Allowance | None = None,
+        proxy: Route | None = None,
     ) -> None:
         self._url = _registry_url(url)
         self._prefix = self._url.path.strip("/")
@@ -88,7 +93,7 @@ class RegistrySource:
         if (self._credentials or self._helper) and not may_carry_secrets(self._url):
             raise ConfigError("bad-source", f"{self._url.netloc}: a password is sent over https only")
         own = ClientIdentity(origin(self._url), *client) if client else None
-        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
+        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace, proxy=proxy)
         self._authorizations: dict[str, Authorization] = {}
         self._allowance = allowance or Allowance()
 
@@ -252,6 +257,10 @@ class RegistrySource:
             raise TransportError("not-found", f"{self._url.netloc} does not have {repository} {reference}")
         if status in (401, 403):
             raise TransportError("denied", f"access denied by {place}; are user name and password right?")
+        if status == 407:
+            raise TransportError(
+                "denied", "the proxy wants a log-in; say in proxyUsername and proxyPassword where it is"
+            )
         if status in (429, 503):
             raise BusyError(f"{status} from {place}", retry_after_s=_retry_after_s(retry_after))
         if status >= 500:

@@ -1,8 +1,8 @@
 """HTTP against a server that may lie, stall or never stop: http.client with a meter on the socket.
 
 Redirects, authentication and the meaning of an answer are the caller's. Certificates are always verified, TLS 1.2
-is the least, and the proxies of the environment (`HTTPS_PROXY`) are not used: a device talks to the hosts that its
-configuration names and to nobody in between.
+is the least, and the proxies of the environment (`HTTPS_PROXY`) are not used unless the configuration says so: a device
+talks to the hosts that its configuration names and to nobody in between.
 
 >>> wire = Wire(timeout_s=20.0)                                              # doctest: +SKIP
 >>> with wire.get("https://registry.example/v2/", {}, ceiling=1024) as response:
@@ -18,7 +18,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
@@ -27,6 +27,9 @@ from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
 from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.proxy import Proxy, Route
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
 _OVERHEAD_BYTES = 256 * 1024
@@ -138,6 +141,7 @@ class Wire:
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         identity: For a server that asks for a certificate (mutual TLS).
         pace: See `Pace`.
+        proxy: What stands between us and servers.
 
     Raises:
         ConfigError: `bad-ca-file`, `bad-identity`.
@@ -150,7 +154,9 @@ class Wire:
         ca_file: str | None = None,
         identity: ClientIdentity | None = None,
         pace: Pace | None = None,
+        proxy: Route | None = None,
     ) -> None:
+        self._proxy = proxy
         self._timeout_s = timeout_s
         self._ca_file = ca_file
         self._identity = identity
@@ -180,10 +186,14 @@ class Wire:
             allowance: What the body may take of the link.
 
         Raises:
-            TransportError: `network`, `too-slow`, `too-large`, `bad-response`.
+            TransportError: `network`, `too-slow`, `too-large`, `bad-response`; `denied`: a proxy would read a password.
         """
         parts = urlsplit(url)
         place = origin(parts)
+        if parts.scheme == "http" and (form or "Authorization" in headers) and self._through(parts):
+            raise TransportError(
+                "denied", f"a password for {parts.netloc} goes through a proxy over TLS only; not sent"
+            )
         with _http_failures(parts.netloc):
             connection, answer = self._answered(place, parts, headers, ceiling, form, allowance)
         if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
@@ -222,6 +232,13 @@ class Wire:
         connection = self._connect(parts)
         return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
 
+    def _through(self, parts: SplitResult) -> Proxy | None:
+        """Return the proxy that a URL is asked for through; None: directly."""
+        if self._proxy is None:
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return self._proxy.towards(parts.scheme, parts.hostname or "", port)
+
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
         if parts.scheme == "https":
@@ -244,9 +261,14 @@ class Wire:
         allowance: Allowance | None,
     ) -> http.client.HTTPResponse:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        through = self._through(parts)
+        if through and parts.scheme == "http":
+            # The proxy itself is asked (RFC 9112 3.2.2, absolute form).
+            target, headers = f"http://{parts.netloc}{target}", {**through.headers(), **headers}
         try:
             if connection.sock is None:
-                cast(Any, connection)._create_connection = _reach  # http.client's own would try all addresses
+                # http.client's own would try all addresses, and read a proxy's answer without bounds.
+                cast(Any, connection)._create_connection = _way(through, tunnel=parts.scheme == "https")
                 connection.connect()
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
@@ -304,6 +326,17 @@ def _identify(context: ssl.SSLContext, identity: ClientIdentity) -> None:
             f"certificate {identity.certificate} and key {identity.key} cannot be used: "
             f"{getattr(error, 'reason', None) or error.strerror or error}; see edgewright-agent identity show",
         ) from error
+
+
+def _way(through: Proxy | None, *, tunnel: bool) -> Callable[..., socket.socket]:
+    """Return what makes a connection to a server: through a proxy, or directly."""
+    if through is None:
+        return _reach
+
+    def reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
+        return through.tunnel(_reach, address, timeout_s) if tunnel else through.reach(_reach, timeout_s)
+
+    return reach
 
 
 def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
