@@ -87,11 +87,12 @@ class Mirror:
     proxy_username: Secret | None = None
     proxy_password: Secret | None = None
 
-    def open(self, allowance: Allowance | None = None) -> Source:
+    def open(self, allowance: Allowance | None = None, *, within_s: float | None = None) -> Source:
         """Open it; secrets are read now: a rotated password takes effect at the next poll.
 
         Args:
             allowance: What blobs may take of the link.
+            within_s: How long it may take for everything together.
 
         Raises:
             ConfigError: `bad-secret`, `bad-ca-file`, `bad-source`.
@@ -107,6 +108,7 @@ class Mirror:
             client=self.identity.client() if self.identity else None,
             allowance=allowance,
             proxy=self._route(),
+            within_s=within_s,
         )
 
     def _route(self) -> Route | None:
@@ -140,7 +142,12 @@ class Origin:
         return all(mirror.url.startswith("http") for mirror in self.mirrors)
 
     def open(
-        self, *, polls: int = 0, traffic: Traffic | None = None, allowance: Allowance | None = None
+        self,
+        *,
+        polls: int = 0,
+        traffic: Traffic | None = None,
+        allowance: Allowance | None = None,
+        within_s: float | None = None,
     ) -> Source:
         """Open the source.
 
@@ -148,11 +155,13 @@ class Origin:
             polls: How many polls there have been: now and then all mirrors are asked what is new.
             traffic: Counts what is asked for and given.
             allowance: What blobs may take of the link.
+            within_s: How long all mirrors together may take for everything; each has its share.
 
         Raises:
             ConfigError: as `Mirror.open`.
         """
-        opened = {mirror.url: mirror.open(allowance) for mirror in self.mirrors}
+        share_s = None if within_s is None else within_s / len(self.mirrors)
+        opened = {mirror.url: mirror.open(allowance, within_s=share_s) for mirror in self.mirrors}
         if traffic is not None:
             from edgewright_agent.metered import Metered
 

@@ -20,19 +20,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from edgewright_agent.clock import to_text, uptime, utc_now
 from edgewright_agent.config import Config, load
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record
 from edgewright_agent.schedule import due, next_window_s, polling, wait_s
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport import Source
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 _NETWORK_EXIT_CODE = 3
+POLL_WITHIN_S = 60.0  # for all mirrors together: meanwhile no watchdog is fed
 
 
 class _Stop(Exception):
@@ -104,6 +109,7 @@ class Daemon:
 
     def _poll(self, config: Config) -> int:
         ledger = Ledger(config.state, Disk())
+        source = None
         try:
             margin_s = polling(config, ledger.record).interval_s
             etag = conditional(ledger.record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
@@ -111,14 +117,16 @@ class Daemon:
             if again or self._certificate_due(config, ledger):
                 return self._child()
             polls = ledger.record.counters.get("polls", 0)
-            with contextlib.closing(config.origin.open(polls=polls)) as source, _interruptible():
+            within_s = min(POLL_WITHIN_S, self._slice_s / 2)
+            source = config.origin.open(polls=polls, within_s=within_s)
+            with contextlib.closing(source), _interruptible():
                 new = ask(source, etag) is not None
         except AgentError as error:
-            _record(config, failed(error, utc_now()))
+            _record(config, failed(error, utc_now()), source)
             raise
         if new:
             return self._child()
-        _record(config, nothing_new(utc_now()))
+        _record(config, nothing_new(utc_now()), source)
         log("not-modified")
         return 0
 
@@ -174,11 +182,12 @@ def log(event: str, **facts: object) -> None:
         print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
 
 
-def _record(config: Config, poll: Poll) -> None:
+def _record(config: Config, poll: Poll, source: Source | None) -> None:
     """Keep the result of a poll; when another agent is at work its own result is the better one."""
     try:
         with exclusive(config.state / "lock"):
             ledger = Ledger(config.state, Disk())
+            poll = with_mirrors(poll, ledger.record.poll, source)
             ledger.commit(replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll))
     except StorageError as error:
         log("not-recorded", code=error.code, message=str(error))

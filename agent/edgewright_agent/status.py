@@ -140,6 +140,8 @@ class Status:
             "last poll  "
             + (f"{self.poll.at} {self.poll.code}: {self.poll.message}" if self.poll else "never"),
         ]
+        if self.poll:
+            lines += [f"mirror     {url} failed {told}" for url, told in sorted(self.poll.mirrors.items())]
         if self.behind_s and self.clock_floor:
             lines.insert(
                 3,

@@ -24,7 +24,7 @@ from edgewright_agent.errors import AgentError, LinkClosedError, StorageError, T
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import Trial
 from edgewright_agent.obtain import Obtaining
-from edgewright_agent.poll import ask, conditional, failed, nothing_new
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
@@ -285,12 +285,12 @@ class Update:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
         record = self.ledger.record.aged(self.uptime()).counted(polls=1)
-        record = replace(record, poll=poll)
+        record = replace(record, poll=with_mirrors(poll, record.poll, self.source))
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())
         self.ledger.commit(record)
-        return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+        return Report(record.poll or poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
 
 
 def _waiting(target: Assigned, wait: schedule.Wait) -> Outcome:

@@ -97,6 +97,7 @@ def open_source(
     timeout_s: float = 20.0,
     allowance: Allowance | None = None,
     proxy: Route | None = None,
+    within_s: float | None = None,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
 
@@ -112,6 +113,7 @@ def open_source(
         timeout_s: Longest silence of a registry, in seconds.
         allowance: What blobs may take of the link to a registry.
         proxy: What stands between us and it.
+        within_s: How long a registry may take for everything together.
 
     Raises:
         ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
@@ -140,6 +142,7 @@ def open_source(
             timeout_s=timeout_s,
             allowance=allowance,
             proxy=proxy,
+            within_s=within_s,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

@@ -39,6 +39,29 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
 
 
+class Patience:
+    """How long one source may keep us altogether, from the first time it is asked.
+
+    >>> Patience(20.0, clock=lambda: 7.0).left_s
+    20.0
+
+    Args:
+        total_s: Seconds, over all its requests, redirects and log-ins.
+        clock: Seconds from an arbitrary start, never going back.
+    """
+
+    def __init__(self, total_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total_s, self._clock = total_s, clock
+        self._until_s: float | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; the first look starts the clock."""
+        if self._until_s is None:
+            self._until_s = self._clock() + self._total_s
+        return max(0.0, self._until_s - self._clock())
+
+
 class Meter:
     """Counts the bytes of one response and the time spent waiting for them, not the time spent using them.
 

@@ -29,7 +29,7 @@ from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
-from edgewright_agent.transport.pace import Pace
+from edgewright_agent.transport.pace import Pace, Patience
 from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
@@ -60,6 +60,7 @@ class RegistrySource:
         pace: Least transfer rate.
         allowance: What blobs may take of the link.
         proxy: What stands between us and servers; see `transport.proxy`.
+        within_s: How long all requests together may take; None is for ever.
 
     Raises:
         ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
@@ -78,6 +79,7 @@ class RegistrySource:
         pace: Pace | None = None,
         allowance: Allowance | None = None,
         proxy: Route | None = None,
+        within_s: float | None = None,
     ) -> None:
         self._url = _registry_url(url)
         self._prefix = self._url.path.strip("/")
@@ -93,7 +95,14 @@ class RegistrySource:
         if (self._credentials or self._helper) and not may_carry_secrets(self._url):
             raise ConfigError("bad-source", f"{self._url.netloc}: a password is sent over https only")
         own = ClientIdentity(origin(self._url), *client) if client else None
-        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace, proxy=proxy)
+        self._wire = Wire(
+            timeout_s=timeout_s,
+            ca_file=ca_file,
+            identity=own,
+            pace=pace,
+            proxy=proxy,
+            patience=None if within_s is None else Patience(within_s),
+        )
         self._authorizations: dict[str, Authorization] = {}
         self._allowance = allowance or Allowance()
 

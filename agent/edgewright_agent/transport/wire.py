@@ -26,7 +26,7 @@ from edgewright_agent.errors import BrokenAnswerError, ConfigError, TransportErr
 from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
-from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
+from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace, Patience
 
 if TYPE_CHECKING:
     from edgewright_agent.transport.proxy import Proxy, Route
@@ -142,6 +142,7 @@ class Wire:
         identity: For a server that asks for a certificate (mutual TLS).
         pace: See `Pace`.
         proxy: What stands between us and servers.
+        patience: How long all of it together may take; None is for ever.
 
     Raises:
         ConfigError: `bad-ca-file`, `bad-identity`.
@@ -155,7 +156,9 @@ class Wire:
         identity: ClientIdentity | None = None,
         pace: Pace | None = None,
         proxy: Route | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience
         self._proxy = proxy
         self._timeout_s = timeout_s
         self._ca_file = ca_file
@@ -232,6 +235,19 @@ class Wire:
         connection = self._connect(parts)
         return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
 
+    def _left_s(self, most_s: float, host: str) -> float:
+        """Return how long the next step may take: at most `most_s`.
+
+        Raises:
+            TransportError: `too-slow`: nothing is left.
+        """
+        if self._patience is None:
+            return most_s
+        left_s = self._patience.left_s
+        if left_s <= 0:
+            raise TransportError("too-slow", f"{host} takes longer than there is time to ask")
+        return min(most_s, left_s)
+
     def _through(self, parts: SplitResult) -> Proxy | None:
         """Return the proxy that a URL is asked for through; None: directly."""
         if self._proxy is None:
@@ -241,15 +257,16 @@ class Wire:
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
+        timeout_s = self._left_s(self._timeout_s, parts.netloc)
         if parts.scheme == "https":
             identified = self._identity is not None and self._identity.home == origin(parts)
             return http.client.HTTPSConnection(
                 parts.hostname,
                 parts.port,
-                timeout=self._timeout_s,
+                timeout=timeout_s,
                 context=self._tls_context(identified=identified),
             )
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
 
     def _ask(
         self,
@@ -283,7 +300,7 @@ class Wire:
                 2 * ceiling + _OVERHEAD_BYTES,
                 parts.netloc,
                 # What the body may take at the least rate: headers have no share, or they would be a hiding place.
-                patience_s=pace.window_s + ceiling / pace.min_rate_bytes_s,
+                patience_s=self._left_s(pace.window_s + ceiling / pace.min_rate_bytes_s, parts.netloc),
             )
             sent = {"User-Agent": _USER_AGENT, **headers}
             if form is not None:
