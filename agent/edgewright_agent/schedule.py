@@ -12,7 +12,7 @@ metadata proves to have come is taken to show that time.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -185,4 +185,4 @@ def _metered(config: Config, record: Record) -> bool:
 
 def _place(device: str) -> float:
     """Return a device's own place in [0, 1)."""
-    return zlib.crc32(device.encode()) / 2**32
+    return int.from_bytes(hashlib.sha256(device.encode()).digest()[:4], "big") / 2**32

@@ -25,7 +25,6 @@ from edgewright_agent.contract import (
 )
 from edgewright_agent.errors import ConfigError, TransportError
 from edgewright_agent.transport import BusyError, Manifest, check_reference, check_repository
-from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
@@ -34,6 +33,7 @@ from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
     from edgewright_agent.transport.proxy import Route
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
@@ -104,7 +104,7 @@ class RegistrySource:
             patience=None if within_s is None else Patience(within_s),
         )
         self._authorizations: dict[str, Authorization] = {}
-        self._allowance = allowance or Allowance()
+        self._allowance = allowance
 
     def manifest(
         self, repository: str, reference: str, *, limit: int = MAX_MANIFEST_BYTES, etag: str | None = None
@@ -143,7 +143,8 @@ class RegistrySource:
         if offset >= size:
             return
         headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
-        self._allowance.permit()
+        if self._allowance:
+            self._allowance.permit()
         with self._get(
             repository, f"blobs/{digest}", headers, ceiling=size, allowance=self._allowance
         ) as response:

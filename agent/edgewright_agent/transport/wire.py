@@ -23,12 +23,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
 from edgewright_agent.errors import BrokenAnswerError, ConfigError, TransportError
-from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
 from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace, Patience
 
 if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
     from edgewright_agent.transport.proxy import Proxy, Route
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
