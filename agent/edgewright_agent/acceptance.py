@@ -1,4 +1,4 @@
-"""What verified metadata makes of a record: floors, fleet and sequences, before anything acts on it.
+"""What verified metadata makes of a record: floors, fleet, sequences and policy, before anything acts on it.
 
 >>> record = accepted(ledger.record, desired, config.device, uptime())  # doctest: +SKIP
 >>> approval_of(desired, target, record, config.device).sequence        # doctest: +SKIP
@@ -22,6 +22,7 @@ from edgewright_agent.floor import rotated
 from edgewright_agent.record import Record
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.trust.assignment import Assigned, assigned
+from edgewright_agent.update_policy import bounded
 
 if TYPE_CHECKING:
     from edgewright_agent.update import Desired
@@ -52,7 +53,11 @@ def accepted(record: Record, desired: Desired, device: Device, up: Uptime) -> Re
         desired.floor, up
     )
     record = record.with_sequences(_sequences(desired, record, device))
-    return replace(record, sequences=_remembered(record.sequences, desired, device))
+    return replace(
+        record,
+        sequences=_remembered(record.sequences, desired, device),
+        policy=_policy(desired, device, record.policy),
+    )
 
 
 def approval_of(desired: Desired, target: Assigned, record: Record, device: Device) -> Approval:
@@ -72,6 +77,17 @@ def named(assignment: Mapping[str, Any], device: Device) -> set[str]:
     groups = assignment["groups"]
     mine = [g for g in groups if selector_matches(g["selector"]["matchLabels"], dict(device.labels))]
     return {model for group in mine for model in group["models"]}
+
+
+def _policy(desired: Desired, device: Device, before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the class's sheet says about updates; as before where nothing is assigned that could carry it.
+
+    Every artifact of a class carries the same. If a signer says otherwise, the first model's by name counts.
+    """
+    targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+    for _, target in sorted(targets.items()):
+        return bounded(target.update_policy)
+    return before
 
 
 def _sequences(desired: Desired, record: Record, device: Device) -> dict[str, int]:

@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="certificate authorities of a private registry"
     )
+    init.add_argument("--proxy", metavar="URL", help="http://HOST:PORT before the source, or `environment`")
     init.add_argument(
         "--device-identity",
         type=Path,
@@ -162,6 +163,11 @@ def parser() -> argparse.ArgumentParser:
         "--force",
         action="store_true",
         help="verify everything even if nothing has changed, and ask for a certificate that is due",
+    )
+    once.add_argument(
+        "--now",
+        action="store_true",
+        help="wait for no download or activation window, and load over a metered link as well",
     )
     verb("run", "poll for ever (SIGHUP polls now, SIGTERM stops)")
     verb("status", "show what runs here, and why nothing newer does").add_argument(

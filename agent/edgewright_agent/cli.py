@@ -82,6 +82,7 @@ def _init(options: argparse.Namespace) -> int:
         ("username", options.username),
         ("password", options.password),
         ("credentialHelper", options.credential_helper),
+        ("proxy", options.proxy),
         ("caFile", str(options.ca_file.absolute()) if options.ca_file else None),
     ):
         if value:
@@ -155,6 +156,7 @@ def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
     from edgewright_agent.metered import Traffic
     from edgewright_agent.poll import failed
+    from edgewright_agent.transport.allowance import Allowance
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
@@ -163,14 +165,16 @@ def _once(options: argparse.Namespace) -> int:
         try:
             config.fingerprint()
             traffic = Traffic()
-            opened = config.origin.open(polls=ledger.record.counters.get("polls", 0), traffic=traffic)
+            allowance, polls = Allowance(), ledger.record.counters.get("polls", 0)
+            opened = config.origin.open(polls=polls, traffic=traffic, allowance=allowance)
         except ConfigError as error:
             if not ledger.record.quarantined:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
             _renew_identity(config, ledger, source, again=options.force, as_json=options.json)
-            report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
+            update = Update(config, ledger, store, source, DeviceTrust(config), allowance=allowance)
+            report = update.run(force=options.force, at_once=options.now)
             report = replace(report, traffic=traffic.document())
     print(report.json_lines() if options.json else report.text())
     return report.exit_code

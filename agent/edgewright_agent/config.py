@@ -10,6 +10,7 @@ Relative paths are relative to the file, so a configuration and its trust anchor
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from edgewright_agent.transport.secret import Secret
 if TYPE_CHECKING:
     from edgewright_agent.metered import Traffic
     from edgewright_agent.transport import Source
+    from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.proxy import Route
 
 DEFAULT_STATE = "/var/lib/edgewright"
 DEFAULT_CONFIG = "/etc/edgewright/agent.json"
@@ -37,6 +40,7 @@ DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
 MAX_DECRYPTION_KEYS = 8
+ENVIRONMENT = "environment"
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class Mirror:
     """One place that artifacts come from: a registry URL, `oci:DIR` or `bundle:FILE`; secrets by reference.
 
     What is said about one mirror holds for it alone: its password is never sent to another.
+
+    Attributes:
+        proxy: `http://HOST:PORT`, or `environment`: as `HTTPS_PROXY` and the like say. None: none, whatever they say.
     """
 
     url: str
@@ -77,9 +84,16 @@ class Mirror:
     credential_helper: str | None = None
     ca_file: Path | None = None
     identity: Identity | None = None
+    proxy: str | None = None
+    proxy_username: Secret | None = None
+    proxy_password: Secret | None = None
 
-    def open(self) -> Source:
+    def open(self, allowance: Allowance | None = None, *, within_s: float | None = None) -> Source:
         """Open it; secrets are read now: a rotated password takes effect at the next poll.
+
+        Args:
+            allowance: What blobs may take of the link.
+            within_s: How long it may take for everything together.
 
         Raises:
             ConfigError: `bad-secret`, `bad-ca-file`, `bad-source`.
@@ -93,7 +107,23 @@ class Mirror:
             credential_helper=self.credential_helper,
             ca_file=str(self.ca_file) if self.ca_file else None,
             client=self.identity.client() if self.identity else None,
+            allowance=allowance,
+            proxy=self._route(),
+            within_s=within_s,
         )
+
+    def _route(self) -> Route | None:
+        if self.proxy is None:
+            return None
+        from edgewright_agent.transport.proxy import Environment, parse_proxy
+
+        if self.proxy == ENVIRONMENT:
+            return Environment(os.environ)
+        found = parse_proxy(self.proxy)
+        if self.proxy_username is None or self.proxy_password is None:
+            return found
+        username = self.proxy_username.read("source.proxyUsername", private=False)
+        return found.with_login(username, self.proxy_password.read("source.proxyPassword"))
 
 
 @dataclass(frozen=True)
@@ -107,17 +137,32 @@ class Origin:
         """The preferred one, which a poll asks first."""
         return self.mirrors[0].url
 
-    def open(self, *, polls: int = 0, traffic: Traffic | None = None) -> Source:
+    @property
+    def remote(self) -> bool:
+        """Whether all of them are reached over the network, so that nothing can be had while the link is closed."""
+        return all(mirror.url.startswith("http") for mirror in self.mirrors)
+
+    def open(
+        self,
+        *,
+        polls: int = 0,
+        traffic: Traffic | None = None,
+        allowance: Allowance | None = None,
+        within_s: float | None = None,
+    ) -> Source:
         """Open the source.
 
         Args:
             polls: How many polls there have been: now and then all mirrors are asked what is new.
             traffic: Counts what is asked for and given.
+            allowance: What blobs may take of the link.
+            within_s: How long all mirrors together may take for everything; each has its share.
 
         Raises:
             ConfigError: as `Mirror.open`.
         """
-        opened = {mirror.url: mirror.open() for mirror in self.mirrors}
+        share_s = None if within_s is None else within_s / len(self.mirrors)
+        opened = {mirror.url: mirror.open(allowance, within_s=share_s) for mirror in self.mirrors}
         if traffic is not None:
             from edgewright_agent.metered import Metered
 
@@ -163,11 +208,17 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Polling:
-    """How often to ask: every `interval_s`, up to a share `jitter` later, `max_backoff_s` after failures."""
+    """How often to ask: every `interval_s`, up to a share `jitter` later, `max_backoff_s` after failures.
+
+    Attributes:
+        said: Keys of `poll` that the configuration has itself; for the others the fleet's signed policy counts, where
+            there is one: see `schedule.polling`.
+    """
 
     interval_s: float = DEFAULT_INTERVAL_S
     jitter: float = DEFAULT_JITTER
     max_backoff_s: float = DEFAULT_MAX_BACKOFF_S
+    said: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -288,6 +339,7 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             poll.number("intervalS", DEFAULT_INTERVAL_S, low=1),
             poll.number("jitter", DEFAULT_JITTER, high=1),
             poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1),
+            frozenset(key for key in ("intervalS", "jitter", "maxBackoffS") if key in poll),
         ),
         reserve_bytes=int(top.number("reserveBytes", DEFAULT_RESERVE_BYTES)),
         reserve_inodes=int(top.number("reserveInodes", DEFAULT_RESERVE_INODES)),
@@ -326,7 +378,30 @@ def _mirror(section: Section, base: Path, identity: Identity | None) -> Mirror:
         section.problem("credentialHelper", "and password are two answers to one question: keep one")
     if url.startswith("http://") and (password or helper) and not _is_loopback(url):
         section.problem("url", "must be https://, or the password could be read on the way")
-    return Mirror(_absolute(url, base), username, password, helper, section.path("caFile", base), identity)
+    ca_file = section.path("caFile", base)
+    proxy = _proxy(section, base, url)
+    return Mirror(_absolute(url, base), username, password, helper, ca_file, identity, *proxy)
+
+
+def _proxy(section: Section, base: Path, url: str) -> tuple[str | None, Secret | None, Secret | None]:
+    proxy = section.text("proxy", "") or None
+    username, password = section.secret("proxyUsername", base), section.secret("proxyPassword", base)
+    if (username is None) != (password is None):
+        section.problem("proxyUsername", "and proxyPassword belong together")
+    if username and proxy in (None, ENVIRONMENT):
+        section.problem("proxyUsername", "belongs to a proxy of the form http://HOST:PORT")
+    if proxy is None:
+        return None, None, None
+    if not url.startswith("http"):
+        section.problem("proxy", "stands before registries only")
+    if proxy != ENVIRONMENT:
+        from edgewright_agent.transport.proxy import parse_proxy
+
+        try:
+            parse_proxy(proxy)
+        except ValueError as error:
+            section.problem("proxy", f"{error}; it is http://HOST:PORT or {ENVIRONMENT}")
+    return proxy, username, password
 
 
 def _own_identity(top: Section, base: Path) -> Identity | None:

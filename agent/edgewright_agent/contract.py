@@ -151,6 +151,12 @@ MAX_LIVE_BYTES = 16 * 1024
 MAX_EXPERIMENT_BYTES = 4 * 1024
 LATENCY_BUCKETS_PER_DOUBLING = 8  # of the latency sketch: bucket i holds 2^(i/8) to 2^((i+1)/8) microseconds
 
+# --- windows of an update policy: `22:00-05:00`, `sat,sun 00:00-24:00`, `mon-fri 08:00-17:00` ---------------------
+WINDOW_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY = rf"(?:{'|'.join(WINDOW_DAYS)})"
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+WINDOW_PATTERN = rf"(?:{_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?){{0,6}} )?{_TIME}-(?:{_TIME}|24:00)"
+
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------
 MAX_MANIFEST_BYTES = 256 * 1024
 MAX_TUF_BYTES = 512 * 1024

@@ -20,35 +20,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from edgewright_agent.clock import to_text, uptime, utc_now
-from edgewright_agent.config import Config, Polling, load
+from edgewright_agent.config import Config, load
 from edgewright_agent.degrade import look, observe
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now
-from edgewright_agent.record import Ledger, Poll
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now, with_mirrors
+from edgewright_agent.record import Ledger, Poll, Record
+from edgewright_agent.schedule import due, next_window_s, polling, wait_s
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport import Source
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 _NETWORK_EXIT_CODE = 3
-
-
-def wait_s(polling: Polling, failures: int, *, retry_after_s: float | None, share: float) -> float:
-    """Return how long to wait for the next poll, in seconds.
-
-    Doubles from the second failure in a row on, honours what the registry asked for, and is spread by jitter.
-
-    Args:
-        polling: The device's policy.
-        failures: Failed polls in a row.
-        retry_after_s: What the source asked for last, if it did.
-        share: Uniform in [0, 1): this device's place in the jitter.
-    """
-    doublings = min(max(failures - 1, 0), 30)
-    base: float = min(polling.interval_s * 2.0**doublings, max(polling.max_backoff_s, polling.interval_s))
-    return max(base, retry_after_s or 0.0) * (1 + polling.jitter * share)
+POLL_WITHIN_S = 60.0  # for all mirrors together: meanwhile no watchdog is fed
 
 
 class _Stop(Exception):
@@ -98,12 +88,13 @@ class Daemon:
         code = self._child()
         while True:
             failures = failures + 1 if code == _NETWORK_EXIT_CODE else 0
+            record = _last_record(config)
+            asked_s = record.poll.retry_after_s if record.poll and code == _NETWORK_EXIT_CODE else None
             pause_s = wait_s(
-                config.poll,
-                failures,
-                retry_after_s=_retry_after_s(config) if code == _NETWORK_EXIT_CODE else None,
-                share=self._random.random(),
+                polling(config, record), failures, retry_after_s=asked_s, share=self._random.random()
             )
+            window_s = next_window_s(config, record, utc_now())
+            pause_s = pause_s if window_s is None else min(pause_s, window_s)
             if self._asked:
                 self._asked = False
             else:
@@ -119,21 +110,24 @@ class Daemon:
 
     def _poll(self, config: Config) -> int:
         ledger = Ledger(config.state, Disk())
+        source = None
         try:
-            etag = conditional(
-                ledger.record, config.fingerprint(), now=utc_now(), margin_s=config.poll.interval_s
-            )
-            if etag is None or self._certificate_due(config, ledger):
+            margin_s = polling(config, ledger.record).interval_s
+            etag = conditional(ledger.record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
+            again = etag is None or due(config, ledger.record, utc_now())
+            if again or self._certificate_due(config, ledger):
                 return self._child()
             polls = ledger.record.counters.get("polls", 0)
-            with contextlib.closing(config.origin.open(polls=polls)) as source, _interruptible():
+            within_s = min(POLL_WITHIN_S, self._slice_s / 2)
+            source = config.origin.open(polls=polls, within_s=within_s)
+            with contextlib.closing(source), _interruptible():
                 new = ask(source, etag) is not None
         except AgentError as error:
-            _record(config, failed(error, utc_now()))
+            _record(config, failed(error, utc_now()), source)
             raise
         if new:
             return self._child()
-        _record(config, nothing_new(utc_now()))
+        _record(config, nothing_new(utc_now()), source)
         log("not-modified")
         return 0
 
@@ -189,12 +183,13 @@ def log(event: str, **facts: object) -> None:
         print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
 
 
-def _record(config: Config, poll: Poll) -> None:
+def _record(config: Config, poll: Poll, source: Source | None) -> None:
     """Keep the result of a poll; when another agent is at work its own result is the better one."""
     try:
         with exclusive(config.state / "lock"):
             disk, now = Disk(), utc_now()
             ledger = Ledger(config.state, disk)
+            poll = with_mirrors(poll, ledger.record.poll, source)
             record = replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll)
             rungs = observe(record.rungs, look(config, record, disk, now), to_text(now))
             ledger.commit(replace(record, rungs=rungs))
@@ -202,12 +197,12 @@ def _record(config: Config, poll: Poll) -> None:
         log("not-recorded", code=error.code, message=str(error))
 
 
-def _retry_after_s(config: Config) -> float | None:
+def _last_record(config: Config) -> Record:
+    """Return what the device knows; nothing while that cannot be read."""
     try:
-        poll = Ledger(config.state, Disk()).record.poll
+        return Ledger(config.state, Disk()).record
     except StorageError:
-        return None
-    return poll.retry_after_s if poll else None
+        return Record()
 
 
 @contextlib.contextmanager

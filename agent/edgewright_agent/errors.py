@@ -51,5 +51,15 @@ class TransportError(AgentError):
     """A registry, layout or bundle file cannot be read, or gave bytes that do not match their digest."""
 
 
+class BrokenAnswerError(TransportError):
+    """An answer broke on the way: cut off, or no HTTP. It says nothing about the content that was asked for."""
+
+
+class LinkClosedError(TransportError):
+    """Nothing may be loaded over the link now: `waits-for-window` or `waits-for-link`. It is no failure."""
+
+    exit_code = 0
+
+
 class StorageError(AgentError):
     """This device cannot store: no space, a read-only or failing file system."""

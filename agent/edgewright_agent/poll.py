@@ -8,6 +8,7 @@ Only the standard library is imported here: this is what an idle device runs.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from edgewright_agent.record import Poll, Record
 if TYPE_CHECKING:
     from edgewright_agent.transport import Manifest, Source
 
+_MAX_MIRROR_CHARS = 160
 TIMESTAMP_TAG = "timestamp.json"
 
 
@@ -56,6 +58,20 @@ def ask(source: Source, etag: str | None) -> Manifest | None:
 def trusted_now(record: Record, now: datetime) -> datetime:
     """Return the clock's time, but never before a time that signed metadata proves to have come."""
     return record.lowest(uptime()).time(now) or now
+
+
+def with_mirrors(poll: Poll, before: Poll | None, source: Source | None) -> Poll:
+    """Return the result of a poll with what is known of mirrors that fail; those not asked this time keep theirs."""
+    from edgewright_agent.transport.mirrors import Mirrors
+
+    if not isinstance(source, Mirrors):
+        return poll
+    known = {url: told for url, told in (before.mirrors if before else {}).items() if url in source.urls}
+    for url, error in source.judged.items():
+        known.pop(url, None)
+        if error is not None:
+            known[url] = shorten(f"{poll.at} {error.code}: {error}", _MAX_MIRROR_CHARS)
+    return replace(poll, mirrors=known)
 
 
 def nothing_new(now: datetime) -> Poll:

@@ -42,12 +42,22 @@ _QUARANTINED = {
 
 @dataclass(frozen=True)
 class Poll:
-    """The last poll: `ok`, `not-modified`, or the code of what went wrong."""
+    """The last poll: `ok`, `not-modified`, or the code of what went wrong.
+
+    Attributes:
+        at: When.
+        code: What came of it.
+        message: The same in words.
+        retry_after_s: How long the source asked to be left alone.
+        mirrors: Of several mirrors those that failed when they were last asked, by URL, with when and why: that all
+            is well as long as another one answers should not hide them.
+    """
 
     at: str
     code: str
     message: str
     retry_after_s: float | None = None
+    mirrors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -254,7 +264,8 @@ def _fitting(record: Record) -> tuple[Record, bytes]:
         if len(payload) <= MAX_PAYLOAD_BYTES:
             break
         models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
-        record = replace(record, models=models)
+        poll = replace(record.poll, mirrors={}) if record.poll else None
+        record = replace(record, models=models, poll=poll)
         payload = to_bytes(record)
     return record, payload
 

@@ -22,12 +22,15 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[Outcome, ...]:
+def recover(
+    trials: Trials, *, damaged: frozenset[str] = frozenset(), may_activate: bool = True
+) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
 
     Args:
         trials: What to finish them with.
         damaged: Digests of what has just been read back and is not what was signed.
+        may_activate: Whether models that wait for their activation window are tried now.
 
     Raises:
         StorageError: the record cannot be written.
@@ -64,6 +67,8 @@ def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[O
                 outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
+            elif state.waiting and may_activate:
+                outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
     for digest in damaged - _running(ledger.record):

@@ -3,7 +3,7 @@
 >>> print(gather(config, ledger, store, utc_now()).text())   # doctest: +SKIP
 
 Device states:
-    ok       the last poll went well, and every model runs as assigned
+    ok       the last poll went well, and every model runs as assigned, or something runs until its window opens
     degraded a model does not run as assigned, or stands on a step of the ladder (`degrade`), or the disk is short
     stale    signed metadata has ended: running goes on, installing stops, until newer metadata is verified
     failing  the last poll went wrong
@@ -17,6 +17,7 @@ Model states:
     unproved     it has failed its live soak, and there is nothing to go back to: until a newer one
     pinned       another version was pinned by hand; the assigned one waits for `unpin`
     trial        the assigned model is stored and not yet proved; what was active still is
+    waiting      the assigned model waits for its window or another link; what was active still is
     rolled-back  the assigned model failed here, on trial or in its live soak: until a newer one, or `retry`
     held         the assigned model was refused or could not be fetched: see the reason
     unassigned   no group names it any more; it keeps running
@@ -40,6 +41,7 @@ from edgewright_agent.model_state import ModelState, Pin, Rung, Slot, Soak, Tomb
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
+from edgewright_agent.schedule import WAITS, model_wait
 from edgewright_agent.soak import left_s
 from edgewright_agent.store import Store
 
@@ -68,6 +70,7 @@ class ModelStatus:
     factory: str | None = None
     factory_whole: bool = True
     rung: Rung | None = None
+    waiting: Mapping[str, Any] | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -83,6 +86,7 @@ class ModelStatus:
             "rung": _told(self.rung) if self.rung else None,
             "reason": self.reason,
             "tombstones": [asdict(stone) for stone in self.tombstones],
+            "waiting": dict(self.waiting) if self.waiting else None,
             "soak": self._soak(),
             "pin": asdict(self.pin) if self.pin else None,
         }
@@ -172,6 +176,8 @@ class Status:
             "last poll  "
             + (f"{self.poll.at} {self.poll.code}: {self.poll.message}" if self.poll else "never"),
         ]
+        if self.poll:
+            lines += [f"mirror     {url} failed {told}" for url, told in sorted(self.poll.mirrors.items())]
         if self.behind_s and self.clock_floor:
             lines.insert(
                 3,
@@ -225,7 +231,10 @@ def gather(
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
     names = sorted({*record.models, *store.links()})
-    models = tuple(_model_status(name, record.model(name), store, up) for name in names)
+    models = tuple(
+        _model_status(name, record.model(name), store, up, _waiting(config, record, name, now))
+        for name in names
+    )
     # What has begun since the last poll is told at once, what may have ended only when the agent has seen it.
     rungs = (
         {}
@@ -264,13 +273,32 @@ def _device_state(record: Record, rungs: Mapping[str, Rung], models: tuple[Model
         return "new"
     if record.poll.code not in ("ok", "not-modified"):
         return "failing"
-    whole = all(
-        model.state in _AS_ASSIGNED and model.rung is None and model.factory_whole for model in models
-    )
+    whole = all(_as_wanted(model) and model.rung is None and model.factory_whole for model in models)
     return "ok" if whole and not rungs else "degraded"
 
 
-def _model_status(name: str, state: ModelState, store: Store, up: Uptime) -> ModelStatus:
+def _as_wanted(model: ModelStatus) -> bool:
+    return model.state in _AS_ASSIGNED or (model.state == "waiting" and model.active is not None)
+
+
+def _waiting(config: Config, record: Record, model: str, now: datetime) -> Mapping[str, Any] | None:
+    """Return what a model waits for: which version, whether it is stored, the reason, and until when it is known."""
+    state = record.model(model)
+    if state.waiting is None and not (state.last and state.last.code in WAITS):
+        return None
+    version = state.waiting.version if state.waiting else state.last.version if state.last else None
+    wait = model_wait(config, record, model, now)
+    return {
+        "version": version,
+        "stored": state.waiting is not None,
+        "code": wait.code if wait else None,  # it is over, and the next poll goes on
+        "until": to_text(wait.until) if wait and wait.until else None,
+    }
+
+
+def _model_status(
+    name: str, state: ModelState, store: Store, up: Uptime, waiting: Mapping[str, Any] | None
+) -> ModelStatus:
     linked = store.linked(name)
     whole = linked is not None and store.intact(linked)
     # Applications follow the link, so that is what runs, whatever the record intends.
@@ -280,6 +308,7 @@ def _model_status(name: str, state: ModelState, store: Store, up: Uptime) -> Mod
     return ModelStatus(
         name=name,
         state=_model_state(state, linked, whole),
+        waiting=waiting,
         active=linked if whole else None,
         version=slot.version if slot and whole else None,
         since=slot.since if slot and whole else None,
@@ -309,6 +338,8 @@ def _model_state(state: ModelState, linked: str | None, whole: bool) -> str:
     if state.proving and state.proving.failed:
         return "unproved"
     code = state.last.code if state.last else ""
+    if state.waiting or code in WAITS:
+        return "waiting"
     if code in _GIVEN_UP or code.startswith(("health-", "soak-")):
         return "rolled-back"
     if code == "pinned":

@@ -45,7 +45,8 @@ class Outcome:
     """What became of one model in one update.
 
     Attributes:
-        code: `installed`, `current`, `tombstoned`, `pinned`, `unassigned`, `not-offered`, or an `AgentError`'s code.
+        code: `installed`, `current`, `tombstoned`, `pinned`, `unassigned`, `not-offered`, `waits-for-window`,
+            `waits-for-link`, or an `AgentError`'s code.
         exit_code: 0, or the error's: 2 refused, 3 environment.
         transfer: How the artifact came here, if it did just now.
     """
@@ -110,6 +111,27 @@ class Trials:
         record = self.ledger.record
         trial = replace(trial, boots=record.boots)
         self.ledger.commit(record.with_model(model, replace(record.model(model), trial=trial)))
+
+    def put_off(self, model: str, trial: Trial) -> None:
+        """Record that a stored model waits for its activation window; durable, and it is not removed meanwhile.
+
+        Raises:
+            StorageError: nothing has changed.
+        """
+        self._save(model, replace(self._state(model), waiting=trial))
+
+    def take_up(self, model: str) -> Outcome:
+        """Try a model that waited; its entry is read back first, as it may have lain there for days.
+
+        Args:
+            model: Its name; the record must hold one that waits.
+
+        Raises:
+            StorageError: as `run`.
+        """
+        state = self._state(model)
+        self._save(model, replace(state, trial=state.waiting, waiting=None))
+        return self.run(model)
 
     def run(self, model: str, *, fresh: bool = False) -> Outcome:
         """Finish the trial of a model: commit it, give it up, or leave it pending when the engine is missing.

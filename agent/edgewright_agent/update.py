@@ -16,21 +16,24 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from edgewright_agent import degrade, health
+from edgewright_agent import degrade, health, schedule
 from edgewright_agent.acceptance import accepted, approval_of, named
+from edgewright_agent.artifact import Artifact
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
-from edgewright_agent.errors import AgentError, StorageError, TrustError
+from edgewright_agent.errors import AgentError, LinkClosedError, StorageError, TrustError
 from edgewright_agent.factory import scrub, scrub_due
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.obtain import Obtaining
-from edgewright_agent.poll import ask, conditional, failed, nothing_new
+from edgewright_agent.poll import ask, conditional, failed, nothing_new, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover, retire
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
+from edgewright_agent.transfer import Transfer
 from edgewright_agent.transport import Source
+from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
 from edgewright_agent.trust.approval import Approval
@@ -80,16 +83,22 @@ class Update:
         check: Check = health.check,
         now: Callable[[], datetime] = utc_now,
         uptime: Callable[[], Uptime] = uptime,
+        allowance: Allowance | None = None,
     ) -> None:
         self.config, self.ledger, self.store = config, ledger, store
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
+        self.allowance = allowance or Allowance()
+        self.allowance.permit = self._require_link
+        self.at_once = False
         self.trials = Trials(ledger, store, check, config.budget, now, uptime)
         self.obtaining = Obtaining(config, store, source, self._collect)
 
-    def run(self, *, force: bool = False) -> Report:
+    def run(self, *, force: bool = False, at_once: bool = False) -> Report:
         """Poll, and update what has changed.
 
-        `force` asks for the whole update even if nothing has, and reads what is active back from the disk.
+        Args:
+            force: Ask for the whole update even if nothing has, and read what is active back from the disk.
+            at_once: Wait for no window and take any link: a person who stands by asks.
 
         Raises:
             StorageError: the record cannot be written or is missing or damaged (`state-missing`, `state-damaged`).
@@ -97,16 +106,20 @@ class Update:
         """
         fingerprint = self.config.fingerprint()
         self.ledger.require_whole()
+        self.at_once = at_once
+        self._limit()
         time = self.ledger.record.lowest(self.uptime()).time(self.now()) or self.now()
         due = scrub_due(self.ledger.record, time)
         damaged = scrub(self.ledger.record, self.store, active=due) if due or force else frozenset()
-        outcomes: tuple[Outcome, ...] = recover(self.trials, damaged=damaged)
+        outcomes: tuple[Outcome, ...] = recover(
+            self.trials, damaged=damaged, may_activate=self._activation_wait() is None
+        )
         if due or self.ledger.record.scrubbed is None:
             self.ledger.commit(replace(self.ledger.record, scrubbed=to_text(time)))
         self._make_way()
         etag = None
-        if not force and not outcomes:
-            margin_s = self.config.poll.interval_s
+        if not force and not outcomes and not self._may_go_on():
+            margin_s = schedule.polling(self.config, self.ledger.record).interval_s
             etag = conditional(self.ledger.record, fingerprint, now=self.now(), margin_s=margin_s)
         try:
             manifest = ask(self.source, etag)
@@ -116,7 +129,10 @@ class Update:
             outcomes = self._update_all(desired, outcomes, reread=force)
             self._restore_factories(desired)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
-            self._collect([outcome.digest for outcome in outcomes if outcome.digest and outcome.exit_code])
+            unfinished = [
+                o.digest for o in outcomes if o.digest and (o.exit_code or o.code in schedule.WAITS)
+            ]
+            self._collect(unfinished)
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
@@ -134,7 +150,30 @@ class Update:
         # The clock as it is: whether the clock floor still holds is known when the newest root is.
         desired = self.trust.refresh(place, floor=record.lowest(up), now=self.now())
         self.ledger.commit(accepted(record, desired, self.config.device, up))
+        self._limit()
         return desired
+
+    def _limit(self) -> None:
+        self.allowance.limit(schedule.bandwidth_bits_per_s(self.config, self.ledger.record))
+
+    def _may_go_on(self) -> bool:
+        record = self.ledger.record
+        return schedule.waits(record) if self.at_once else schedule.due(self.config, record, self.now())
+
+    def _link_wait(self) -> schedule.Wait | None:
+        return None if self.at_once else schedule.link_wait(self.config, self.ledger.record, self.now())
+
+    def _activation_wait(self) -> schedule.Wait | None:
+        return None if self.at_once else schedule.activation_wait(self.config, self.ledger.record, self.now())
+
+    def _require_link(self) -> None:
+        """End a download when its window closes or the link begins to cost money; the part stays.
+
+        Raises:
+            LinkClosedError: `waits-for-window`, `waits-for-link`.
+        """
+        if wait := self._link_wait():
+            raise LinkClosedError(wait.code, wait.message)
 
     def _approval(self, desired: Desired, target: Assigned) -> Approval:
         return approval_of(desired, target, self.ledger.record, self.config.device)
@@ -152,6 +191,8 @@ class Update:
                 code = done[model].code
                 if code == "damaged" or (code == "current" and reread):
                     done[model] = self._reread(desired, target, done[model])
+            except LinkClosedError as error:
+                done[model] = _waiting(target, schedule.Wait(error.code, str(error)))
             except AgentError as error:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
@@ -162,11 +203,11 @@ class Update:
         return tuple(done[model] for model in sorted(done))
 
     def _withdraw_trial(self, model: str) -> bool:
-        """End a trial that waits for its engine, or it would commit when that arrives; whether there was one."""
+        """End a trial that waits for its engine or window, or it would commit when that comes; whether one did."""
         state = self.ledger.record.model(model)
-        if state.trial is None:
+        if state.trial is None and state.waiting is None:
             return False
-        self.ledger.commit(self.ledger.record.with_model(model, replace(state, trial=None)))
+        self.ledger.commit(self.ledger.record.with_model(model, replace(state, trial=None, waiting=None)))
         return True
 
     def _left_alone(self, desired: Desired, model: str) -> Outcome:
@@ -192,6 +233,9 @@ class Update:
         digest, version = target.digest, target.model_version
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
+        stored = state.waiting is not None and state.waiting.digest == digest and self.store.intact(digest)
+        if stored and (wait := self._activation_wait()):
+            return _waiting(target, wait)
         self._withdraw_trial(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
@@ -207,10 +251,7 @@ class Update:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
-        approval = self._approval(desired, target)
-        artifact = self.obtaining.manifest(approval, target)
-        self._verify(target, desired)
-        transfer = self.obtaining.obtain(artifact, target, approval)
+        artifact, transfer = self._obtain(desired, target)
         trial = Trial(
             digest,
             artifact.version,
@@ -219,8 +260,25 @@ class Update:
             target.health_timeout_s,
             target.terms,
         )
+        if wait := self._activation_wait():
+            self.trials.put_off(target.model, trial)
+            return _waiting(target, wait)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True).brought_by(transfer)
+
+    def _obtain(self, desired: Desired, target: Assigned) -> tuple[Artifact, Transfer | None]:
+        """Have the assigned artifact in the store, verified; nothing is asked for while the link is closed.
+
+        Raises:
+            LinkClosedError: `waits-for-window`, `waits-for-link`.
+            AgentError: as `Obtaining` and `Trust.verify`.
+        """
+        if self.config.origin.remote and not self.store.intact(target.digest):
+            self._require_link()
+        approval = self._approval(desired, target)
+        artifact = self.obtaining.manifest(approval, target)
+        self._verify(target, desired)
+        return artifact, self.obtaining.obtain(artifact, target, approval)
 
     def _restore_factories(self, desired: Desired) -> None:
         """Fetch damaged factory models again, where the fleet still signs for them; else `status` tells of them."""
@@ -291,7 +349,7 @@ class Update:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
         record = self.ledger.record.aged(self.uptime()).counted(polls=1)
-        record = replace(record, poll=poll)
+        record = replace(record, poll=with_mirrors(poll, record.poll, self.source))
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())
@@ -299,7 +357,12 @@ class Update:
         look = degrade.look(self.config, record, self.store.disk, self.now(), fault=full)
         record = replace(record, rungs=degrade.observe(record.rungs, look, to_text(self.now())))
         self.ledger.commit(record)
-        return Report(poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+        return Report(record.poll or poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+
+
+def _waiting(target: Assigned, wait: schedule.Wait) -> Outcome:
+    version = target.model_version
+    return Outcome(target.model, wait.code, f"{version} {wait.message}", 0, target.digest, version)
 
 
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:
@@ -313,4 +376,8 @@ def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -
         # Keep when a state of affairs began, not when it was last seen.
         if last is None or (last.code, last.digest) != (outcome.code, outcome.digest):
             record = record.with_model(outcome.model, replace(state, last=outcome.verdict(now)))
+        elif outcome.code in schedule.WAITS:  # until when is another answer every day
+            record = record.with_model(
+                outcome.model, replace(state, last=replace(last, message=outcome.message))
+            )
     return record

@@ -28,6 +28,9 @@ class _TokenServer:
         assert all("\n" not in value for value in headers.values())
         return contextlib.nullcontext(self)
 
+    def header(self, _name: str) -> str | None:
+        return None
+
     def body(self, *, limit: int) -> bytes:
         return self._body
 

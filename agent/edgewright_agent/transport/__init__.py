@@ -12,10 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright_agent.contract import MAX_MANIFEST_BYTES, is_digest
 from edgewright_agent.errors import ConfigError, TransportError
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.proxy import Route
 
 # OCI distribution-spec 1.1, "Pulling manifests": what a repository and a tag may be called. Neither `..`, an
 # absolute path nor an escape sequence fits, so a checked name is safe as a path and as a URL.
@@ -91,6 +95,9 @@ def open_source(
     ca_file: str | None = None,
     client: tuple[str, str] | None = None,
     timeout_s: float = 20.0,
+    allowance: Allowance | None = None,
+    proxy: Route | None = None,
+    within_s: float | None = None,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
 
@@ -104,6 +111,9 @@ def open_source(
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         client: PEM files of this device's certificate and key, for registries that ask for one.
         timeout_s: Longest silence of a registry, in seconds.
+        allowance: What blobs may take of the link to a registry.
+        proxy: What stands between us and it.
+        within_s: How long a registry may take for everything together.
 
     Raises:
         ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
@@ -130,6 +140,9 @@ def open_source(
             ca_file=ca_file,
             client=client,
             timeout_s=timeout_s,
+            allowance=allowance,
+            proxy=proxy,
+            within_s=within_s,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 from edgewright_agent.errors import TransportError
 from edgewright_agent.transport.document import parse_json
 from edgewright_agent.transport.host import may_carry_secrets
+from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import Wire
 
 IDENTITY_TOKEN = "<token>"  # noqa: S105  the user name by which credential helpers mark an identity token
@@ -132,6 +133,7 @@ def _fetch_token(
     whole_query = "&".join(part for part in (realm.query, urlencode(query)) if part)
     url = realm._replace(query=whole_query, fragment="").geturl()
     with wire.get(url, headers, ceiling=_MAX_TOKEN_BYTES, form=form) as response:
+        refuse_portal(response, realm.netloc)
         if response.status in (401, 403):
             raise TransportError("denied", f"{realm.netloc} refuses a token for {repository}")
         if response.status != 200:

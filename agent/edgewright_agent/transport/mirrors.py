@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from edgewright_agent.contract import MAX_MANIFEST_BYTES, TUF_REPOSITORY, is_digest
-from edgewright_agent.errors import AgentError, TransportError, TrustError
+from edgewright_agent.errors import AgentError, LinkClosedError, TransportError, TrustError
 from edgewright_agent.transport import Manifest, Source
 
 THOROUGH_EVERY = 8  # polls: two hours at the default interval of a quarter
@@ -31,7 +31,17 @@ _POLL_BYTES = 16 * 1024  # of a manifest with a single layer
 _WHOLE_BYTES = 1024 * 1024  # content up to this size is checked before any of it is handed on
 # From the least to the most telling when several mirrors failed; what is not listed says more than all of these.
 _TELLING = (
-    *("network", "truncated", "too-slow", "busy", "not-found", "denied", "too-large", "bad-response"),
+    *(
+        "network",
+        "captive-portal",
+        "truncated",
+        "too-slow",
+        "busy",
+        "not-found",
+        "denied",
+        "too-large",
+        "bad-response",
+    ),
     *("digest-mismatch", "unsigned", "expired-metadata", "metadata-rollback"),
 )
 _T = TypeVar("_T")
@@ -80,6 +90,9 @@ class Mirrors:
     Args:
         sources: By URL, the preferred one first. Each has credentials of its own or none.
         thorough: Ask all of them what is new, not only until one answers; see `is_thorough`.
+
+    Attributes:
+        judged: Of every mirror that was asked, by URL: what it failed with last, or None when it did not.
     """
 
     def __init__(self, sources: Mapping[str, Source], *, thorough: bool = True) -> None:
@@ -87,6 +100,7 @@ class Mirrors:
         self._order = list(self._mirrors)
         self.thorough = thorough
         self._accepted: str | None = None  # digest of the timestamp that was verified
+        self.judged: dict[str, AgentError | None] = {}
 
     def manifest(
         self, repository: str, reference: str, *, limit: int = MAX_MANIFEST_BYTES, etag: str | None = None
@@ -124,8 +138,9 @@ class Mirrors:
                     yield chunk
             except TransportError as error:
                 errors.append((place.url, error))
-                self.demote(place)
+                self.demote(place, error)
             else:
+                self.praise(place)
                 return
         raise _most_telling(errors)
 
@@ -139,14 +154,25 @@ class Mirrors:
             mirror.close()
 
     @property
+    def urls(self) -> frozenset[str]:
+        """Their URLs."""
+        return frozenset(mirror.url for mirror in self._mirrors)
+
+    @property
     def order(self) -> tuple[_Mirror, ...]:
         """The mirrors, in the order in which they are asked."""
         return tuple(self._order)
 
-    def demote(self, place: _Mirror) -> None:
+    def demote(self, place: _Mirror, error: AgentError) -> None:
         """Ask a mirror last from now on: it failed."""
+        if not isinstance(error, LinkClosedError):  # which says nothing about the mirror
+            self.judged[place.url] = error
         self._order.remove(place)
         self._order.append(place)
+
+    def praise(self, place: _Mirror) -> None:
+        """Note that a mirror did what was asked of it; a failure before it in this session still counts."""
+        self.judged.setdefault(place.url, None)
 
     def accept(self, place: _Mirror) -> None:
         """Note that what this mirror showed as desired state has been verified."""
@@ -189,7 +215,9 @@ class Mirrors:
                 )
             except TransportError as error:
                 errors.append((mirror.url, error))
+                self.judged[mirror.url] = error
                 continue
+            self.praise(mirror)
             shown = found.digest if found is not None else before.digest if before is not None else None
             if shown == seen.accepted:
                 settled = True
@@ -224,10 +252,13 @@ def in_turn(source: Source, action: Callable[[Source], _T]) -> _T:
     errors: list[tuple[str, AgentError]] = []
     for place in source.order:
         try:
-            return action(place)
+            done = action(place)
         except (TransportError, TrustError) as error:
             errors.append((place.url, error))
-            source.demote(place)
+            source.demote(place, error)
+        else:
+            source.praise(place)
+            return done
     raise _most_telling(errors)
 
 
@@ -253,9 +284,10 @@ def freshest(source: Source, refresh: Callable[[Source], _T]) -> _T:
                 continue
             best[:] = [refresh(place)]
             source.accept(place)
+            source.praise(place)
         except (TransportError, TrustError) as error:
             errors.append((place.url, error))
-            source.demote(place)
+            source.demote(place, error)
     if not best:
         raise _most_telling(errors)
     return best[0]
@@ -297,6 +329,8 @@ def _most_telling(errors: list[tuple[str, AgentError]]) -> AgentError:
         return _TELLING.index(code) if code in _TELLING else len(_TELLING)
 
     url, chosen = max(errors, key=weight)  # the first of equals
+    if isinstance(chosen, LinkClosedError):
+        return chosen
     others = [f"{other}: {error.code}" for other, error in errors if error is not chosen]
     chosen.args = (f"{chosen} (from {url}; also tried {', '.join(others)})" if others else str(chosen),)
     return chosen

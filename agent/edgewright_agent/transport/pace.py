@@ -39,6 +39,29 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
 
 
+class Patience:
+    """How long one source may keep us altogether, from the first time it is asked.
+
+    >>> Patience(20.0, clock=lambda: 7.0).left_s
+    20.0
+
+    Args:
+        total_s: Seconds, over all its requests, redirects and log-ins.
+        clock: Seconds from an arbitrary start, never going back.
+    """
+
+    def __init__(self, total_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total_s, self._clock = total_s, clock
+        self._until_s: float | None = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; the first look starts the clock."""
+        if self._until_s is None:
+            self._until_s = self._clock() + self._total_s
+        return max(0.0, self._until_s - self._clock())
+
+
 class Meter:
     """Counts the bytes of one response and the time spent waiting for them, not the time spent using them.
 
@@ -107,6 +130,10 @@ class MeteredSocket:
     def makefile(self, _mode: str) -> io.BufferedReader:
         assert self.meter is not None  # noqa: S101  set by Wire before every request
         return io.BufferedReader(_MeteredRaw(self._connected.makefile("rb", buffering=0), self.meter))
+
+    def receive_at_most(self, count: int) -> None:
+        """Have the kernel take no more than about `count` bytes ahead of whoever reads."""
+        self._connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, count)
 
     def sendall(self, data: bytes) -> None:
         self._connected.sendall(data)

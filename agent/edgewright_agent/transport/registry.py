@@ -13,7 +13,7 @@ import email.utils
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from edgewright_agent.contract import (
@@ -28,8 +28,13 @@ from edgewright_agent.transport import BusyError, Manifest, check_reference, che
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
 from edgewright_agent.transport.host import may_carry_secrets, origin
-from edgewright_agent.transport.pace import Pace
+from edgewright_agent.transport.pace import Pace, Patience
+from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.proxy import Route
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
@@ -53,6 +58,9 @@ class RegistrySource:
         client: PEM files of certificate and key; shown to the registry itself, never to where it redirects.
         timeout_s: Longest silence of the server, in seconds.
         pace: Least transfer rate.
+        allowance: What blobs may take of the link.
+        proxy: What stands between us and servers; see `transport.proxy`.
+        within_s: How long all requests together may take; None is for ever.
 
     Raises:
         ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
@@ -69,6 +77,9 @@ class RegistrySource:
         client: tuple[str, str] | None = None,
         timeout_s: float = 20.0,
         pace: Pace | None = None,
+        allowance: Allowance | None = None,
+        proxy: Route | None = None,
+        within_s: float | None = None,
     ) -> None:
         self._url = _registry_url(url)
         self._prefix = self._url.path.strip("/")
@@ -84,8 +95,16 @@ class RegistrySource:
         if (self._credentials or self._helper) and not may_carry_secrets(self._url):
             raise ConfigError("bad-source", f"{self._url.netloc}: a password is sent over https only")
         own = ClientIdentity(origin(self._url), *client) if client else None
-        self._wire = Wire(timeout_s=timeout_s, ca_file=ca_file, identity=own, pace=pace)
+        self._wire = Wire(
+            timeout_s=timeout_s,
+            ca_file=ca_file,
+            identity=own,
+            pace=pace,
+            proxy=proxy,
+            patience=None if within_s is None else Patience(within_s),
+        )
         self._authorizations: dict[str, Authorization] = {}
+        self._allowance = allowance
 
     def manifest(
         self, repository: str, reference: str, *, limit: int = MAX_MANIFEST_BYTES, etag: str | None = None
@@ -104,7 +123,7 @@ class RegistrySource:
                 raise TransportError(
                     "bad-response",
                     f"{self._url.netloc} answers {media_type or 'something'!r} instead of a manifest for "
-                    f"{repository}:{reference}; is a login page or proxy in between?",
+                    f"{repository}:{reference}; is a proxy in between?",
                 )
             body = response.body(limit=limit)
             given = response.header("ETag")
@@ -115,19 +134,23 @@ class RegistrySource:
         return Manifest(digest, media_type, body, given if usable else f'"{digest}"')
 
     def blob(self, repository: str, digest: str, *, size: int, offset: int = 0) -> Iterator[bytes]:
-        """See `Source.blob`; resumes with a Range request, or skips when the registry knows no ranges."""
+        """See `Source.blob`; resumes with a Range request, or skips when the registry knows no ranges.
+
+        Raises:
+            LinkClosedError: the allowance ends, between two chunks.
+        """
         check_reference(digest)
         if offset >= size:
             return
         headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
-        with self._get(repository, f"blobs/{digest}", headers, ceiling=size) as response:
+        if self._allowance:
+            self._allowance.permit()
+        with self._get(
+            repository, f"blobs/{digest}", headers, ceiling=size, allowance=self._allowance
+        ) as response:
             if offset and response.status == 416:
                 raise TransportError("truncated", f"{repository}@{digest} is shorter than {size} bytes")
             self._expect(response, {200, 206} if offset else {200}, repository, digest)
-            if (response.header("Content-Type") or "").lower().startswith("text/html"):
-                raise TransportError(
-                    "bad-response", f"{self._url.netloc} answers a web page instead of {repository}@{digest}"
-                )
             start = self._start_of(response, offset, size, f"{repository}@{digest}")
             for chunk in response.chunks(size - start):
                 skipped = min(offset - start, len(chunk))
@@ -171,12 +194,19 @@ class RegistrySource:
         self._wire.close()
 
     def _get(
-        self, repository: str, path: str, headers: dict[str, str], *, ceiling: int, query: str = ""
+        self,
+        repository: str,
+        path: str,
+        headers: dict[str, str],
+        *,
+        ceiling: int,
+        query: str = "",
+        allowance: Allowance | None = None,
     ) -> Response:
         check_repository(repository)
         full = f"{self._prefix}/{repository}" if self._prefix else repository
         url = self._url._replace(path=f"/v2/{full}/{path}", query=query).geturl()
-        response = self._follow(url, full, headers, ceiling)
+        response = self._follow(url, full, headers, ceiling, allowance)
         if response.status != 401:
             return response
         challenge = response.header("WWW-Authenticate")
@@ -195,7 +225,7 @@ class RegistrySource:
             wire=self._wire,
             clock=time.monotonic,
         )
-        return self._follow(url, full, headers, ceiling)
+        return self._follow(url, full, headers, ceiling, allowance)
 
     def _login(self) -> Credentials | None:
         if self._credentials is None and self._helper is not None:
@@ -205,7 +235,9 @@ class RegistrySource:
             self._credentials = Credentials(*told) if told else None
         return self._credentials
 
-    def _follow(self, url: str, full: str, headers: dict[str, str], ceiling: int) -> Response:
+    def _follow(
+        self, url: str, full: str, headers: dict[str, str], ceiling: int, allowance: Allowance | None
+    ) -> Response:
         for _ in range(_MAX_REDIRECTS + 1):
             # Credentials and tokens go to the registry's own scheme, host and port, never to a redirect's.
             own = origin(urlsplit(url)) == origin(self._url)
@@ -213,7 +245,7 @@ class RegistrySource:
             sent = dict(headers)
             if authorization is not None and authorization.until_s > time.monotonic():
                 sent["Authorization"] = authorization.header
-            response = self._wire.get(url, sent, ceiling=ceiling)
+            response = self._wire.get(url, sent, ceiling=ceiling, allowance=allowance)
             if response.status == 401 and not own:
                 with response:
                     raise TransportError("denied", f"{urlsplit(url).netloc}, redirected to, wants a password")
@@ -225,6 +257,7 @@ class RegistrySource:
         raise TransportError("bad-response", f"{self._url.netloc} redirects more than {_MAX_REDIRECTS} times")
 
     def _expect(self, response: Response, allowed: set[int], repository: str, reference: str) -> None:
+        refuse_portal(response, self._url.netloc)
         status, place = response.status, f"{self._url.netloc} for {repository} {reference}"
         if status in allowed:
             return
@@ -234,6 +267,10 @@ class RegistrySource:
             raise TransportError("not-found", f"{self._url.netloc} does not have {repository} {reference}")
         if status in (401, 403):
             raise TransportError("denied", f"access denied by {place}; are user name and password right?")
+        if status == 407:
+            raise TransportError(
+                "denied", "the proxy wants a log-in; say in proxyUsername and proxyPassword where it is"
+            )
         if status in (429, 503):
             raise BusyError(f"{status} from {place}", retry_after_s=_retry_after_s(retry_after))
         if status >= 500:

@@ -1,8 +1,8 @@
 """HTTP against a server that may lie, stall or never stop: http.client with a meter on the socket.
 
 Redirects, authentication and the meaning of an answer are the caller's. Certificates are always verified, TLS 1.2
-is the least, and the proxies of the environment (`HTTPS_PROXY`) are not used: a device talks to the hosts that its
-configuration names and to nobody in between.
+is the least, and the proxies of the environment (`HTTPS_PROXY`) are not used unless the configuration says so: a device
+talks to the hosts that its configuration names and to nobody in between.
 
 >>> wire = Wire(timeout_s=20.0)                                              # doctest: +SKIP
 >>> with wire.get("https://registry.example/v2/", {}, ceiling=1024) as response:
@@ -16,16 +16,20 @@ import http.client
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
-from edgewright_agent.errors import ConfigError, TransportError
+from edgewright_agent.errors import BrokenAnswerError, ConfigError, TransportError
 from edgewright_agent.transport.document import in_chunks
 from edgewright_agent.transport.host import origin
-from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace
+from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace, Patience
+
+if TYPE_CHECKING:
+    from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.proxy import Proxy, Route
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
 _OVERHEAD_BYTES = 256 * 1024
@@ -36,8 +40,14 @@ _USER_AGENT = f"edgewright-agent/{__version__}"
 class Response:
     """One answer; leaving its `with` block keeps the connection if it was read to the end, else closes it."""
 
-    def __init__(self, answer: http.client.HTTPResponse, host: str, release: Callable[[bool], None]) -> None:
-        self._answer, self._host, self._release = answer, host, release
+    def __init__(
+        self,
+        answer: http.client.HTTPResponse,
+        host: str,
+        release: Callable[[bool], None],
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._answer, self._host, self._release, self._allowance = answer, host, release, allowance
         self.status = answer.status
 
     def header(self, name: str) -> str | None:
@@ -72,15 +82,20 @@ class Response:
         """
         wanted = total if exactly or self.length is None else min(total, self.length)
         strict = exactly or self.length is not None
-        for count in in_chunks(wanted):
+        ours = self._allowance
+        for count in in_chunks(wanted, ours.read_bytes) if ours else in_chunks(wanted):
             while count > 0:
+                if ours:
+                    ours.permit()
                 with _http_failures(self._host):
                     data = self._answer.read(count)
                 if not data:
                     if strict:
-                        raise TransportError("truncated", f"{self._host} ended its answer early")
+                        raise BrokenAnswerError("truncated", f"{self._host} ended its answer early")
                     return
                 count -= len(data)
+                if ours:
+                    ours.take(len(data))
                 yield data
 
     def discard(self) -> None:
@@ -126,6 +141,8 @@ class Wire:
         ca_file: PEM file of the certificate authorities to trust instead of the system's.
         identity: For a server that asks for a certificate (mutual TLS).
         pace: See `Pace`.
+        proxy: What stands between us and servers.
+        patience: How long all of it together may take; None is for ever.
 
     Raises:
         ConfigError: `bad-ca-file`, `bad-identity`.
@@ -138,7 +155,11 @@ class Wire:
         ca_file: str | None = None,
         identity: ClientIdentity | None = None,
         pace: Pace | None = None,
+        proxy: Route | None = None,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience
+        self._proxy = proxy
         self._timeout_s = timeout_s
         self._ca_file = ca_file
         self._identity = identity
@@ -150,7 +171,13 @@ class Wire:
             self._tls_context(identified=identity is not None)
 
     def get(
-        self, url: str, headers: Mapping[str, str], *, ceiling: int, form: bytes | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        ceiling: int,
+        form: bytes | None = None,
+        allowance: Allowance | None = None,
     ) -> Response:
         """Send one GET request; redirects and authentication are the caller's.
 
@@ -159,14 +186,19 @@ class Wire:
             headers: Added to `Host`, `User-Agent` and `Accept-Encoding: identity`.
             ceiling: Bytes of body the caller is ready to read.
             form: Sent as a form by POST instead, for what must not stand in a URL.
+            allowance: What the body may take of the link.
 
         Raises:
-            TransportError: `network`, `too-slow`, `too-large`, `bad-response`.
+            TransportError: `network`, `too-slow`, `too-large`, `bad-response`; `denied`: a proxy would read a password.
         """
         parts = urlsplit(url)
         place = origin(parts)
+        if parts.scheme == "http" and (form or "Authorization" in headers) and self._through(parts):
+            raise TransportError(
+                "denied", f"a password for {parts.netloc} goes through a proxy over TLS only; not sent"
+            )
         with _http_failures(parts.netloc):
-            connection, answer = self._answered(place, parts, headers, ceiling, form)
+            connection, answer = self._answered(place, parts, headers, ceiling, form, allowance)
         if (answer.headers.get("Content-Encoding") or "identity").lower() != "identity":
             connection.close()
             raise TransportError("bad-response", f"{parts.netloc} compressed its answer unasked")
@@ -177,7 +209,7 @@ class Wire:
             else:
                 connection.close()
 
-        return Response(answer, parts.netloc, release)
+        return Response(answer, parts.netloc, release, allowance)
 
     def close(self) -> None:
         """Close the kept connection."""
@@ -186,28 +218,55 @@ class Wire:
             self._kept = None
 
     def _answered(
-        self, place: str, parts: SplitResult, headers: Mapping[str, str], ceiling: int, form: bytes | None
+        self,
+        place: str,
+        parts: SplitResult,
+        headers: Mapping[str, str],
+        ceiling: int,
+        form: bytes | None,
+        allowance: Allowance | None,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         # Taking the kept connection out while it is used makes a request during a blob open its own.
         if self._kept is not None and self._kept[0] == place:
             (_, connection), self._kept = self._kept, None
             # The server may have closed it at any time; only a fresh connection tells whether it is there.
             with contextlib.suppress(OSError, http.client.HTTPException):
-                return connection, self._ask(connection, parts, headers, ceiling, form)
+                return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
         connection = self._connect(parts)
-        return connection, self._ask(connection, parts, headers, ceiling, form)
+        return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
+
+    def _left_s(self, most_s: float, host: str) -> float:
+        """Return how long the next step may take: at most `most_s`.
+
+        Raises:
+            TransportError: `too-slow`: nothing is left.
+        """
+        if self._patience is None:
+            return most_s
+        left_s = self._patience.left_s
+        if left_s <= 0:
+            raise TransportError("too-slow", f"{host} takes longer than there is time to ask")
+        return min(most_s, left_s)
+
+    def _through(self, parts: SplitResult) -> Proxy | None:
+        """Return the proxy that a URL is asked for through; None: directly."""
+        if self._proxy is None:
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return self._proxy.towards(parts.scheme, parts.hostname or "", port)
 
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
+        timeout_s = self._left_s(self._timeout_s, parts.netloc)
         if parts.scheme == "https":
             identified = self._identity is not None and self._identity.home == origin(parts)
             return http.client.HTTPSConnection(
                 parts.hostname,
                 parts.port,
-                timeout=self._timeout_s,
+                timeout=timeout_s,
                 context=self._tls_context(identified=identified),
             )
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self._timeout_s)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
 
     def _ask(
         self,
@@ -216,21 +275,32 @@ class Wire:
         headers: Mapping[str, str],
         ceiling: int,
         form: bytes | None,
+        allowance: Allowance | None,
     ) -> http.client.HTTPResponse:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        through = self._through(parts)
+        if through and parts.scheme == "http":
+            # The proxy itself is asked (RFC 9112 3.2.2, absolute form).
+            target, headers = f"http://{parts.netloc}{target}", {**through.headers(), **headers}
         try:
             if connection.sock is None:
-                cast(Any, connection)._create_connection = _reach  # http.client's own would try all addresses
+                # http.client's own would try all addresses, and read a proxy's answer without bounds.
+                cast(Any, connection)._create_connection = _way(through, tunnel=parts.scheme == "https")
                 connection.connect()
                 connected: Any = connection.sock
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
+            pace = self._pace
+            if allowance and allowance.bytes_per_s:
+                # We make the server slow ourselves: that is no attack of its own.
+                pace = replace(pace, min_rate_bytes_s=min(pace.min_rate_bytes_s, allowance.bytes_per_s / 2))
+                metered.receive_at_most(allowance.buffer_bytes)
             metered.meter = Meter(
-                self._pace,
+                pace,
                 2 * ceiling + _OVERHEAD_BYTES,
                 parts.netloc,
                 # What the body may take at the least rate: headers have no share, or they would be a hiding place.
-                patience_s=self._pace.window_s + ceiling / self._pace.min_rate_bytes_s,
+                patience_s=self._left_s(pace.window_s + ceiling / pace.min_rate_bytes_s, parts.netloc),
             )
             sent = {"User-Agent": _USER_AGENT, **headers}
             if form is not None:
@@ -275,6 +345,17 @@ def _identify(context: ssl.SSLContext, identity: ClientIdentity) -> None:
         ) from error
 
 
+def _way(through: Proxy | None, *, tunnel: bool) -> Callable[..., socket.socket]:
+    """Return what makes a connection to a server: through a proxy, or directly."""
+    if through is None:
+        return _reach
+
+    def reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
+        return through.tunnel(_reach, address, timeout_s) if tunnel else through.reach(_reach, timeout_s)
+
+    return reach
+
+
 def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
     """Connect to one of a host's first addresses, in `timeout_s` seconds for all of them together.
 
@@ -301,12 +382,16 @@ def _http_failures(host: str) -> Iterator[None]:
     try:
         yield
     except http.client.IncompleteRead:
-        raise TransportError("truncated", f"{host} ended its answer early") from None
+        raise BrokenAnswerError("truncated", f"{host} ended its answer early") from None
     except http.client.HTTPException as error:
-        raise TransportError("bad-response", f"{host} does not speak HTTP: {type(error).__name__}") from error
+        raise BrokenAnswerError(
+            "bad-response", f"{host} does not speak HTTP: {type(error).__name__}"
+        ) from error
     except ssl.SSLCertVerificationError as error:
         raise TransportError(
-            "network", f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right?"
+            "network",
+            f"the certificate of {host} is not trusted ({error.verify_message}); is caFile right, "
+            "or is a login page in between?",
         ) from error
     except ssl.SSLError as error:
         reason = (error.reason or "").lower()
@@ -323,6 +408,6 @@ def _http_failures(host: str) -> Iterator[None]:
     except UnicodeError:
         raise TransportError("network", f"{host!r} is not a host name") from None
     except ValueError:  # http.client takes the size of a chunk as it comes, a negative one as well
-        raise TransportError("bad-response", f"{host} sends a chunk of no length that there is") from None
+        raise BrokenAnswerError("bad-response", f"{host} sends a chunk of no length that there is") from None
     except OSError as error:
         raise TransportError("network", f"{host} cannot be reached: {error}") from error

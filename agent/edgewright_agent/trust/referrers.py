@@ -25,7 +25,7 @@ from edgewright_agent.transport import Source
 from edgewright_agent.transport.document import only_layer, parse_manifest, read_layer
 
 # Failures that say nothing about one referrer but all about the way to the source: they end the search.
-_OUTAGES = ("network", "busy", "too-slow")
+_OUTAGES = ("network", "busy", "too-slow", "captive-portal")
 
 
 def bundles_of(

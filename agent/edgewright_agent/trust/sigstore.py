@@ -19,7 +19,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright_agent.contract import INTOTO_PAYLOAD, PREDICATE_GATE_REPORT
-from edgewright_agent.errors import AgentError, TransportError, TrustError
+from edgewright_agent.errors import AgentError, BrokenAnswerError, TransportError, TrustError
 from edgewright_agent.transport import Source
 from edgewright_agent.trust.bundle import (
     Statement,
@@ -69,6 +69,7 @@ def verify_artifact(
     findings = Findings(demands, digest, model, hardware_class)
     keys = keys_of(demands.everybody())
     certified: list[bytes] = []
+    broken: BrokenAnswerError | None = None
     for _referrer, found in bundles_of(source, repository, digest, wanted=demands.signers):
         try:
             if isinstance(found, TransportError):
@@ -80,13 +81,15 @@ def verify_artifact(
                 findings.add(verify_with_keys(bundle, keys, subject_digest=digest))
         except AgentError as error:
             findings.refuse(error)
+            broken = error if isinstance(error, BrokenAnswerError) else broken
         if findings.complete:
             return findings.accepted[PREDICATE_GATE_REPORT].predicate
     if certified:
         _add_certified(findings, certified, demands, trusted_root)
     if findings.complete:
         return findings.accepted[PREDICATE_GATE_REPORT].predicate
-    raise findings.failure()
+    # What is missing may be in what did not arrive whole: not yet a reason to call the artifact unsigned.
+    raise broken or findings.failure()
 
 
 def verify_certified(

@@ -24,6 +24,7 @@ from edgewright.spec.quantity import (
     Watts,
 )
 from edgewright.spec.thermal import Thermal
+from edgewright.spec.window import MAX_WINDOWS, WindowText
 from edgewright_agent.contract import MAX_RECIPIENTS
 
 Precision = Literal["fp32", "fp16", "int8", "int4"]
@@ -194,6 +195,17 @@ class Poll(Spec):
     """Longest wait after failures."""
 
 
+class Windows(Spec):
+    """Times of the week at which devices may load models, and at which they may activate them."""
+
+    download: tuple[WindowText, ...] = Field(default=(), max_length=MAX_WINDOWS)
+    """When models may be loaded; none is always. Devices ask for news at any time, which is little."""
+    activation: tuple[WindowText, ...] = Field(default=(), max_length=MAX_WINDOWS)
+    """When a loaded model may be tried and take over; none is always."""
+    time_zone: Literal["local", "utc"] = "local"
+    """Whose clock: the device's own, summer time included, or UTC."""
+
+
 class UpdatePolicy(Spec):
     """When and how a device of this class takes updates."""
 
@@ -201,6 +213,11 @@ class UpdatePolicy(Spec):
     """Polling."""
     bandwidth: BitsPerSecond | None = None
     """Cap on downloads."""
+    windows: Windows | None = None
+    """When models may be loaded and activated; absent is at any time."""
+    metered: Literal["metadata", "defer", "allow"] | None = None
+    """On a metered link: ask for news but load no models, ask rarely as well, or load all the same.
+    Absent is `allow` where `connectivity.metered` says that the class always has such a link, else `metadata`."""
     disk_reserve: Bytes
     """Space the agent never uses."""
     inode_reserve: int | None = Field(default=None, ge=0, le=10_000_000)

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
-from edgewright.spec.hardware import DeviceBudget, HardwareClass
+from edgewright.spec.hardware import DeviceBudget, HardwareClass, Windows
 from edgewright_agent.contract import MIN_AGENT
 
 MAX_HEALTH_TIMEOUT_S = 3600.0
@@ -159,6 +159,12 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
         policy["inodeReserve"] = update.inode_reserve
     if update.bandwidth is not None:
         policy["bandwidthBitsPerS"] = _plain(update.bandwidth)
+    if windows := _windows(update.windows):
+        policy["windows"] = windows
+    # A class that never has another link was planned with this one; elsewhere such a link is an exception.
+    policy["metered"] = update.metered or ("allow" if hardware.connectivity.metered else "metadata")
+    if hardware.connectivity.metered:
+        policy["meteredLink"] = True
     rollback = hardware.rollback_policy
     if not 0 < rollback.health_timeout <= MAX_HEALTH_TIMEOUT_S:
         raise SpecError(
@@ -206,6 +212,16 @@ def experiments(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str
         for model, entry in group["models"].items()
         for name, artifact in entry["artifacts"].items()
         if "experiment" in artifact
+    }
+
+
+def _windows(windows: Windows | None) -> dict[str, Any]:
+    if windows is None or not (windows.download or windows.activation):
+        return {}
+    kinds = {"download": windows.download, "activation": windows.activation}
+    return {
+        **{kind: list(texts) for kind, texts in kinds.items() if texts},
+        "timeZone": windows.time_zone,
     }
 
 

@@ -9,6 +9,7 @@ from edgewright.spec.base import camel_case
 from edgewright.spec.hardware import ISA, HardwareClass
 from edgewright.spec.quantity import BYTES, CELSIUS, MILLISECONDS, SECONDS
 from edgewright.spec.rules import Context, Finding, repeated, rule
+from edgewright.spec.window import is_empty, open_minutes
 
 CPU_PROVIDER = "CPUExecutionProvider"
 # OpenVINO, XNNPACK, oneDNN and ACL run on the CPU itself; these cannot.
@@ -317,3 +318,32 @@ def device_budget_is_there(hardware: HardwareClass, context: Context) -> Iterato
     if budget is not None and (budget.peak_memory or 0) > hardware.memory.total:
         message = f"more than the whole memory (memory.total: {BYTES.format(hardware.memory.total)})"
         yield Finding(("rollbackPolicy", "budget", "peakMemory"), message)
+
+
+@rule(HardwareClass, "update_policy")
+def windows_are_not_empty(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A window that ends when it starts could mean never or always."""
+    windows = hardware.update_policy.windows
+    if windows is None:
+        return
+    for kind, texts in (("download", windows.download), ("activation", windows.activation)):
+        for index, text in enumerate(texts):
+            if is_empty(text):
+                path = ("updatePolicy", "windows", kind, index)
+                yield Finding(path, "ends when it starts", "the whole day is 00:00-24:00")
+
+
+@rule(HardwareClass, "update_policy", "connectivity", "limits")
+def an_artifact_arrives_within_a_week_of_windows(
+    hardware: HardwareClass, context: Context
+) -> Iterator[Finding]:
+    """A device that cannot load a model in a week of windows is always a release behind."""
+    windows, policy = hardware.update_policy.windows, hardware.update_policy
+    rates = [rate for rate in (policy.bandwidth, hardware.connectivity.downlink) if rate is not None]
+    if windows is None or not windows.download or not rates or any(map(is_empty, windows.download)):
+        return
+    carried = int(open_minutes(windows.download) * 60 * min(rates) / 8)
+    if carried < hardware.limits.artifact_size:
+        size = BYTES.format(hardware.limits.artifact_size)
+        message = f"a week of these windows carries {BYTES.format(carried)}, an artifact may have {size}"
+        yield Finding(("updatePolicy", "windows", "download"), message, "longer windows, or more bandwidth")

@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from edgewright_agent.clock import to_text, utc_now
-from edgewright_agent.config import Polling
-from edgewright_agent.daemon import wait_s
 from edgewright_agent.errors import StorageError
 from edgewright_agent.identity.validity import TRIED
 from edgewright_agent.lock import exclusive
@@ -29,26 +25,7 @@ from edgewright_agent.record import Record, Seen
 from unit.agent.core.idle import settled
 from unit.agent.core.workbench import NOW, Bench
 
-POLLING = Polling(interval_s=900, jitter=0.2, max_backoff_s=21600)
 RECORD = Record(seen=Seen("e", "f"), expires={"timestamp": to_text(NOW + timedelta(days=7))})
-
-
-@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
-def test_a_wait_is_never_shorter_than_the_interval_nor_longer_than_the_bound_and_its_jitter(
-    failures: int, share: float
-) -> None:
-    wait = wait_s(POLLING, failures, retry_after_s=None, share=share)
-    assert 900 <= wait <= 21600 * 1.2
-
-
-def test_failures_double_the_wait_and_a_success_ends_that() -> None:
-    waits = [wait_s(POLLING, n, retry_after_s=None, share=0) for n in range(7)]
-    assert waits == [900, 900, 1800, 3600, 7200, 14400, 21600]
-
-
-def test_what_the_registry_asks_for_is_honoured() -> None:
-    assert wait_s(POLLING, 1, retry_after_s=5000, share=0) == 5000
-    assert wait_s(POLLING, 1, retry_after_s=5, share=0) == 900
 
 
 @pytest.mark.parametrize(

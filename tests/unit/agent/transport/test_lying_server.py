@@ -66,13 +66,13 @@ def endless(*head: bytes, piece: bytes = b"x" * 65536) -> Iterator[bytes]:
 
 def test_a_login_page_is_not_a_manifest(liar: Liar) -> None:
     liar.says(AT, answer(200, LOGIN_PAGE, Content_Type="text/html"))
-    assert "login page" in refuses("bad-response", lambda: source(liar).manifest("model", "1"))
+    assert "login page" in refuses("captive-portal", lambda: source(liar).manifest("model", "1"))
 
 
 def test_a_login_page_is_not_a_blob(liar: Liar) -> None:
     page = LOGIN_PAGE.ljust(len(BLOB))
     liar.says(BLOB_AT, answer(200, page, Content_Type="text/html; charset=utf-8"))
-    refuses("bad-response", lambda: blob(source(liar)))
+    refuses("captive-portal", lambda: blob(source(liar)))
 
 
 def test_a_manifest_by_digest_has_to_hash_to_it(liar: Liar) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,18 @@ from typing import Any
 import pytest
 
 from edgewright_agent.clock import to_text, utc_now
-from edgewright_agent.config import load, parse
+from edgewright_agent.config import Mirror as Place
+from edgewright_agent.config import Origin, load, parse
 from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, canonical_json, digest_of
 from edgewright_agent.daemon import Daemon
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
 from edgewright_agent.metered import Traffic
+from edgewright_agent.poll import ask, with_mirrors
 from edgewright_agent.record import Ledger, Record, Seen
 from edgewright_agent.report import Report
+from edgewright_agent.status import gather
 from edgewright_agent.store import Store
 from edgewright_agent.transport import BusyError, Manifest, Source, open_source
 from edgewright_agent.transport.mirrors import THOROUGH_EVERY, Mirrors, freshest, in_turn, is_thorough
@@ -536,3 +541,78 @@ def test_an_idle_daemon_asks_the_next_mirror_in_the_same_poll(tmp_path: Path) ->
         poll = bench.ledger.record.poll
         assert poll is not None
         assert poll.code == "not-modified"
+
+
+# --- mirrors that fail, while others answer ---------------------------------------------------------------------------
+
+
+def told_of(fleet: Fleet) -> dict[str, str]:
+    """Return what the status says of mirrors that fail."""
+    poll = fleet.bench.ledger.record.poll
+    assert poll is not None
+    return dict(poll.mirrors)
+
+
+def test_a_mirror_that_fails_is_in_the_status_although_another_answers(fleet: Fleet) -> None:
+    fleet.release(ONE, version=1, on=(fleet.near, fleet.far))
+    fleet.near.down = True
+    assert fleet.once().exit_code == 0
+    told = told_of(fleet)
+    assert set(told) == {NEAR}
+    assert "network: no route to host" in told[NEAR]
+    bench = fleet.bench
+    text = gather(bench.config, bench.ledger, bench.store, bench.now).text()
+    assert f"mirror     {NEAR} failed " in text
+    assert fleet.once().poll.code == "not-modified"
+    assert set(told_of(fleet)) == {NEAR}
+    fleet.near.down = False
+    fleet.once()
+    assert told_of(fleet) == {}
+
+
+def test_a_mirror_that_was_not_asked_keeps_what_is_known_of_it(fleet: Fleet) -> None:
+    fleet.release(ONE, version=1, on=(fleet.near, fleet.far))
+    fleet.far.down = True
+    fleet.once()  # the first poll is a thorough one
+    assert set(told_of(fleet)) == {FAR}
+    for _ in range(THOROUGH_EVERY - 1):
+        fleet.once()
+        assert set(told_of(fleet)) == {FAR}
+    fleet.far.down = False
+    fleet.once()
+    assert told_of(fleet) == {}
+
+
+def test_a_mirror_that_is_taken_out_of_the_configuration_is_forgotten(fleet: Fleet) -> None:
+    fleet.release(ONE, version=1, on=(fleet.near, fleet.far))
+    fleet.near.down = True
+    fleet.once()
+    poll = fleet.bench.ledger.record.poll
+    assert poll is not None
+    again = with_mirrors(replace(poll, mirrors={}), poll, Mirrors({FAR: fleet.far}))
+    assert again.mirrors == {}
+
+
+def test_hostile_mirrors_together_cannot_outlast_the_time_for_a_poll() -> None:
+    """Eight mirrors that drip for ever: each has its share, and the honest one behind them is still asked."""
+
+    def dripping(_headers: dict[str, str]) -> Iterator[bytes]:
+        while True:
+            yield b"H"
+            time.sleep(0.01)  # this is the attack
+
+    with ExitStack() as stack:
+        liars = [stack.enter_context(Liar()) for _ in range(8)]
+        at = f"/v2/{TUF_REPOSITORY}/manifests/timestamp.json"
+        for liar in liars[:-1]:
+            liar.says(at, dripping)
+        liars[-1].says(at, answer(200, b"{}", Content_Type=OCI_MANIFEST))
+        origin = Origin(tuple(Place(liar.url) for liar in liars))
+        source = origin.open(polls=0, within_s=1.6)
+        found = ask(source, json.dumps([digest_of(b"old"), {}]))
+        assert found is not None
+        assert isinstance(source, Mirrors)
+        assert sorted(url for url, error in source.judged.items() if error is None) == [liars[-1].url]
+        assert {error.code for error in source.judged.values() if error} <= {"too-slow", "network"}
+        assert all(len(liar.requests) <= 1 for liar in liars)
+        source.close()
