@@ -155,6 +155,7 @@ def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
     from edgewright_agent.metered import Traffic
     from edgewright_agent.poll import failed
+    from edgewright_agent.telemetry import note_report
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
@@ -172,6 +173,7 @@ def _once(options: argparse.Namespace) -> int:
             _renew_identity(config, ledger, source, again=options.force, as_json=options.json)
             report = Update(config, ledger, store, source, DeviceTrust(config)).run(force=options.force)
             report = replace(report, traffic=traffic.document())
+            note_report(config, report, ledger, store)
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 

@@ -8,7 +8,7 @@
 
 It is allocated once, so a full disk later does not matter (but for copy-on-write file systems). Update statuses and
 errors are durable when `append` returns. Aggregates and samples are synced at most every `SYNC_S` seconds or with the
-next record that is: a power cut may cost those of that time, and nothing else. What has to make room is counted, durably.
+next record that is: a power cut may cost those of that time, and nothing else. What makes room is counted, durably.
 
 Numbers only grow, over all priorities, restarts, and the loss of the file: they follow the clock (milliseconds since
 1970) where it is ahead. Daemon, its children and applications may use one spool: each operation holds a lock file.
@@ -21,11 +21,12 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from edgewright_agent.clock import to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk, faults
@@ -44,6 +45,7 @@ from edgewright_agent.spool_ring import Merge, Ring
 from edgewright_agent.transport.document import parse_json
 
 UPDATE_STATUS, ERROR, AGGREGATE, SAMPLE = Priority
+FOLDER = "spool"  # in the state directory
 RING, LOCK = "ring", "lock"
 SYNC_S = 1800.0
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.05  # nobody holds it for longer than a few writes and syncs
@@ -59,9 +61,10 @@ class Batch:
         priority: Of its records.
         first: Number of its first record.
         last: Number of its last one; all that waited between are in it.
-        count: How many records.
+        count: How many records are in it.
         headers: With names as HTTP has them.
         body: Compressed.
+        unreadable: How many between could not be put into it.
     """
 
     id: str
@@ -72,6 +75,7 @@ class Batch:
     count: int
     headers: dict[str, str]
     body: bytes
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,26 @@ class Look:
     segments: int
     fills: dict[Priority, Fill]
     head: Head
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "bytes": self.bytes,
+            "segments": self.segments,
+            "classes": {
+                priority.word: {**asdict(fill), "cursor": cursor_of(self.head, priority)}
+                for priority, fill in self.fills.items()
+            },
+            "thinned": self.head.thinned,
+            "delivery": {
+                "outcome": self.head.outcome or None,
+                "message": self.head.message or None,
+                "triedAt": _moment(self.head.tried),
+                "succeededAt": _moment(self.head.succeeded),
+                "nextAt": _moment(self.head.next_try),
+                "failures": self.head.failures,
+            },
+        }
 
 
 class Spool:
@@ -184,6 +208,20 @@ class Spool:
         except StorageError:
             return Head()
 
+    def glance(self) -> tuple[Head, frozenset[Priority]]:
+        """Return the head, and the priorities whose newest record waits for delivery; cheap, and never raises."""
+        try:
+            with self._reading() as ring:
+                newest = {priority: ring.newest(priority) for priority in Priority}
+                waiting = (
+                    priority
+                    for priority, record in newest.items()
+                    if record and not ring.head.is_acknowledged(priority, record.sequence)
+                )
+                return ring.head, frozenset(waiting)
+        except StorageError:
+            return Head(), frozenset()
+
     def outbox(self) -> Batch | None:
         """Return the batch whose delivery is under way, or None.
 
@@ -205,7 +243,7 @@ class Spool:
                 "signal": batch.signal,
                 "priority": int(batch.priority),
                 "span": [batch.first, batch.last],
-                "count": batch.count,
+                "count": [batch.count, batch.unreadable],
                 "headers": batch.headers,
             }
         )
@@ -348,8 +386,29 @@ class Spool:
             os.close(fd)
 
 
+def fill(state: Path) -> dict[str, Any] | None:
+    """Return how full a device's spool is, for people and programs; None where there is none that can be read."""
+    try:
+        look = Spool(state / FOLDER, Disk()).look()
+    except StorageError:
+        return None
+    return look.document() if look.bytes else None
+
+
 def _span(batch: Batch | None) -> tuple[Priority, int, int] | None:
     return (batch.priority, batch.first, batch.last) if batch else None
+
+
+def cursor_of(head: Head, priority: Priority) -> int:
+    """Return the number up to which all is done."""
+    return head.acked[priority][0][1] if head.acked[priority] else 0
+
+
+def _moment(seconds: int) -> str | None:
+    try:
+        return to_text(datetime.fromtimestamp(seconds, timezone.utc)) if seconds else None
+    except (ValueError, OverflowError, OSError):  # a clock that was far beyond every calendar
+        return None
 
 
 def _batch_of(region: bytes, head: Head) -> Batch | None:
@@ -360,18 +419,11 @@ def _batch_of(region: bytes, head: Head) -> Batch | None:
     meta, body = found
     try:
         told = parse_json(meta, "the outbox")
-        priority, (first, last) = Priority(told["priority"]), told["span"]
+        priority, (first, last) = Priority(told["priority"]), map(int, told["span"])
+        count, unreadable = map(int, told["count"])
         headers = {str(name): str(value) for name, value in told["headers"].items()}
-        batch = Batch(
-            str(told["id"]),
-            str(told["signal"]),
-            priority,
-            int(first),
-            int(last),
-            int(told["count"]),
-            headers,
-            body,
-        )
+        name, signal = str(told["id"]), str(told["signal"])
+        batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return None if head.is_acknowledged(priority, batch.last) else batch

@@ -41,6 +41,7 @@ class Head:
         tried: When delivery was last tried, seconds since 1970; 0 is never.
         succeeded: When a batch was last taken.
         next_try: When the next try is due.
+        more: Whether the last try left something behind that could have gone.
         failures: Tries in a row that went wrong.
         batch_failures: Of these, how many were about the batch in the outbox.
         outcome: What the last try brought: `ok`, or the code of an error.
@@ -58,6 +59,7 @@ class Head:
     tried: int = 0
     succeeded: int = 0
     next_try: int = 0
+    more: bool = False
     failures: int = 0
     batch_failures: int = 0
     outcome: str = ""
@@ -143,6 +145,8 @@ def from_bytes(payload: bytes) -> Head:
         document["acked"] = (acked[0], acked[1], acked[2], acked[3])
     except (TypeError, IndexError) as error:
         raise ValueError("not the values of a head") from error
+    if type(document["more"]) is not bool:
+        raise ValueError("not the state of a head")
     if not isinstance(document["outcome"], str) or not isinstance(document["message"], str):
         raise ValueError("not the words of a head")
     return Head(**document)

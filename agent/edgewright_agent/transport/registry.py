@@ -235,7 +235,7 @@ class RegistrySource:
         if status in (401, 403):
             raise TransportError("denied", f"access denied by {place}; are user name and password right?")
         if status in (429, 503):
-            raise BusyError(f"{status} from {place}", retry_after_s=_retry_after_s(retry_after))
+            raise BusyError(f"{status} from {place}", retry_after_s=retry_after_s(retry_after))
         if status >= 500:
             raise TransportError("network", f"{status} from {place}; it may be better later")
         raise TransportError("bad-response", f"unexpected {status} from {place}")
@@ -304,7 +304,7 @@ def _redirect_target(url: str, location: str | None) -> str:
     return target
 
 
-def _retry_after_s(header: str | None) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """Parse Retry-After: seconds or a date (RFC 9110 10.2.3), bounded."""
     if header is None:
         return None

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgewright.spec.device import Device
 from edgewright_agent.contract import DEVICE_REPORT_PAYLOAD, MAX_REPORT_BYTES, dsse_pae
 
-MAX_DEPTH = 16  # a status has 7
+MAX_DEPTH = 16  # a status has 7, a batch of telemetry 13
 MAX_SEQUENCE = 2**53 - 1  # what JSON numbers carry everywhere
 _MAX_SIGNATURE_CHARS = 512
 
@@ -102,21 +102,7 @@ def verify(envelope: bytes, devices: Mapping[str, Device], *, fleet: str) -> Rep
     """
     if len(envelope) > MAX_REPORT_BYTES:
         raise Refused("too-large", f"it has more than {MAX_REPORT_BYTES} bytes")
-    payload, key_id, signature = _opened(envelope)
-    name, public = _device_of(key_id, devices)
-    if devices[name].revoked is not None:
-        raise Refused("revoked", f"{name} is revoked", name)
-    try:
-        public.verify(signature, dsse_pae(DEVICE_REPORT_PAYLOAD, payload), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise Refused("bad-signature", f"the key of {name} did not sign it", name) from None
-    document = _object(payload, "its payload")
-    if document.get("version") != 1:
-        raise Refused("malformed", "its version is not 1", name)
-    if document.get("device") != name:
-        raise Refused("wrong-device", f"{name} signed it, and it speaks of another device", name)
-    if document.get("fleet") not in (None, fleet):
-        raise Refused("wrong-fleet", f"it is for another fleet than {fleet}", name)
+    name, key_id, document = unsealed(envelope, DEVICE_REPORT_PAYLOAD, devices, fleet=fleet)
     sequence = document.get("sequence")
     if type(sequence) is not int or not 0 < sequence <= MAX_SEQUENCE:
         raise Refused("malformed", "its sequence is not a positive number", name)
@@ -125,11 +111,37 @@ def verify(envelope: bytes, devices: Mapping[str, Device], *, fleet: str) -> Rep
     return Report(name, key_id, sequence, document)
 
 
-def _opened(envelope: bytes) -> tuple[bytes, str, bytes]:
+def unsealed(
+    envelope: bytes, payload_type: str, devices: Mapping[str, Device], *, fleet: str
+) -> tuple[str, str, dict[str, Any]]:
+    """Return device, fingerprint of its key, and the document that it signed under a payload type.
+
+    Raises:
+        Refused: see `Refused.reason`; the document speaks of its signer and of this fleet or none.
+    """
+    payload, key_id, signature = _opened(envelope, payload_type)
+    name, public = _device_of(key_id, devices)
+    if devices[name].revoked is not None:
+        raise Refused("revoked", f"{name} is revoked", name)
+    try:
+        public.verify(signature, dsse_pae(payload_type, payload), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise Refused("bad-signature", f"the key of {name} did not sign it", name) from None
+    document = parsed(payload, "its payload")
+    if document.get("version") != 1:
+        raise Refused("malformed", "its version is not 1", name)
+    if document.get("device") != name:
+        raise Refused("wrong-device", f"{name} signed it, and it speaks of another device", name)
+    if document.get("fleet") not in (None, fleet):
+        raise Refused("wrong-fleet", f"it is for another fleet than {fleet}", name)
+    return name, key_id, document
+
+
+def _opened(envelope: bytes, payload_type: str) -> tuple[bytes, str, bytes]:
     """Return payload, key id and signature of an envelope that has the right type and one signature."""
-    document = _object(envelope, "the envelope")
-    if document.get("payloadType") != DEVICE_REPORT_PAYLOAD:
-        raise Refused("wrong-type", f"its payload type is not {DEVICE_REPORT_PAYLOAD}")
+    document = parsed(envelope, "the envelope")
+    if document.get("payloadType") != payload_type:
+        raise Refused("wrong-type", f"its payload type is not {payload_type}")
     signatures = document.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise Refused("malformed", "it has not exactly one signature")
@@ -163,7 +175,7 @@ def _device_of(key_id: str, devices: Mapping[str, Device]) -> tuple[str, ec.Elli
     return name, public
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
+def parsed(data: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object strictly: UTF-8, no duplicate keys, no NaN, no absurd nesting."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
