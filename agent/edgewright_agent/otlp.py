@@ -29,6 +29,7 @@ from edgewright_agent.degrade import RUNGS
 SCOPE = "edgewright.telemetry"
 DELTA, CUMULATIVE = 1, 2  # AggregationTemporality
 INFO, WARN, ERROR, TRACE = (9, "INFO"), (13, "WARN"), (17, "ERROR"), (1, "TRACE")  # SeverityNumber
+_MAX_DEPTH = 4  # of lists and mappings in one value
 _SCALE = LATENCY_BUCKETS_PER_DOUBLING.bit_length() - 1
 _MAX_BUCKETS = 512  # 64 doublings: from a microsecond to half a million years
 _BOUNDS = [round(step / events.CONFIDENCE_BINS, 2) for step in range(1, events.CONFIDENCE_BINS)]
@@ -355,7 +356,9 @@ def _double(value: Any) -> dict[str, Any]:
     return {"asDouble": float(value)}
 
 
-def _any(value: Any) -> dict[str, Any]:
+def _any(value: Any, depth: int = 0) -> dict[str, Any]:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply for a value of OTLP")
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, str):
@@ -365,9 +368,10 @@ def _any(value: Any) -> dict[str, Any]:
     if isinstance(value, float):
         return {"doubleValue": value}
     if isinstance(value, list | tuple):
-        return {"arrayValue": {"values": [_any(one) for one in value if one is not None]}}
+        return {"arrayValue": {"values": [_any(one, depth + 1) for one in value if one is not None]}}
     if isinstance(value, Mapping):
-        return {"kvlistValue": {"values": attributes(value)}}
+        items = ((key, _any(one, depth + 1)) for key, one in value.items() if one is not None)
+        return {"kvlistValue": {"values": [{"key": key, "value": one} for key, one in items]}}
     raise TypeError(f"no value of OTLP is a {type(value).__name__}")
 
 

@@ -41,7 +41,7 @@ from edgewright_agent.spool_layout import (
     encode_outbox,
     layout_of,
 )
-from edgewright_agent.spool_ring import Merge, Ring
+from edgewright_agent.spool_ring import Held, Merge, Ring
 from edgewright_agent.transport.document import parse_json
 
 UPDATE_STATUS, ERROR, AGGREGATE, SAMPLE = Priority
@@ -179,11 +179,13 @@ class Spool:
             return None
 
     def waiting(self, priority: Priority) -> list[Record]:
-        """Return what waits for delivery, the oldest first; all of it is durable.
+        """Return what waits for delivery, the oldest first.
 
         Raises:
             StorageError: it cannot be read.
         """
+        if not self._exists():
+            return []
         with self._reading() as ring:
             found = ring.waiting(priority)
             if found and ring.head.sequence < found[-1].sequence:
@@ -228,6 +230,8 @@ class Spool:
         Raises:
             StorageError: it cannot be read.
         """
+        if not self._exists():
+            return None
         with self._reading() as ring:
             return _batch_of(ring.outbox(), ring.head)
 
@@ -283,14 +287,11 @@ class Spool:
         Raises:
             StorageError: it cannot be read.
         """
-        try:
+        survey, head, size, segments = list[Held](), Head(), 0, 0
+        if self._exists():
             with self._reading() as ring:
                 survey, head = ring.survey(), ring.head
                 size, segments = ring.layout.size, ring.layout.segments
-        except StorageError:
-            if (self._folder / RING).exists():
-                raise
-            survey, head, size, segments = [], Head(), 0, 0
         fills = {}
         for priority in Priority:
             own = [held for held in survey if held.priority == priority and held.waiting]
@@ -304,6 +305,9 @@ class Spool:
                 delivered=head.delivered[priority],
             )
         return Look(size, segments, fills, head)
+
+    def _exists(self) -> bool:
+        return (self._folder / RING).exists()
 
     def _count_lost(self, ring: Ring) -> None:
         head = ring.head

@@ -117,9 +117,12 @@ class Ring:
 
     def newest(self, priority: Priority) -> Record | None:
         """Return the newest record of a priority that still lies here, delivered or not."""
-        segment = self._open_segment(priority)
-        records = list(scan(self._read(segment), segment.header)) if segment else []
-        return max(records, key=lambda record: record.sequence, default=None)
+        for segment in self._appended(priority):
+            records = list(scan(self._read(segment), segment.header))
+            if records:
+                return max(records, key=lambda record: record.sequence)
+            # Its first record was torn: the one before has the newest.
+        return None
 
     def last_sequence(self) -> int:
         """Return the highest number that was given, as far as this file knows.
@@ -318,8 +321,12 @@ class Ring:
         return [one for one in found if one.header.generation not in replaced | torn]
 
     def _open_segment(self, priority: Priority) -> Segment | None:
+        return next(iter(self._appended(priority)), None)
+
+    def _appended(self, priority: Priority) -> list[Segment]:
+        """Return the segments of a priority that were filled record by record, the newest first."""
         own = [one for one in self.segments if one.header.priority == priority and not one.header.sealed]
-        return max(own, key=lambda one: one.header.generation, default=None)
+        return sorted(own, key=lambda one: one.header.generation, reverse=True)
 
     def _held(self, segment: Segment) -> Held:
         records = list(scan(self._read(segment), segment.header))

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgewright.spec.device import Device
 from edgewright_agent.contract import DEVICE_REPORT_PAYLOAD, MAX_REPORT_BYTES, dsse_pae
 
-MAX_DEPTH = 16  # a status has 7, a batch of telemetry 13
+MAX_DEPTH = 16  # a status has 7
 MAX_SEQUENCE = 2**53 - 1  # what JSON numbers carry everywhere
 _MAX_SIGNATURE_CHARS = 512
 
@@ -175,8 +175,12 @@ def _device_of(key_id: str, devices: Mapping[str, Device]) -> tuple[str, ec.Elli
     return name, public
 
 
-def parsed(data: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8, no duplicate keys, no NaN, no absurd nesting."""
+def parsed(data: bytes, what: str, *, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Parse a JSON object strictly: UTF-8, no duplicate keys, no NaN, no absurd nesting.
+
+    Raises:
+        Refused: `malformed`.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -191,14 +195,14 @@ def parsed(data: bytes, what: str) -> dict[str, Any]:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError):
         raise Refused("malformed", f"{what} is not strict JSON") from None
-    if not isinstance(document, dict) or _depth(document) > MAX_DEPTH:
+    if not isinstance(document, dict) or _depth(document, max_depth) > max_depth:
         raise Refused("malformed", f"{what} is not a JSON object, or nested too deeply")
     return document
 
 
-def _depth(document: Any) -> int:
+def _depth(document: Any, at_most: int) -> int:
     level, depth = [document], 0
-    while level and depth <= MAX_DEPTH:
+    while level and depth <= at_most:
         depth += 1
         level = [
             child

@@ -24,6 +24,7 @@ from edgewright.spec.device import Device
 from edgewright_agent.contract import MAX_TELEMETRY_BYTES, TELEMETRY_PAYLOAD
 
 MAX_HEADER_CHARS = 8192
+MAX_DEPTH = 32  # a log record with a list has 13, a sample of a device up to 26
 _GZIP = b"\x1f\x8b"
 _PARTS = {"logs": "resourceLogs", "metrics": "resourceMetrics"}
 
@@ -83,7 +84,7 @@ def verify_batch(body: bytes, header: str, enrolments: Mapping[str, Device], *, 
         raise Refused("malformed", "what it signed names no batch", name)
     if type(first) is not int or type(last) is not int or not 0 < first <= last <= MAX_SEQUENCE:
         raise Refused("malformed", "what it signed has no numbers", name)
-    document = parsed(text, "its body")
+    document = parsed(text, "its body", max_depth=MAX_DEPTH)
     if list(document) != [_PARTS[signal]]:
         raise Refused("malformed", f"its body is no request for {signal}", name)
     for told in _resources(document[_PARTS[signal]], name):
