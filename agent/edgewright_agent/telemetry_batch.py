@@ -81,22 +81,26 @@ def make(
         StorageError: the key cannot be used.
     """
     count = min(len(records), limit)
+    tried = [(one, _event(one)) for one in (records[-count:] if newest else records[:count])]
     while True:
-        used = records[-count:] if newest else records[:count]
-        found = _attempt(used, speaker, dropped)
+        chosen = tried[-count:] if newest else tried[:count]
+        found = _attempt(chosen, speaker, dropped)
         if found is not None or count == 1:
-            return found or Made(None, used)
+            return found or Made(None, [one for one, _event in chosen])
         count = (count + 1) // 2
 
 
-def _attempt(used: Sequence[Record], speaker: Speaker, dropped: Mapping[str, int]) -> Made | None:
+def _attempt(
+    chosen: Sequence[tuple[Record, dict[str, Any] | None]], speaker: Speaker, dropped: Mapping[str, int]
+) -> Made | None:
     """Return a batch of exactly these records, or None when it is too large."""
+    used = [record for record, _event in chosen]
     priority = used[0].priority
     signal = "metrics" if priority == AGGREGATE else "logs"
     first, last = used[0].sequence, used[-1].sequence
     name = f"{speaker.device}/{signal}/{first}-{last}"
     source = otlp.resource(device=speaker.device, hardware_class=speaker.hardware_class, batch=name)
-    numbered = [(record.sequence, event) for record in used if (event := _event(record, source)) is not None]
+    numbered = [(record.sequence, event) for record, event in chosen if event is not None]
     if not numbered:
         return Made(None, used)
     document = otlp.metrics(source, numbered, dropped) if signal == "metrics" else otlp.logs(source, numbered)
@@ -123,7 +127,7 @@ def _attempt(used: Sequence[Record], speaker: Speaker, dropped: Mapping[str, int
     return Made(Batch(name, signal, priority, first, last, count, headers, body, len(used) - count), used)
 
 
-def _event(record: Record, source: Mapping[str, Any]) -> dict[str, Any] | None:
+def _event(record: Record) -> dict[str, Any] | None:
     """Return a record's event if it can be told in OTLP: one that cannot must not stop the others.
 
     It is none of ours after the disk has failed, or when another version of the agent wrote it.
@@ -131,9 +135,9 @@ def _event(record: Record, source: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         event = events.parse(record.payload)
         if record.priority == AGGREGATE:
-            otlp.metrics(source, [(record.sequence, event)], {})
+            otlp.metrics({}, [(record.sequence, event)], {})
         else:
-            otlp.logs(source, [(record.sequence, event)])
+            otlp.logs({}, [(record.sequence, event)])
     except _UNREADABLE:
         return None
     return event
