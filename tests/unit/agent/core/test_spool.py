@@ -544,3 +544,83 @@ def test_people_and_programs_can_see_how_full_it_is(tmp_path: Path) -> None:
     assert told["classes"]["error"]["waiting"] == 1 and told["classes"]["update-status"]["waiting"] == 0
     spool.note(tried=2**62, outcome="network", message="no route")
     assert (fill(tmp_path) or {})["delivery"]["triedAt"] is None, "a clock beyond every calendar"
+
+
+class Platters(Calls):
+    """Keeps apart what is durable and what a power cut may take: sectors of writes that no sync has followed.
+
+    Renames are durable when they return: the directory is synced with them, which other tests cut.
+    """
+
+    def __init__(self) -> None:
+        self.durable: dict[str, bytearray] = {}
+        self.pending: dict[str, list[tuple[int, bytes]]] = {}
+        self.operations = 0
+
+    def allocate(self, path: Path, fd: int, size: int) -> None:
+        super().allocate(path, fd, size)
+        self.durable[path.name] = bytearray(size)
+        self.pending[path.name] = []
+
+    def write(self, path: Path, fd: int, data: bytes, offset: int) -> None:
+        super().write(path, fd, data, offset)
+        self.operations += 1
+        for at in range(0, len(data), SECTOR_BYTES):
+            self.pending[path.name].append((offset + at, data[at : at + SECTOR_BYTES]))
+
+    def _synced(self, path: Path) -> None:
+        self.operations += 1
+        for offset, data in self.pending[path.name]:
+            self.durable[path.name][offset : offset + len(data)] = data
+        self.pending[path.name] = []
+
+    def sync(self, path: Path, fd: int) -> None:
+        super().sync(path, fd)
+        self._synced(path)
+
+    def sync_data(self, path: Path, fd: int) -> None:
+        super().sync_data(path, fd)
+        self._synced(path)
+
+    def rename(self, old: Path, new: Path) -> None:
+        super().rename(old, new)
+        self.durable[new.name] = self.durable.pop(old.name)
+        self.pending[new.name] = self.pending.pop(old.name)
+
+    def after_a_cut(self, chance: random.Random) -> bytes:
+        """The ring as the next start may find it: any of the pending sectors there, in any order, one of them torn."""
+        image = bytearray(self.durable[RING])
+        for offset, data in self.pending[RING]:
+            fate = chance.random()
+            if fate < 0.5:
+                image[offset : offset + len(data)] = data
+            elif fate < 0.6:
+                torn = chance.randrange(len(data))
+                image[offset : offset + torn] = data[:torn]
+            elif fate < 0.65:
+                image[offset : offset + len(data)] = bytes(len(data))
+        return bytes(image)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_power_cut_may_lose_tear_and_reorder_whatever_was_not_synced(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    facts: list[spool_story.Fact] = []
+    states = 0
+
+    class Cut(Platters):
+        def write(self, path: Path, fd: int, data: bytes, offset: int) -> None:
+            super().write(path, fd, data, offset)
+            self.look()
+
+        def look(self) -> None:
+            nonlocal states
+            if RING in self.durable and chance.random() < 0.3:
+                states += 1
+                folder = tmp_path / f"cut {states}"
+                folder.mkdir()
+                (folder / RING).write_bytes(self.after_a_cut(chance))
+                spool_story.check(folder, list(facts))
+
+    spool_story.write_story(Disk(Cut()), tmp_path / "story", facts.append)
+    assert states > 0 and len(facts) == 7
