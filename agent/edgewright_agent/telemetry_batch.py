@@ -1,7 +1,6 @@
 """Batches: records of the spool as one signed, compressed OTLP request that is the same however often it is sent.
 
->>> batch, used = make(records, Speaker("pi-7", "raspberry-pi-4"), dropped={})     # doctest: +SKIP
->>> batch.id
+>>> make(records, Speaker("pi-7", "raspberry-pi-4"), dropped={}).batch.id     # doctest: +SKIP
 'pi-7/logs/1893456000000-1893456000041'
 
 The signature is a DSSE envelope over a small statement that names the batch and the sha256 of its JSON, before
