@@ -156,6 +156,7 @@ def _once(options: argparse.Namespace) -> int:
     # Imported here: `status` and friends do not need a health check's subprocess or a source.
     from edgewright_agent.metered import Traffic
     from edgewright_agent.poll import failed
+    from edgewright_agent.telemetry import note_report
     from edgewright_agent.transport.allowance import Allowance
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
@@ -176,6 +177,7 @@ def _once(options: argparse.Namespace) -> int:
             update = Update(config, ledger, store, source, DeviceTrust(config), allowance=allowance)
             report = update.run(force=options.force, at_once=options.now)
             report = replace(report, traffic=traffic.document())
+            note_report(config, report, ledger, store)
     print(report.json_lines() if options.json else report.text())
     return report.exit_code
 

@@ -108,11 +108,11 @@ class Mirror:
             ca_file=str(self.ca_file) if self.ca_file else None,
             client=self.identity.client() if self.identity else None,
             allowance=allowance,
-            proxy=self._route(),
+            proxy=self.route(),
             within_s=within_s,
         )
 
-    def _route(self) -> Route | None:
+    def route(self) -> Route | None:
         if self.proxy is None:
             return None
         from edgewright_agent.transport.proxy import Environment, parse_proxy

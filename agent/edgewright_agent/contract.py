@@ -136,6 +136,9 @@ ANNOTATION_ENC_PUBOPTS = "org.opencontainers.image.enc.pubopts"
 DEVICE_REPORT_PAYLOAD = (
     "application/vnd.edgewright.device-report.v1+json"  # DSSE payload type: nothing else has it
 )
+TELEMETRY_PAYLOAD = "application/vnd.edgewright.telemetry-batch.v1+json"  # DSSE payload type, as well its own
+TELEMETRY_SIGNATURE = "Edgewright-Signature"  # HTTP header: base64 of the DSSE envelope over a batch
+TELEMETRY_BATCH = "Edgewright-Batch"  # HTTP header: the batch's id
 DEVICE_CERTIFICATES = "devices"  # repository, under the registry's prefix, that holds devices' certificates
 DEVICE_CERTIFICATE = "application/vnd.dev.edgewright.device-certificate.v1"  # artifact type; tag = device id
 DEVICE_REVOCATIONS = "application/vnd.dev.edgewright.device-crl.v1"
@@ -166,6 +169,7 @@ MAX_POLICY_BYTES = 64 * 1024
 MAX_TRUSTED_ROOT_BYTES = 256 * 1024
 MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_REPORT_BYTES = 256 * 1024
+MAX_TELEMETRY_BYTES = 1024 * 1024  # of a batch, not compressed
 MAX_REFERRERS = 32  # fetched, of those listed
 MAX_LISTED_REFERRERS = 256
 MAX_LAYERS = 64

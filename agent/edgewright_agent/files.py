@@ -22,6 +22,10 @@ from pathlib import Path
 
 from edgewright_agent.errors import StorageError
 
+_ZEROS = 64 * 1024
+# What posix_fallocate(3) says on file systems that have no such thing, where the C library does not write zeros itself.
+_CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
 
 @dataclass(frozen=True)
 class Free:
@@ -59,6 +63,17 @@ class Calls:
         while view:
             done = os.pwrite(fd, view, offset)
             view, offset = view[done:], offset + done
+
+    def allocate(self, path: Path, fd: int, size: int) -> None:
+        """Have the file system set aside `size` bytes of zeros, so that writing them later needs no space."""
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in _CANNOT_ALLOCATE:
+                raise
+            zeros = bytes(_ZEROS)
+            for offset in range(0, size, _ZEROS):
+                self.write(path, fd, zeros[: size - offset], offset)
 
     def sync(self, path: Path, fd: int) -> None:
         os.fsync(fd)
@@ -197,6 +212,43 @@ class Disk:
         if path not in self._named:
             self.sync_dir(path.parent)
             self._named.add(path)
+
+    def write_at(self, path: Path, data: bytes, offset: int, *, sync: bool) -> None:
+        """Overwrite a part of a pre-allocated file in place; with `sync`, all that was written to it is durable then.
+
+        Raises:
+            StorageError: the part is torn. After a failed sync nothing is discarded, unlike in `overwrite`: what
+                such a file holds is checksummed piece by piece, and the rest of it may well be good.
+        """
+        with faults(path, "open"):
+            fd = self.calls.open(path, os.O_WRONLY)
+        try:
+            with faults(path, "write"):
+                self.calls.write(path, fd, data, offset)
+            if sync:
+                with faults(path, "sync"):
+                    self.calls.sync_data(path, fd)
+        finally:
+            os.close(fd)
+
+    def preallocate(self, path: Path, size: int, start: bytes) -> None:
+        """Write a file of `size` bytes that begins with `start` and goes on with zeros; sync it (not its directory).
+
+        On copy-on-write file systems its space is not its own even so.
+        """
+        with faults(path, "open"):
+            fd = self.calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            with faults(path, "allocate"):
+                self.calls.allocate(path, fd, size)
+                self.calls.write(path, fd, start, 0)
+            with faults(path, "sync"):
+                self.calls.sync(path, fd)
+        except StorageError:
+            _discard(self.calls, path)
+            raise
+        finally:
+            os.close(fd)
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put a file in place whole or not at all, durably."""

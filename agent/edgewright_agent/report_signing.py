@@ -97,22 +97,31 @@ def sign(key: DeviceKey, document: Mapping[str, Any]) -> bytes:
     Raises:
         StorageError: `too-large`, or the key cannot be used.
     """
+    envelope = seal(key, DEVICE_REPORT_PAYLOAD, document)
+    if len(envelope) > MAX_REPORT_BYTES:
+        raise StorageError("too-large", f"the report has {len(envelope)} bytes; {MAX_REPORT_BYTES} are taken")
+    return envelope
+
+
+def seal(key: DeviceKey, payload_type: str, document: Mapping[str, Any]) -> bytes:
+    """Return a DSSE envelope (JSON) around a document, signed by a device.
+
+    Raises:
+        StorageError: the key cannot be used.
+    """
     payload = canonical_json(document)
-    envelope = canonical_json(
+    return canonical_json(
         {
-            "payloadType": DEVICE_REPORT_PAYLOAD,
+            "payloadType": payload_type,
             "payload": base64.b64encode(payload).decode(),
             "signatures": [
                 {
                     "keyid": hashlib.sha256(key.public_der).hexdigest(),
-                    "sig": base64.b64encode(key.sign(dsse_pae(DEVICE_REPORT_PAYLOAD, payload))).decode(),
+                    "sig": base64.b64encode(key.sign(dsse_pae(payload_type, payload))).decode(),
                 }
             ],
         }
     )
-    if len(envelope) > MAX_REPORT_BYTES:
-        raise StorageError("too-large", f"the report has {len(envelope)} bytes; {MAX_REPORT_BYTES} are taken")
-    return envelope
 
 
 def _synchronized() -> bool | None:

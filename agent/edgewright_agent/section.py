@@ -109,6 +109,14 @@ class Section:
         value = self.number(key, -1)
         return value if value >= 0 else None
 
+    def switch(self, key: str, default: bool) -> bool:
+        value = self._take(key)
+        if key not in self._values:
+            return default
+        if not isinstance(value, bool):
+            self.problem(key, "must be true or false")
+        return value is True
+
     def texts(self, key: str, *, optional: bool = False) -> tuple[str, ...]:
         value = self._take(key)
         if optional and key not in self._values:

@@ -17,6 +17,7 @@ MODULES: tuple[str, ...] = (  # in the order in which help shows them, after the
     "factory",
     "evidence",
     "acknowledge",
+    "telemetry",
     "metered",
     "install",
     "doctor",

@@ -272,7 +272,7 @@ class RegistrySource:
                 "denied", "the proxy wants a log-in; say in proxyUsername and proxyPassword where it is"
             )
         if status in (429, 503):
-            raise BusyError(f"{status} from {place}", retry_after_s=_retry_after_s(retry_after))
+            raise BusyError(f"{status} from {place}", retry_after_s=retry_after_s(retry_after))
         if status >= 500:
             raise TransportError("network", f"{status} from {place}; it may be better later")
         raise TransportError("bad-response", f"unexpected {status} from {place}")
@@ -341,7 +341,7 @@ def _redirect_target(url: str, location: str | None) -> str:
     return target
 
 
-def _retry_after_s(header: str | None) -> float | None:
+def retry_after_s(header: str | None) -> float | None:
     """Parse Retry-After: seconds or a date (RFC 9110 10.2.3), bounded."""
     if header is None:
         return None

@@ -211,6 +211,20 @@ class Wire:
 
         return Response(answer, parts.netloc, release, allowance)
 
+    def post(self, url: str, headers: Mapping[str, str], body: bytes, *, ceiling: int) -> Response:
+        """Send one POST request. It may arrive twice, if a kept connection breaks while it is sent.
+
+        Args:
+            url: Absolute http or https URL.
+            headers: As for `get`, `Content-Type` among them.
+            body: All of it.
+            ceiling: Bytes of the answer's body the caller is ready to read.
+
+        Raises:
+            TransportError: as `get`.
+        """
+        return self.get(url, headers, ceiling=ceiling, form=body)
+
     def close(self) -> None:
         """Close the kept connection."""
         if self._kept is not None:
@@ -302,9 +316,8 @@ class Wire:
                 # What the body may take at the least rate: headers have no share, or they would be a hiding place.
                 patience_s=self._left_s(pace.window_s + ceiling / pace.min_rate_bytes_s, parts.netloc),
             )
-            sent = {"User-Agent": _USER_AGENT, **headers}
-            if form is not None:
-                sent["Content-Type"] = "application/x-www-form-urlencoded"
+            kind = {} if form is None else {"Content-Type": "application/x-www-form-urlencoded"}
+            sent = {"User-Agent": _USER_AGENT, **kind, **headers}
             try:
                 connection.request("GET" if form is None else "POST", target, body=form, headers=sent)
             except (ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):

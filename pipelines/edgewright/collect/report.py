@@ -102,21 +102,7 @@ def verify(envelope: bytes, devices: Mapping[str, Device], *, fleet: str) -> Rep
     """
     if len(envelope) > MAX_REPORT_BYTES:
         raise Refused("too-large", f"it has more than {MAX_REPORT_BYTES} bytes")
-    payload, key_id, signature = _opened(envelope)
-    name, public = _device_of(key_id, devices)
-    if devices[name].revoked is not None:
-        raise Refused("revoked", f"{name} is revoked", name)
-    try:
-        public.verify(signature, dsse_pae(DEVICE_REPORT_PAYLOAD, payload), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise Refused("bad-signature", f"the key of {name} did not sign it", name) from None
-    document = _object(payload, "its payload")
-    if document.get("version") != 1:
-        raise Refused("malformed", "its version is not 1", name)
-    if document.get("device") != name:
-        raise Refused("wrong-device", f"{name} signed it, and it speaks of another device", name)
-    if document.get("fleet") not in (None, fleet):
-        raise Refused("wrong-fleet", f"it is for another fleet than {fleet}", name)
+    name, key_id, document = unsealed(envelope, DEVICE_REPORT_PAYLOAD, devices, fleet=fleet)
     sequence = document.get("sequence")
     if type(sequence) is not int or not 0 < sequence <= MAX_SEQUENCE:
         raise Refused("malformed", "its sequence is not a positive number", name)
@@ -125,11 +111,37 @@ def verify(envelope: bytes, devices: Mapping[str, Device], *, fleet: str) -> Rep
     return Report(name, key_id, sequence, document)
 
 
-def _opened(envelope: bytes) -> tuple[bytes, str, bytes]:
+def unsealed(
+    envelope: bytes, payload_type: str, devices: Mapping[str, Device], *, fleet: str
+) -> tuple[str, str, dict[str, Any]]:
+    """Return device, fingerprint of its key, and the document that it signed under a payload type.
+
+    Raises:
+        Refused: see `Refused.reason`; the document speaks of its signer and of this fleet or none.
+    """
+    payload, key_id, signature = _opened(envelope, payload_type)
+    name, public = _device_of(key_id, devices)
+    if devices[name].revoked is not None:
+        raise Refused("revoked", f"{name} is revoked", name)
+    try:
+        public.verify(signature, dsse_pae(payload_type, payload), ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise Refused("bad-signature", f"the key of {name} did not sign it", name) from None
+    document = parsed(payload, "its payload")
+    if document.get("version") != 1:
+        raise Refused("malformed", "its version is not 1", name)
+    if document.get("device") != name:
+        raise Refused("wrong-device", f"{name} signed it, and it speaks of another device", name)
+    if document.get("fleet") not in (None, fleet):
+        raise Refused("wrong-fleet", f"it is for another fleet than {fleet}", name)
+    return name, key_id, document
+
+
+def _opened(envelope: bytes, payload_type: str) -> tuple[bytes, str, bytes]:
     """Return payload, key id and signature of an envelope that has the right type and one signature."""
-    document = _object(envelope, "the envelope")
-    if document.get("payloadType") != DEVICE_REPORT_PAYLOAD:
-        raise Refused("wrong-type", f"its payload type is not {DEVICE_REPORT_PAYLOAD}")
+    document = parsed(envelope, "the envelope")
+    if document.get("payloadType") != payload_type:
+        raise Refused("wrong-type", f"its payload type is not {payload_type}")
     signatures = document.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise Refused("malformed", "it has not exactly one signature")
@@ -163,8 +175,12 @@ def _device_of(key_id: str, devices: Mapping[str, Device]) -> tuple[str, ec.Elli
     return name, public
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object strictly: UTF-8, no duplicate keys, no NaN, no absurd nesting."""
+def parsed(data: bytes, what: str, *, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+    """Parse a JSON object strictly: UTF-8, no duplicate keys, no NaN, no absurd nesting.
+
+    Raises:
+        Refused: `malformed`.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -179,14 +195,14 @@ def _object(data: bytes, what: str) -> dict[str, Any]:
         document = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError):
         raise Refused("malformed", f"{what} is not strict JSON") from None
-    if not isinstance(document, dict) or _depth(document) > MAX_DEPTH:
+    if not isinstance(document, dict) or _depth(document, max_depth) > max_depth:
         raise Refused("malformed", f"{what} is not a JSON object, or nested too deeply")
     return document
 
 
-def _depth(document: Any) -> int:
+def _depth(document: Any, at_most: int) -> int:
     level, depth = [document], 0
-    while level and depth <= MAX_DEPTH:
+    while level and depth <= at_most:
         depth += 1
         level = [
             child

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from edgewright.collect.report import Report
+from edgewright.collect.report import Refused, Report
+from edgewright.collect.telemetry import Batch
 from edgewright.errors import EnvironmentFault
 
 DATABASE = ".edgewright/collect.sqlite"
@@ -35,6 +36,16 @@ INSERT INTO reports (device, key, sequence, document) VALUES (?, ?, ?, ?)
 ON CONFLICT (device, key) DO UPDATE SET sequence = excluded.sequence, document = excluded.document
 WHERE excluded.sequence > reports.sequence
 """
+_BATCHES = """
+CREATE TABLE IF NOT EXISTS batches (
+    device TEXT NOT NULL,
+    key TEXT NOT NULL,
+    id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    PRIMARY KEY (device, key, id)
+) STRICT
+"""
+_RECEIVE = "INSERT INTO batches (device, key, id, sha256) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _BUSY_S = 30.0
 
 
@@ -56,6 +67,7 @@ class Store:
             # A power cut must not bring an old number back: every commit waits for the disk.
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(_TABLE)
+            self._database.execute(_BATCHES)
 
     def advance(self, report: Report) -> int | None:
         """Keep a report if its sequence is above the last one of this device and key.
@@ -86,6 +98,27 @@ class Store:
                 "SELECT sequence, document FROM reports WHERE device = ? AND key = ?", (device, key)
             ).fetchone()
         return Report(device, key, int(found[0]), json.loads(found[1])) if found else None
+
+    def receive(self, batch: Batch) -> bool:
+        """Keep that a batch of telemetry has come; durable before it returns.
+
+        Returns:
+            Whether it is new; one that has come before needs an answer and nothing else.
+
+        Raises:
+            Refused: `conflict`: another batch came under this id; a device sends the same bytes for ever.
+            EnvironmentFault: the database cannot be written.
+        """
+        row = (batch.device, batch.key, batch.id, batch.sha256)
+        with self._faults():
+            if self._database.execute(_RECEIVE, row).rowcount == 1:
+                return True
+            known = self._database.execute(
+                "SELECT sha256 FROM batches WHERE device = ? AND key = ? AND id = ?", row[:3]
+            ).fetchone()
+        if known[0] != batch.sha256:
+            raise Refused("conflict", f"other bytes came as batch {batch.id} before", batch.device)
+        return False
 
     def close(self) -> None:
         """Let go of the database."""
