@@ -58,7 +58,7 @@ class Answer:
     @classmethod
     def of(cls, status: int, document: Mapping[str, Any]) -> Answer:
         """Answer with JSON."""
-        return cls(status, json.dumps(document, indent=2).encode() + b"\n")
+        return cls(status, json.dumps(document).encode() + b"\n")
 
     def bytes(self, *, head: bool = False) -> bytes:
         """Return the whole message (RFC 9112 2.1); to HEAD, without the body."""

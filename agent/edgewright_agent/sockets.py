@@ -36,10 +36,8 @@ class Bound:
 
     def __init__(self, path: Path, kind: socket.SocketKind) -> None:
         self.path = path
-        with contextlib.suppress(FileNotFoundError):
-            with faults(path, "look at"):
-                mode = path.lstat().st_mode
-            if not stat.S_ISSOCK(mode):
+        with faults(path, "look at"), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise StorageError("not-a-socket", f"{path} is in the way: no socket; move it away")
         Disk().remove(path)
         self.channel = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
