@@ -28,6 +28,7 @@ MIN_WIDTH = 40
 _TIMEOUT_S = 10.0
 _GOOD, _ODD, _BAD, _DIM, _BOLD = "32", "33", "31", "2", "1"  # SGR parameters (ECMA-48 8.3.117)
 _COLOURS = {"ok": _GOOD, "running": _GOOD, "normal": _GOOD, "absent": _BAD, "damaged": _BAD, "missing": _BAD}
+_LABEL = "{:<8}"
 _PSI_ODD, _PSI_BAD = 0.1, 0.25  # the usual reading: a shift to look at, a shift to act on
 
 
@@ -87,7 +88,7 @@ def frame(
     width = max(width, MIN_WIDTH)
     lines = [
         _headline(document, width, clock),
-        *_facts(document, now),
+        *_facts(document, now, width),
         [],
         *_table(document["models"], width),
     ]
@@ -109,11 +110,11 @@ def _headline(document: Mapping[str, Any], width: int, clock: str) -> list[Cell]
 def _doing(agent: Mapping[str, Any]) -> str:
     if agent["doing"] != "waiting" or agent["nextPollS"] is None:
         return str(agent["doing"])
-    failures = f" after {agent['failures']} failure(s)" if agent["failures"] else ""
+    failures = f" after {_counted(agent['failures'], 'failure')}" if agent["failures"] else ""
     return f"next poll in {span(agent['nextPollS'])}{failures}"
 
 
-def _facts(document: Mapping[str, Any], now: datetime) -> list[list[Cell]]:
+def _facts(document: Mapping[str, Any], now: datetime, width: int) -> list[list[Cell]]:
     poll, expires = document["poll"], document["metadata"]["expires"]
     told = "never"
     if poll:
@@ -127,10 +128,25 @@ def _facts(document: Mapping[str, Any], now: datetime) -> list[list[Cell]]:
         ends = f"{role} ends first, in {span(left_s)}" if left_s > 0 else f"{role} ended {span(-left_s)} ago"
         colour = "" if left_s > 0 else _BAD
     return [
-        [Cell("poll", _DIM), Cell("   "), Cell(told, "" if fine else _ODD)],
-        [Cell("metadata", _DIM), Cell(ends, colour)],
-        [Cell("machine", _DIM), Cell(" · ".join(_machine(document)))],
+        [Cell(_LABEL.format("poll"), _DIM), Cell(told, "" if fine else _ODD)],
+        [Cell(_LABEL.format("metadata"), _DIM), Cell(ends, colour)],
+        *(
+            [Cell(_LABEL.format("" if index else "machine"), _DIM), Cell(line)]
+            for index, line in enumerate(_joined(_machine(document), width - len(_LABEL.format("")) - 2))
+        ),
     ]
+
+
+def _joined(parts: Sequence[str], width: int) -> list[str]:
+    """Return parts with dots between them, in as many lines as they need."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def _machine(document: Mapping[str, Any]) -> list[str]:
@@ -148,7 +164,7 @@ def _machine(document: Mapping[str, Any]) -> list[str]:
     if spool and spool.get("capacity"):
         dropped = f", {spool['dropped']} dropped" if spool.get("dropped") else ""
         found.append(f"spool {100 * spool.get('bytes', 0) / spool['capacity']:.0f} %{dropped}")
-    found.append(f"{agent['sessions']} session(s)")
+    found.append(_counted(agent["sessions"], "session"))
     return found
 
 
@@ -258,7 +274,9 @@ def _remarks(document: Mapping[str, Any], width: int) -> list[list[Cell]]:
         if live.get("codes"):
             told.append(f"{name}: sessions say {', '.join(live['codes'])}")
         if live.get("crashed"):
-            told.append(f"{name}: {live['crashed']} crash(es) of applications since the agent started")
+            told.append(
+                f"{name}: {_counted(live['crashed'], 'session')} ended in a crash since the agent started"
+            )
     if document["next"]:
         told.append(f"next: {document['next']}")
     lines = [
@@ -309,6 +327,10 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _ago(moment: str, now: datetime) -> str:

@@ -61,8 +61,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
         return _stream(config.state, document, options)
-    with _terminal() as wait:
-        return _draw(config.state, document, options.interval, wait)
+    with contextlib.suppress(KeyboardInterrupt), _terminal() as wait:
+        _draw(config.state, document, options.interval, wait)
+    return 0
 
 
 def _stream(state: Path, document: dict[str, Any], options: argparse.Namespace) -> int:
@@ -81,7 +82,7 @@ def _stream(state: Path, document: dict[str, Any], options: argparse.Namespace) 
             ) from None
 
 
-def _draw(state: Path, document: dict[str, Any], interval_s: float, wait: Callable[[float], str]) -> int:
+def _draw(state: Path, document: dict[str, Any], interval_s: float, wait: Callable[[float], str]) -> None:
     """Draw on the terminal until `q`; an agent that is restarted meanwhile comes back into view."""
     from edgewright_agent.top import fetch
 
@@ -89,15 +90,13 @@ def _draw(state: Path, document: dict[str, Any], interval_s: float, wait: Callab
     while True:
         width, height = shutil.get_terminal_size()
         lines = _lines(document, colours=_colours())
-        foot = (
-            f"the agent does not answer ({trouble}); this is the last it said · " if trouble else ""
-        ) + _FOOT
+        foot = f"{_FOOT} · no answer any more ({trouble})" if trouble else _FOOT
         lines = [*lines[: max(1, height - 2)], "", foot[: width - 1]]
         sys.stdout.write(_HOME + "".join(f"{line}{_TO_END_OF_LINE}\r\n" for line in lines[:-1]))
         sys.stdout.write(f"{lines[-1]}{_TO_END_OF_LINE}{_TO_END}")
         sys.stdout.flush()
         if "q" in wait(interval_s).lower():
-            return 0
+            return
         try:
             document, trouble = fetch(state), ""
         except (OSError, TransportError) as error:
