@@ -69,7 +69,6 @@ class _Tally:
 
     model: str
     digest: str
-    heard_s: float
     total: Counts = field(default_factory=Counts)
     fresh: Counts = field(default_factory=Counts)
     judged: Counts = field(default_factory=Counts)
@@ -156,7 +155,7 @@ class Live:
             self.refused += 1
             return lost
         gone = since(before, beat)
-        self._tally(beat.model, beat.digest, now).add(gone, now)
+        self._tally(beat.model, beat.digest, now, heard=True).add(gone, now)
         session = known or self._admit(pid, beat, now)
         if known and beat.event != "open":
             session.per_s = gone.inferences / max(now - known.heard_s, 1.0)
@@ -243,7 +242,7 @@ class Live:
     ) -> dict[str, dict[str, Any]]:
         now = self._clock()
         documents: dict[str, dict[str, Any]] = {}
-        for tally in sorted(self._tallies.values(), key=lambda one: one.heard_s, reverse=True):
+        for tally in reversed(self._tallies.values()):
             counts = counts_of(tally)
             if tally.model in documents:
                 if counts:
@@ -289,15 +288,19 @@ class Live:
             session.peer.close()
         return session
 
-    def _tally(self, model: str, digest: str, now: float) -> _Tally:
-        tally = self._tallies.get((model, digest))
+    def _tally(self, model: str, digest: str, now: float, *, heard: bool = False) -> _Tally:
+        """Return the sums of a digest; those heard of last come last in `_tallies`."""
+        key = (model, digest)
+        tally = self._tallies.get(key)
         if tally is None:
             if len(self._tallies) >= MAX_TALLIES:
                 used = {(s.beat.model, s.beat.digest) for s in self._sessions.values()}
-                oldest = min(self._tallies, key=lambda key: (key in used, self._tallies[key].heard_s))
-                del self._tallies[oldest]
-            tally = self._tallies[model, digest] = _Tally(model, digest, now, turned_s=now)
-        tally.heard_s = now
+                del self._tallies[
+                    next((old for old in self._tallies if old not in used), next(iter(self._tallies)))
+                ]
+            tally = self._tallies[key] = _Tally(model, digest, turned_s=now)
+        elif heard:
+            self._tallies[key] = self._tallies.pop(key)
         return tally
 
 
