@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,9 +104,11 @@ def connect(path: Path, kind: socket.SocketKind, *, timeout_s: float) -> socket.
     """
     channel = socket.socket(socket.AF_UNIX, kind)
     try:
-        channel.settimeout(timeout_s)
+        # A connect that must not wait fails at once when others are before us (unix(7)): the kernel keeps this time.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", math.ceil(timeout_s), 0))
         with address(path) as name:
             channel.connect(name)
+        channel.settimeout(timeout_s)
     except BaseException:
         channel.close()
         raise
