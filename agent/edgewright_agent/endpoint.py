@@ -228,8 +228,6 @@ class Endpoint:
         if connection.out:
             self._loop.watch(connection.channel, lambda: self._write(connection), write=True, read=False)
             return
-        with contextlib.suppress(OSError):
-            connection.channel.shutdown(socket.SHUT_WR)
         self._end(connection)
 
     def _end(self, connection: _Connection) -> None:

@@ -138,7 +138,7 @@ class Live:
             pid: Its sender, as the kernel says (unix(7), SCM_CREDENTIALS); 0 when that cannot be seen from here.
 
         Returns:
-            Sessions of an earlier process with the same number, which has ended.
+            Sessions of an earlier process with the same number, which has ended; this one, when it has come to hang.
         """
         try:
             beat = parse(data)
@@ -163,7 +163,8 @@ class Live:
         session.hung = session.hung and beat.in_flight_s > 0
         if beat.event == "close":
             self._drop((pid, beat.session))
-        return lost
+            return lost
+        return lost + self._hanging(pid, session, now)
 
     def ended(self, pid: int) -> list[Lost]:
         """Drop the sessions of a process that has ended; return those it should have closed."""
@@ -186,13 +187,10 @@ class Live:
             lost += self._ended_before(pid)
         now = self._clock()
         for key, session in list(self._sessions.items()):
-            beat, silent_s = session.beat, now - session.heard_s
-            if session.peer.alive() is None and silent_s > FORGET_S:
+            if session.peer.alive() is None and now - session.heard_s > FORGET_S:
                 self._drop(key)
-            elif not session.hung and self._hangs(session, silent_s):
-                session.hung = True
-                self._tally(beat.model, beat.digest, now).add(Counts(hangs=1), now)
-                lost.append(Lost(beat.model, beat.digest, beat.session, key[0], "hung"))
+            else:
+                lost += self._hanging(key[0], session, now)
         return lost
 
     def take(self) -> dict[str, dict[str, Any]]:
@@ -256,10 +254,18 @@ class Live:
     def _of(self, model: str) -> list[_Session]:
         return [session for session in self._sessions.values() if session.beat.model == model]
 
-    def _hangs(self, session: _Session, silent_s: float) -> bool:
+    def _hanging(self, pid: int, session: _Session, now: float) -> list[Lost]:
+        """Count and return a session that hangs, once as long as it does.
+
+        Where an inference ends, a beat says so; silence means that it goes on, or that all of it stands still.
+        """
         beat = session.beat
-        # Where an inference ends, a beat says so; silence means that it goes on, or that all of it stands still.
-        return beat.in_flight_s > 0 and beat.in_flight_s + silent_s > self._hang_s(beat.digest)
+        under_way_s = beat.in_flight_s + now - session.heard_s
+        if session.hung or not beat.in_flight_s or under_way_s <= self._hang_s(beat.digest):
+            return []
+        session.hung = True
+        self._tally(beat.model, beat.digest, now).add(Counts(hangs=1), now)
+        return [Lost(beat.model, beat.digest, beat.session, pid, "hung")]
 
     def _ended_before(self, pid: int) -> list[Lost]:
         peer = next((s.peer for key, s in self._sessions.items() if key[0] == pid), None)

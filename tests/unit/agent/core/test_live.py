@@ -198,9 +198,10 @@ def test_an_inference_that_goes_on_and_on_is_a_hang_once(live: Live, clock: Cloc
 
 def test_how_long_is_too_long_depends_on_the_model(clock: Clock) -> None:
     live = Live(clock, hang_s=lambda digest: 600.0 if digest == OTHER else 60.0)
-    live.hear(beat("open", session="1" * 16, inFlightS=100.0, digest=OTHER), 1)
-    live.hear(beat("open", session="2" * 16, inFlightS=100.0), 2)
-    assert [lost.digest for lost in live.check()] == [DIGEST]
+    assert live.hear(beat("open", session="1" * 16, inFlightS=100.0, digest=OTHER), 1) == []
+    lost = live.hear(beat("open", session="2" * 16, inFlightS=100.0), 2)
+    assert [(one.digest, one.code) for one in lost] == [(DIGEST, "hung")]
+    assert live.check() == []
 
 
 def test_a_number_that_another_process_has_now_is_another_process(live: Live) -> None:
