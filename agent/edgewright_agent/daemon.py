@@ -24,9 +24,9 @@ from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import Config, Polling, load
 from edgewright_agent.duties import Duties
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
-from edgewright_agent.events import log, notify, watchdog_s
 from edgewright_agent.files import Disk
 from edgewright_agent.glance import Glance
+from edgewright_agent.journal import log, notify, watchdog_s
 from edgewright_agent.lock import exclusive
 from edgewright_agent.loop import Loop
 from edgewright_agent.poll import conditional, failed, nothing_new, trusted_now
@@ -133,6 +133,7 @@ class Service:
         self._update: Child | None = None
         self._sending: Child | None = None
         self._stopping = False
+        self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
         self._asked = False  # for a poll, by a SIGHUP that came while one was under way
         self._failures = self._send_failures = 0
         self._ahead_s = time.time() - boottime_s()
@@ -183,10 +184,12 @@ class Service:
             record = self._glance.record
             margin_s = polling(config, record).interval_s
             etag = conditional(record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
-            if etag is None or self._asking.busy or self._certificate_due():
+            over = etag is None or self._duties.wait_over(config, record)
+            if over or self._asking.busy or self._certificate_due():
                 self._start_update()
                 return
             self._timers.after("asking", ASKING_LIMIT_S)
+            assert etag is not None  # noqa: S101  or it would be over
             self._asking.begin(config, polls=record.counters.get("polls", 0), etag=etag)
         except AgentError as error:
             self._poll_failed(error)
@@ -293,26 +296,23 @@ class Service:
     # --- windows ------------------------------------------------------------------------------------------------
 
     def _plan_window(self, at_least_s: float = 0.0) -> None:
-        opens_s = self._opens_s()
-        if opens_s is None:
-            self._timers.cancel("window")
-        else:
-            self._timers.after("window", min(max(opens_s, at_least_s), WINDOW_CHECK_S))
-
-    def _opens_s(self) -> float | None:
         try:
-            return self._duties.window_s(self._config, self._glance.record)
+            opens_s = self._duties.window_s(self._config, self._glance.record)
         except AgentError as error:
             log("failed", code=error.code, message=str(error))
-            return None
+            opens_s = None
+        if opens_s is None:
+            self._timers.cancel("window")
+            return
+        self._opens = opens_s <= WINDOW_CHECK_S
+        self._timers.after("window", max(opens_s, at_least_s) if self._opens else WINDOW_CHECK_S)
 
     def _window(self) -> None:
-        """Start what waited for a window, if it is open by now; what it waits for needs no network."""
-        opens_s = self._opens_s()
-        if self._stopping or opens_s is None:
+        """Start what waited for a window that is open by now; what it waits for may need no network."""
+        if self._stopping:
             return
-        if opens_s > 1 or self._busy():
-            self._plan_window(WINDOW_PAUSE_S if self._busy() else 0.0)
+        if not self._opens or self._busy():
+            self._plan_window(WINDOW_PAUSE_S)
             return
         log("window")
         self._start_update()

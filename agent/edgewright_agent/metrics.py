@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent import __version__
 from edgewright_agent.clock import from_text
 from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
-from edgewright_agent.vitals import Totals, health, rung_of
+from edgewright_agent.probe import Totals, health, rung_of
 
 if TYPE_CHECKING:
-    from edgewright_agent.machine import Machine
     from edgewright_agent.record import Record
     from edgewright_agent.status import Status
 
@@ -52,7 +51,7 @@ def exposition(metrics: Sequence[Metric]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_device(status: Status, record: Record, live: Totals, machine: Machine) -> list[Metric]:
+def of_device(status: Status, record: Record, live: Totals, vitals: Mapping[str, Any]) -> list[Metric]:
     """Return what is told about the device, its models and their sessions."""
     vital = health(status, record, live)
     failing = {entry["model"] for entry in vital["reasons"]}
@@ -61,9 +60,17 @@ def of_device(status: Status, record: Record, live: Totals, machine: Machine) ->
         for m in status.models
     ]
     figures = (
-        ("memory_available_bytes", "Memory that can be had.", machine.memory_available_bytes),
-        ("disk_free_bytes", "Free in the state directory's file system.", machine.disk_free_bytes),
-        ("temperature_celsius", "Hottest thermal zone.", machine.temperature_c),
+        (
+            "memory_available_bytes",
+            "Memory that can be had.",
+            (vitals.get("memory") or {}).get("availableBytes"),
+        ),
+        (
+            "disk_free_bytes",
+            "Free in the state directory's file system.",
+            (vitals.get("disk") or {}).get("freeBytes"),
+        ),
+        ("temperature_celsius", "Hottest sensor.", vitals.get("temperatureC")),
     )
     return [
         Metric(

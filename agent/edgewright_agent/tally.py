@@ -56,6 +56,7 @@ class Counts:
             "inputErrors": self.input_errors,
             "safeOutputs": self.safe_outputs,
             "crashed": self.crashed,
+            "hangs": self.hangs,
             "latency": _pairs(self.latency),
             "confidence": list(self.confidence) if self.confidence else None,
             "experiment": _experiment(self.experiment) if self.experiment else None,

@@ -150,22 +150,28 @@ def _joined(parts: Sequence[str], width: int) -> list[str]:
 
 
 def _machine(document: Mapping[str, Any]) -> list[str]:
-    machine, spool, agent = document["machine"], document["spool"], document["agent"]
-    memory, disk = machine["memory"], machine["disk"]
+    vitals, spool, agent = document["vitals"] or {}, document["spool"], document["agent"]
+    memory, disk = vitals.get("memory"), vitals.get("disk")
     found = []
-    if memory["available"] is not None:
-        found.append(f"memory {size(memory['available'])} of {size(memory['total'])} free")
-    if disk["free"] is not None:
-        found.append(f"disk {size(disk['free'])} of {size(disk['total'])} free")
-    if machine["temperatureC"] is not None:
-        found.append(f"{machine['temperatureC']:.0f} °C")
-    if machine["load"] is not None:
-        found.append(f"load {machine['load']:.2f}")
-    if spool and spool.get("capacity"):
-        dropped = f", {spool['dropped']} dropped" if spool.get("dropped") else ""
-        found.append(f"spool {100 * spool.get('bytes', 0) / spool['capacity']:.0f} %{dropped}")
+    if memory:
+        found.append(f"memory {size(memory['availableBytes'])} of {size(memory['totalBytes'])} free")
+    if disk:
+        found.append(f"disk {size(disk['freeBytes'])} of {size(disk['totalBytes'])} free")
+    if vitals.get("temperatureC") is not None:
+        found.append(f"{vitals['temperatureC']:.0f} °C")
+    if vitals.get("load") is not None:
+        found.append(f"load {vitals['load']:.2f}")
+    if spool:
+        found.append(_spool(spool))
     found.append(_counted(agent["sessions"], "session"))
     return found
+
+
+def _spool(spool: Mapping[str, Any]) -> str:
+    classes = spool["classes"].values()
+    used = sum(one["segments"] for one in classes) / max(spool["segments"], 1)
+    dropped = sum(one["dropped"] for one in classes)
+    return f"spool {100 * used:.0f} % full" + (f", {dropped} dropped" if dropped else "")
 
 
 def _recent(model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -21,20 +21,23 @@ from edgewright_agent.contract import HEALTH_SOCKET, LIVE_SOCKET, MAX_LIVE_BYTES
 from edgewright_agent.duties import Duties
 from edgewright_agent.endpoint import Answer, Endpoint
 from edgewright_agent.errors import AgentError, StorageError
-from edgewright_agent.events import log
 from edgewright_agent.glance import Glance
+from edgewright_agent.journal import log
 from edgewright_agent.live import HANG_S, Live, Lost, Seen
 from edgewright_agent.loop import Loop
+from edgewright_agent.model_state import Soak
 from edgewright_agent.peers import Peer
 from edgewright_agent.sockets import Bound
 
 SOCKETS_S = 60.0
 SESSIONS_S = 10.0  # how often it is looked for hangs, and for ended processes where the kernel does not tell
-SOAK_S = 300.0  # how often time counts for models that soak; what is seen of them is judged at once
+SOAK_S = 300.0  # how often time counts for models that soak
+WATCHED_S = 30.0  # how often they are judged while applications live; at once when one has crashed or hangs
 RETRY_S = 10.0
 _DATAGRAMS = 32  # read in one go; then others have their turn, and whoever floods the socket waits
 _PAUSE_S = 0.1
 _HANG_FACTOR = 20.0  # how much longer than in its trial an inference may take before it hangs
+_LOST = {"crashed": "ended without closing its session", "hung": "an inference takes longer than any should"}
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -77,20 +80,21 @@ class Watch:
     def begin(self) -> None:
         """Listen."""
         self._open()
-        self.changed()
         period_s = self._duties.aggregate_s(self.config)
         if period_s is not None:
             self._timers.after("aggregate", period_s)
 
     def changed(self) -> None:
         """The record may have changed: see what soaks now."""
-        soaks = []
+        soaks: list[Soak] = []
         with contextlib.suppress(StorageError):  # whoever polls says it
-            soaks = [state.soak for state in self._glance.record.models.values() if state.soak]
+            states = self._glance.record.models.values()
+            soaks = [state.soak for state in states if state.soak and not getattr(state.soak, "failed", None)]
         self._gather()  # what was seen before a model began to soak says nothing about it
         self.live.soaking = frozenset(soak.digest for soak in soaks)
         if soaks:
-            self._timers.sooner("soak", min(SOAK_S, *(max(soak.left_s, 1.0) for soak in soaks)))
+            left_s = min(soak.left_s for soak in soaks)
+            self._timers.sooner("soak", min(max(left_s, 1.0), WATCHED_S if len(self.live) else SOAK_S))
         else:
             self._timers.cancel("soak")
 
@@ -113,6 +117,7 @@ class Watch:
     def _open(self) -> None:
         """Have both sockets, also after somebody has emptied the state directory."""
         self._timers.after("sockets", SOCKETS_S)
+        self.changed()  # also by a person: `rollback`, `install`
         for name, kind in ((HEALTH_SOCKET, socket.SOCK_STREAM), (LIVE_SOCKET, socket.SOCK_DGRAM)):
             if name in self._bound and self._bound[name].there:
                 continue
@@ -188,13 +193,25 @@ class Watch:
     def _tell(self, lost: list[Lost]) -> None:
         for one in lost:
             log("session", code=one.code, model=one.model, digest=one.digest, pid=one.pid)
-            if one.digest in self.live.soaking and one.code != "vanished":
+            if one.code == "vanished":
+                continue
+            if one.digest in self.live.soaking:
                 self._timers.sooner("soak", 0.0)
+            message = f"process {one.pid}: {_LOST[one.code]}"
+            try:
+                self._duties.note_error(
+                    self.config, f"session-{one.code}", message, model=one.model, digest=one.digest
+                )
+            except AgentError as error:
+                log("failed", code=error.code, message=str(error))
 
     def _hang_s(self, digest: str) -> float:
-        """Return how long an inference may take: what its trial measured says more than any constant."""
+        """Return how long an inference may take: as its soak says, or else as what its trial measured suggests."""
         with contextlib.suppress(StorageError):
             for state in self._glance.record.models.values():
+                terms_s = getattr(state.soak, "inference_timeout_s", None)
+                if terms_s and state.soak and state.soak.digest == digest:
+                    return float(terms_s)
                 for slot in (state.active, state.previous, state.factory, state.candidate):
                     if slot and slot.digest == digest and slot.health:
                         took_ms = slot.health.get("inferenceMs")
@@ -220,13 +237,17 @@ class Watch:
     def _judge(self) -> None:
         self._gather()
         try:
-            self._duties.judge_soak(self.config, tuple(self._seen.values()))
+            judged = self._duties.judge_soak(self.config, self._seen)
         except AgentError as error:
             if error.code != "busy":
                 log("failed", code=error.code, message=str(error))
             self._timers.after("soak", RETRY_S)
             return
-        self._seen = {}
+        self._seen = {digest: one for digest, one in self._seen.items() if digest not in judged.taken}
+        for model, code, message in judged.fallen:
+            log("soak-failed", model=model, code=code, message=message)
+        for model in judged.proved:
+            log("proved", model=model)
         self.changed()
 
     def _aggregate(self) -> None:
@@ -258,17 +279,15 @@ class Watch:
             )
 
     def _health(self) -> Answer:
-        from edgewright_agent.vitals import health
+        from edgewright_agent.probe import health
 
         document = health(self._glance.status(self.config), self._glance.record, self.live.totals())
         return Answer.of(503 if document["reasons"] else 200, document)
 
     def _status(self) -> Answer:
-        from edgewright_agent.machine import measure
-
         document = self._glance.status(self.config).document()
         document["models"] = self._model_documents()
-        document["machine"] = measure(self.config.state).document()
+        document["vitals"] = self._duties.vitals(self.config)
         document["spool"] = self._duties.spool(self.config)
         document["agent"] = {
             "version": __version__,
@@ -286,19 +305,18 @@ class Watch:
         return Answer.of(200, {"version": 1, "models": self._model_documents()})
 
     def _model_documents(self) -> dict[str, Any]:
-        from edgewright_agent.vitals import models
+        from edgewright_agent.probe import models
 
         return models(self._glance.status(self.config), self._glance.record, self.live.totals())
 
     def _metrics(self) -> Answer:
-        from edgewright_agent.machine import measure
         from edgewright_agent.metrics import KIND, exposition, of_device
 
         metrics = of_device(
             self._glance.status(self.config),
             self._glance.record,
             self.live.totals(),
-            measure(self.config.state),
+            self._duties.vitals(self.config) or {},
         )
         return Answer(200, exposition(metrics).encode(), KIND)
 

@@ -291,7 +291,7 @@ def test_the_idle_process_carries_no_argparse_and_what_it_puts_off_still_works()
         "from edgewright_agent import idle\n"
         "assert idle.main(['/nowhere/agent.json']) == 1\n"
         "import edgewright_agent.transport.registry\n"
-        "import edgewright_agent.vitals, edgewright_agent.metrics, edgewright_agent.status, edgewright_agent.store\n"
+        "import edgewright_agent.probe, edgewright_agent.metrics, edgewright_agent.status, edgewright_agent.store\n"
         "late = ('argparse', 'ast', 'tokenize', 'subprocess', '_ssl', '_hashlib', 'edgewright_agent.health')\n"
         "print([name for name in late if sys.modules.get(name)])\n"
         "import inspect; print(inspect.signature(len))\n"

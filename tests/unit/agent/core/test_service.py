@@ -198,12 +198,16 @@ def test_a_crash_of_a_model_that_has_to_prove_itself_is_judged_at_once_and_again
     bench.ledger.commit(record.with_model(MODEL, soaking))
     setup = (
         f"{QUICK}\n"
+        "w.WATCHED_S = w.SOAK_S = 0.05\n"
         "from edgewright_agent.errors import StorageError\n"
+        "from edgewright_agent.duties import Judgement\n"
         "calls = []\n"
         "def judge(config, seen):\n"
-        "    d.log('judged', crashes=[one.crashes for one in seen])\n"
+        "    d.log('judged', crashes=[one.crashes for one in seen.values()])\n"
         "    calls.append(seen)\n"
-        "    if len(calls) == 1: raise StorageError('busy', 'an update is at work')"
+        "    if len(calls) == 1: raise StorageError('busy', 'an update is at work')\n"
+        "    fallen = (('digit-reader', 'soak-crash', 'it crashed'),)\n"
+        "    return Judgement(frozenset(seen) if len(calls) == 3 else frozenset(), fallen)"
     )
     daemons.append(
         running := Running(bench, NOWHERE, setup=setup, arguments="duties=Duties(judge_soak=judge)")
@@ -214,11 +218,15 @@ def test_a_crash_of_a_model_that_has_to_prove_itself_is_judged_at_once_and_again
     )
     path = str(bench.state / "live.sock")
     subprocess.run([sys.executable, "-c", program, path, beat("open", digest=digest).decode()], check=True)
-    assert [running.until("judged")["crashes"] for _ in range(2)] == [[1], [1]]
+    assert [running.until("judged")["crashes"] for _ in range(3)] == [[1], [1], [1]], (
+        "until somebody takes it"
+    )
+    assert running.until("soak-failed")["code"] == "soak-crash"
+    assert running.until("judged")["crashes"] == []
 
 
 def test_what_waits_for_a_window_is_tried_when_it_opens(tmp_path: Path, daemons: list[Running]) -> None:
-    setup = f"{QUICK}\nopens = [0.0, 0.0, None]"
+    setup = f"{QUICK}\nopens = [0.0, None]"
     arguments = "duties=Duties(window_s=lambda config, record: opens.pop(0) if opens else None)"
     daemons.append(running := Running(Bench(tmp_path), NOWHERE, setup=setup, arguments=arguments))
     running.until("update")
@@ -301,7 +309,7 @@ def test_a_log_that_nobody_reads_stops_nothing_and_what_was_lost_is_counted(
 
 
 def test_a_closed_standard_error_stops_nothing(tmp_path: Path) -> None:
-    program = "from edgewright_agent.events import log; log('start'); log('stop'); print('alive')"
+    program = "from edgewright_agent.journal import log; log('start'); log('stop'); print('alive')"
     words = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", program]
     assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "alive\n"
 

@@ -45,13 +45,17 @@ DOCUMENT: dict[str, Any] = {
     "agent": {"doing": "waiting", "nextPollS": 750.0, "failures": 0, "sessions": 2},
     "poll": {"at": "2030-01-01T11:58:00Z", "code": "not-modified", "message": "up to date"},
     "metadata": {"expires": {"timestamp": "2030-01-07T12:00:00Z", "root": "2031-01-01T00:00:00Z"}},
-    "machine": {
-        "memory": {"available": 431_000_000, "total": 1_000_000_000},
-        "disk": {"free": 1_300_000_000, "total": 8_000_000_000},
+    "vitals": {
+        "memory": {"availableBytes": 431_000_000, "totalBytes": 1_000_000_000},
+        "disk": {"freeBytes": 1_300_000_000, "totalBytes": 8_000_000_000, "freeInodes": 10_000},
         "temperatureC": 48.2,
         "load": 0.41,
     },
-    "spool": {"bytes": 10, "capacity": 80, "dropped": 2},
+    "spool": {
+        "bytes": 80,
+        "segments": 8,
+        "classes": {"error": {"segments": 1, "dropped": 2}, "sample": {"segments": 0, "dropped": 0}},
+    },
     "next": None,
     "models": {
         "digit-reader": {
@@ -81,7 +85,7 @@ def test_a_wide_terminal_shows_everything() -> None:
         "poll      2 min ago  not-modified: up to date",
         "metadata  timestamp ends first, in 6 d",
         "machine   memory 411 MiB of 954 MiB free · disk 1.2 GiB of 7.5 GiB free · 48 °C · load 0.41 · "
-        "spool 12 %, 2 dropped · 2 sessions",
+        "spool 12 % full, 2 dropped · 2 sessions",
         "",
     ]
     heads, reader, keyword = (re.split(r" {2,}", line) for line in lines[5:8])
