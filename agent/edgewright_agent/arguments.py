@@ -167,12 +167,6 @@ def parser() -> argparse.ArgumentParser:
     verb("status", "show what runs here, and why nothing newer does").add_argument(
         "--json", action="store_true", help="as JSON"
     )
-    verb("rollback", "go back to the previous version of a model", model=True)
-    verb(
-        "retry",
-        "forget that versions of a model failed here, so that they are tried again",
-        model=True,
-    )
     verb("anchor", "begin the record of a device that `init --no-state` has prepared, once")
     again = verb("reanchor", "begin a new record after it was lost or damaged; what runs stays")
     at_least(again)

@@ -216,24 +216,6 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _rollback(options: argparse.Namespace) -> int:
-    from edgewright_agent.manual import rollback
-
-    with at_work(load(options.config)) as (ledger, store):
-        slot = rollback(ledger, store, options.model, now=utc_now())
-    print(f"{options.model}  {slot.version} is active again; the version it replaces will not be tried again")
-    return 0
-
-
-def _retry(options: argparse.Namespace) -> int:
-    from edgewright_agent.manual import retry
-
-    with at_work(load(options.config)) as (ledger, _store):
-        count = retry(ledger, options.model)
-    print(f"{options.model}  {count} failed version(s) forgotten; the next poll tries what is assigned")
-    return 0
-
-
 def _anchor(options: argparse.Namespace) -> int:
     from edgewright_agent.manual import anchor
 
@@ -344,8 +326,6 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "once": _once,
     "run": _run,
     "status": _status,
-    "rollback": _rollback,
-    "retry": _retry,
     "anchor": _anchor,
     "reanchor": _reanchor,
     "infer": _infer,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from edgewright_agent.contract import canonical_json
@@ -176,6 +176,25 @@ class Budget:
     load_ms: float | None = None
     latency_ms: float | None = None
     peak_memory_bytes: int | None = None
+
+    def stricter(self, other: Budget) -> Budget:
+        """Return the lower figure of both in everything; what neither limits is not checked.
+
+        >>> Budget(load_ms=900).stricter(Budget(load_ms=500, latency_ms=20))
+        Budget(load_ms=500, latency_ms=20, peak_memory_bytes=None)
+        """
+        return Budget(
+            _lower(self.load_ms, other.load_ms),
+            _lower(self.latency_ms, other.latency_ms),
+            _lower(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+_Figure = TypeVar("_Figure", int, float)
+
+
+def _lower(one: _Figure | None, other: _Figure | None) -> _Figure | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 @dataclass(frozen=True)

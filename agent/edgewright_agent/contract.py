@@ -130,6 +130,7 @@ DEVICE_URI = "urn:edgewright:device:"  # subject alternative name of a device's 
 HEALTH_SOCKET = "agent.sock"  # stream; HTTP GET /v1/health, /v1/status, /v1/models
 LIVE_SOCKET = "live.sock"  # datagrams from applications' sessions: one JSON document each
 MAX_LIVE_BYTES = 16 * 1024
+MAX_EXPERIMENT_BYTES = 4 * 1024
 LATENCY_BUCKETS_PER_DOUBLING = 8  # of the latency sketch: bucket i holds 2^(i/8) to 2^((i+1)/8) microseconds
 
 # --- bounds on everything that comes from the network (bytes, counts) ---------------------------------------------

@@ -89,7 +89,8 @@ class Engine:
         try:
             return dict(zip(names, self._session.run(names, inputs), strict=True))
         except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
-            raise InferenceError("inference-failed", f"the model cannot run these inputs: {error}") from error
+            told = str(error) or type(error).__name__  # a MemoryError has no words
+            raise InferenceError("inference-failed", f"the model cannot run these inputs: {told}") from error
 
 
 def import_engine() -> Any:

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class AgentError(Exception):
     """A failure with a stable code.
@@ -35,9 +38,13 @@ class TrustError(AgentError):
 
 
 class HealthError(AgentError):
-    """A model did not pass its trial on this device."""
+    """A model did not pass its trial on this device; `facts` is what was seen of it, for the evidence."""
 
     exit_code = 2
+
+    def __init__(self, code: str, message: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(code, message)
+        self.facts: dict[str, Any] = dict(facts or {})
 
 
 class TransportError(AgentError):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from edgewright_agent.errors import HealthError
 from edgewright_agent.settings import read_json
 
 if TYPE_CHECKING:
-    from edgewright_agent.engine import Array, Arrays
+    from edgewright_agent.engine import Array, Arrays, Engine
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,39 @@ def array_of(value: Any, dtype: str) -> Array:
     import numpy
 
     return decode_array(value) if isinstance(value, dict) else numpy.asarray(value, dtype=dtype)
+
+
+def batch_is_free(engine: Engine) -> bool:
+    """Whether a model takes any number of samples at once."""
+    return all(port.shape and port.shape[0] is None for port in engine.inputs)
+
+
+def one_by_one(
+    engine: Engine, inputs: Arrays, came_back: Callable[[float], None] = lambda ms: None
+) -> Arrays:
+    """Infer each sample by itself, as applications do and as the golden outputs were made; a fixed batch at once.
+
+    Args:
+        engine: The loaded model.
+        inputs: Samples.
+        came_back: Told after every inference how long it took, in milliseconds.
+
+    Raises:
+        InferenceError: an inference fails.
+    """
+    import numpy
+
+    def infer(batch: Arrays) -> Arrays:
+        started = time.perf_counter()
+        outputs = engine.infer(batch)
+        came_back((time.perf_counter() - started) * 1000)
+        return outputs
+
+    if not batch_is_free(engine):
+        return infer(inputs)
+    count = len(next(iter(inputs.values())))
+    parts = [infer({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(count)]
+    return {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def compare(outputs: Mapping[str, Any], golden: Golden) -> None:

@@ -1,11 +1,11 @@
 """Does a model work here? Its golden inputs are replayed in a child process, against tolerance and budget.
 
->>> check(store.path(digest), timeout_s=60, budget=Budget(latency_ms=50))   # doctest: +SKIP
+>>> check(store.path(digest), timeout_s=60, budget=Budget(latency_ms=50), soak_s=30)   # doctest: +SKIP
 Evidence(load_ms=12.1, inference_ms=0.4, peak_memory_bytes=9437184, ...)
 
-`python -m edgewright_agent.health DIR` is the child: one JSON object on standard output. Whatever it does
-(hang, crash, eat the memory), the agent and the running model live on: it has its own process group, is
-killed at the deadline, is the first to go when memory runs out, and dies with its parent.
+`python -m edgewright_agent.health DIR SOAK_S` is the child: one JSON object on standard output. Whatever it does
+(hang, crash, eat the memory), the agent and the running model live on: it is watched (`watchdog`), is the first to go
+when memory runs out, and dies with its parent.
 """
 
 from __future__ import annotations
@@ -14,45 +14,39 @@ import contextlib
 import ctypes
 import json
 import os
-import selectors
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgewright_agent import memory
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_GOLDEN
-from edgewright_agent.engine import (
-    Engine,
-    EngineError,
-    InferenceError,
-    import_engine,
-    load,
-    load_labels,
-)
+from edgewright_agent.engine import Engine, EngineError, InferenceError, import_engine, load, load_labels
 from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.golden import Golden, compare, load_golden
+from edgewright_agent.golden import Golden, batch_is_free, compare, load_golden, one_by_one
+from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S
+from edgewright_agent.pulse import Pulse
 from edgewright_agent.settings import read
+from edgewright_agent.sustained import Sustained, sustain
+from edgewright_agent.watchdog import PARENT, Ended, Watch, run
 
-if TYPE_CHECKING:
-    pass
-
-MAX_OUTPUT_BYTES = 64 * 1024
 TIMED_RUNS = 5
 SURPRISE = (
     2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
 )
 _PR_SET_PDEATHSIG = 1
-_PARENT = "EDGEWRIGHT_AGENT_PID"  # environment of the child
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the trial measured; `peak_memory_bytes` is over the bare engine, `inference_ms` for one sample."""
+    """What the trial measured; `peak_memory_bytes` is over the bare engine, `inference_ms` for one sample.
+
+    `soak` is there when the golden inputs were also replayed for a while.
+    """
 
     load_ms: float
     inference_ms: float
@@ -61,6 +55,7 @@ class Evidence:
     engine: str
     samples: int
     expected: Mapping[str, float] = field(default_factory=dict)
+    soak: Sustained | None = None
 
     @property
     def surprises(self) -> tuple[str, ...]:
@@ -91,47 +86,93 @@ class Evidence:
             "samples": self.samples,
             **({"expected": dict(self.expected)} if self.expected else {}),
             **({"surprises": list(self.surprises)} if self.surprises else {}),
+            **({"soak": _soak_document(self.soak)} if self.soak else {}),
         }
 
 
+def _soak_document(soak: Sustained) -> dict[str, Any]:
+    return {
+        "seconds": soak.seconds,
+        "inferences": soak.inferences,
+        "p95Ms": soak.p95_ms,
+        "growthBytes": soak.growth_bytes,
+    }
+
+
 def check(
-    folder: Path, *, timeout_s: float, budget: Budget, command: tuple[str, ...] | None = None
+    folder: Path,
+    *,
+    timeout_s: float,
+    budget: Budget,
+    soak_s: float = 0,
+    inference_timeout_s: float = DEFAULT_INFERENCE_TIMEOUT_S,
+    command: tuple[str, ...] | None = None,
 ) -> Evidence:
-    """Replay an artifact's golden samples in a child process.
+    """Replay an artifact's golden samples in a child process, once and then for as long as it has to soak.
 
     Args:
         folder: An installed artifact.
-        timeout_s: Longest the child may take, in seconds.
+        timeout_s: Longest the child may take to load and replay once, in seconds.
         budget: Limits of this device.
-        command: The child, for tests; the folder is appended.
+        soak_s: How long it replays after that.
+        inference_timeout_s: Longest it may then be without an inference that comes back.
+        command: The child, for tests; folder and `soak_s` are appended.
 
     Raises:
         EngineError: `runtime-missing`, `runtime-version`: not the model's fault.
-        HealthError: `health-crash`, `health-timeout`, `health-wrong-output`, `health-over-budget`.
+        HealthError: `health-crash`, `health-timeout`, `health-out-of-memory`, `health-wrong-output`,
+            `health-memory-growth`, `health-over-budget`; its facts are what was seen.
     """
-    code, output, complaints = _run_child(
-        (*(command or (sys.executable, "-m", "edgewright_agent.health")), str(folder)), timeout_s
-    )
+    child = (*(command or (sys.executable, "-m", "edgewright_agent.health")), str(folder), f"{soak_s:g}")
+    ended = run(child, Watch(timeout_s, soak_s, inference_timeout_s, budget.peak_memory_bytes))
     try:
-        report = json.loads(output)
+        report = json.loads(ended.output)
         if not isinstance(report, dict):
             raise ValueError("not an object")
-    except ValueError:
-        raise HealthError("health-crash", _obituary(code, complaints)) from None
+    except (ValueError, RecursionError):
+        raise _death(ended) from None
     if "code" in report:
-        error = EngineError if report["code"].startswith("runtime-") else HealthError
-        raise error(report["code"], report["message"])
-    if code != 0:
-        raise HealthError("health-crash", _obituary(code, complaints))
+        raise _refusal(ended, report)
+    if ended.code != 0:
+        raise _death(ended)
+    if report["soak"] is not None:
+        report["soak"] = Sustained(**report["soak"])
     evidence = Evidence(**{**report, "providers": tuple(report["providers"])})
-    _check_budget(evidence, budget)
+    try:
+        _check_budget(evidence, budget)
+    except HealthError as error:
+        error.facts = {**ended.facts, "figures": evidence.document()}
+        raise
     return evidence
 
 
+def _death(ended: Ended) -> HealthError:
+    """Return what a child that gave no answer died of."""
+    if ended.killed_for_memory:
+        told = (
+            f"the kernel ended it for want of memory; it held {_mib(ended.facts.get('peakProcessBytes', 0))}"
+        )
+        return HealthError("health-out-of-memory", told, ended.facts)
+    code = "health-out-of-memory" if ended.wanted_memory() else "health-crash"
+    return HealthError(code, ended.obituary(), ended.facts)
+
+
+def _refusal(ended: Ended, report: Mapping[str, Any]) -> HealthError:
+    """Return the verdict that a child gave itself."""
+    code, message = str(report["code"]), str(report["message"])
+    if code.startswith("runtime-"):
+        return EngineError(code, message, ended.facts)
+    if code == "health-crash" and ended.wanted_memory(message):
+        code = "health-out-of-memory"
+    return HealthError(code, message, ended.facts)
+
+
 def _check_budget(evidence: Evidence, budget: Budget) -> None:
+    p95_ms = evidence.soak.p95_ms if evidence.soak else 0.0
     for what, measured, limit, scale, unit in (
         ("load time", evidence.load_ms, budget.load_ms, 1, "ms"),
         ("latency", evidence.inference_ms, budget.latency_ms, 1, "ms"),
+        ("p95 of the latency while soaking", p95_ms, budget.latency_ms, 1, "ms"),
         ("peak memory", evidence.peak_memory_bytes, budget.peak_memory_bytes, 2**20, "MiB"),
     ):
         if limit is not None and measured > limit:
@@ -141,123 +182,58 @@ def _check_budget(evidence: Evidence, budget: Budget) -> None:
             )
 
 
-def _run_child(command: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
-    """Return exit code, output and complaints of a child; its whole process group is gone afterwards."""
-    environment = {
-        **os.environ,
-        "PYTHONSAFEPATH": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        _PARENT: str(os.getpid()),
-    }
-    try:
-        child = subprocess.Popen(  # noqa: S603  our own interpreter, no shell
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:  # no memory or no process left at the moment
-        raise EngineError("runtime-missing", f"the health check cannot be started: {error}") from error
-    assert child.stdout and child.stderr  # noqa: S101  both are pipes
-    deadline = time.monotonic() + timeout_s
-    kept = {child.stdout.fileno(): b"", child.stderr.fileno(): b""}
-    try:
-        with selectors.DefaultSelector() as selector:
-            for fd in kept:
-                selector.register(fd, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if time.monotonic() >= deadline:  # also for a child that never stops talking
-                    raise HealthError("health-timeout", f"no answer from the model within {timeout_s:g} s")
-                for key, _ in ready:
-                    data = os.read(key.fd, 16384)
-                    if not data:
-                        selector.unregister(key.fd)
-                    kept[key.fd] = (kept[key.fd] + data)[: MAX_OUTPUT_BYTES + 1]
-        try:
-            child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise HealthError("health-timeout", f"the model did not end within {timeout_s:g} s") from None
-        if len(kept[child.stdout.fileno()]) > MAX_OUTPUT_BYTES:
-            raise HealthError("health-crash", f"the health check wrote more than {MAX_OUTPUT_BYTES} bytes")
-        return child.returncode, kept[child.stdout.fileno()], kept[child.stderr.fileno()]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-        child.stderr.close()
-
-
-def _obituary(code: int, complaints: bytes) -> str:
-    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    last = complaints.decode(errors="replace").strip().splitlines()[-1:]
-    return f"the health check {how}" + (f": {last[0][:200]}" if last else "")
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
 
 
 # --- the child ----------------------------------------------------------------------------------------------
 
 
-def replay(folder: Path) -> Mapping[str, Any]:
-    """Load, replay, compare and measure, in this process.
+def replay(folder: Path, *, soak_s: float = 0, pulse: Pulse | None = None) -> Mapping[str, Any]:
+    """Load, replay, compare, measure and soak, in this process; return the fields of `Evidence`.
 
     Raises:
         EngineError: as for `check`.
-        HealthError: `health-crash`, `health-wrong-output`.
+        HealthError: `health-crash`, `health-wrong-output`, `health-memory-growth`.
     """
-    engine_version = import_engine().__version__
+    pulse = pulse or Pulse(None)
+    engine_name = f"onnxruntime {import_engine().__version__}"
     golden = load_golden(folder / FILE_GOLDEN)
     if not golden.tells:
         raise HealthError("health-crash", f"{FILE_GOLDEN} compares nothing: any model would pass")
-    bare_bytes = peak_memory_bytes()
+    bare_bytes = memory.of_process("self").peak_bytes
+    pulse.stage("loading", engine=engine_name, bareBytes=bare_bytes)
     started = time.perf_counter()
     engine = load(folder)
     load_ms = (time.perf_counter() - started) * 1000
     load_labels(folder)  # an application opens them together with the model
+    pulse.stage("replaying", loadMs=round(load_ms, 3), providers=list(engine.providers))
     try:
         outputs = one_by_one(engine, golden.inputs)
         inference_ms = _latency_ms(engine, golden)
+        compare(outputs, golden)
+        soak = None
+        if soak_s > 0:
+            pulse.stage("soaking", inferenceMs=round(inference_ms, 3))
+            soak = sustain(engine, golden, soak_s, beat=pulse.beat)
     except InferenceError as error:
         raise HealthError("health-crash", f"golden inputs: {error}") from error
-    compare(outputs, golden)
+    pulse.stage("done")
     return {
         "load_ms": round(load_ms, 3),
         "inference_ms": round(inference_ms, 3),
-        "peak_memory_bytes": peak_memory_bytes() - bare_bytes,
+        "peak_memory_bytes": memory.of_process("self").peak_bytes - bare_bytes,
         "providers": engine.providers,
-        "engine": f"onnxruntime {engine_version}",
+        "engine": engine_name,
         "samples": len(next(iter(golden.inputs.values()))),
         "expected": read(folder).expected,
+        "soak": asdict(soak) if soak else None,
     }
-
-
-def one_by_one(engine: Engine, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Infer each sample by itself, as applications do and as the golden outputs were made; a fixed batch at once.
-
-    Raises:
-        InferenceError: an inference fails.
-    """
-    import numpy
-
-    if not _batch_is_free(engine):
-        return engine.infer(inputs)
-    count = len(next(iter(inputs.values())))
-    parts = [
-        engine.infer({name: array[row : row + 1] for name, array in inputs.items()}) for row in range(count)
-    ]
-    return {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _batch_is_free(engine: Engine) -> bool:
-    return all(port.shape and port.shape[0] is None for port in engine.inputs)
 
 
 def _latency_ms(engine: Engine, golden: Golden) -> float:
     """Median wall time of one sample (of the whole batch when the model fixes it), in milliseconds."""
-    free = _batch_is_free(engine)
+    free = batch_is_free(engine)
     inputs = {name: array[:1] if free else array for name, array in golden.inputs.items()}
     times = []
     for _ in range(TIMED_RUNS):
@@ -267,30 +243,26 @@ def _latency_ms(engine: Engine, golden: Golden) -> float:
     return sorted(times)[TIMED_RUNS // 2]
 
 
-def peak_memory_bytes() -> int:
-    """Return this process's peak resident memory (VmHWM: unlike ru_maxrss, not the parent's)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
 def main(arguments: list[str]) -> int:
     """Run the child: print one JSON object, return 0 for a healthy model, 2 otherwise."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+    if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
         return 2  # the agent died before that: nobody waits, and nobody would ever end this
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+    # What an engine or a provider prints (also from C++, past Python) is a complaint, and not the answer.
+    answer = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        # onnxruntime prints to standard output when a provider does not start and the next takes its place.
-        with contextlib.redirect_stdout(sys.stderr):
-            report = replay(Path(arguments[0]))
+        report = replay(Path(arguments[0]), soak_s=float((*arguments, "0")[1]), pulse=Pulse.inherited())
     except AgentError as error:
         # An unreadable runtime manifest or golden file was signed that way: the model's own fault.
         code = error.code if error.code.startswith(("health-", "runtime-")) else "health-crash"
         report = {"code": code, "message": str(error)}
-    print(json.dumps(report), flush=True)
+    except MemoryError:
+        report = {"code": "health-out-of-memory", "message": "it got no more memory"}
+    sys.stdout.flush()
+    os.write(answer, json.dumps(report).encode())
     return 2 if "code" in report else 0
 
 

@@ -1,4 +1,4 @@
-"""What a person may do by hand on a device: go back, try again, begin a record.
+"""What a person may do by hand on a device: go back, stay, try again, begin a record. All of it is counted.
 
 >>> rollback(ledger, store, "digit-reader", now=utc_now())   # doctest: +SKIP
 Slot(digest='sha256:…', version='1.0.0', since='2030-01-01T00:00:00Z')
@@ -17,7 +17,7 @@ from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
 from edgewright_agent.errors import ConfigError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import Slot, Tombstone, Verdict
+from edgewright_agent.model_state import ModelState, Pin, Slot, Tombstone, Verdict
 from edgewright_agent.record import MISSING, Ledger, Record
 from edgewright_agent.store import Store
 
@@ -25,36 +25,147 @@ _ROLES = ("root", "timestamp", "snapshot", "targets", ROLE_ROLLOUT)
 _MAX_VERSION = 2**53 - 1
 
 
-def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot:
-    """Make the previous model (else the factory one) active and tombstone the one that was.
+def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime, to: str | None = None) -> Slot:
+    """Make another model that is still here active and tombstone the one that was; a pin ends with it.
+
+    Args:
+        ledger: The record.
+        store: The models.
+        model: Its name.
+        now: When.
+        to: Digest (or its beginning) or version of what to go back to, or `factory`; else the previous model, and where
+            there is none the factory one.
 
     Raises:
-        ConfigError: `no-model`, or `no-previous` when there is nothing to go back to.
+        ConfigError: `no-model`, or `no-previous` when there is nothing (of that kind) to go back to.
         StorageError: the target is `damaged`; the record is missing, damaged or cannot be written: nothing has
             changed.
     """
     ledger.require_whole()
     state = ledger.record.model(model)
-    bad = state.active
-    if bad is None:
-        raise ConfigError("no-model", f"no {model} is active here")
-    target = next(
-        (slot for slot in (state.previous, state.factory) if slot and slot.digest != bad.digest), None
-    )
+    bad = _active(state, model)
+    target = _found(state, to, but=bad.digest)
     if target is None:
-        raise ConfigError(
-            "no-previous", f"{model} {bad.version} is the only one here: there is nothing to go back to"
-        )
+        raise ConfigError("no-previous", _nothing(state, model, bad, to))
     store.verify(target.digest)
     at = to_text(now)
     active = replace(target, since=at)
     stone = Tombstone(bad.digest, bad.version, "manual-rollback", "rolled back by hand", at)
     verdict = Verdict(stone.code, f"{bad.version} was rolled back by hand", at, bad.digest, bad.version)
-    state = replace(state.entomb(stone), active=active, previous=None, trial=None, last=verdict)
+    previous = state.previous if state.previous and state.previous.digest != target.digest else None
+    state = replace(
+        state.entomb(stone),
+        active=active,
+        previous=previous,
+        trial=None,
+        waiting=None,
+        soak=None,
+        pin=None,
+        last=verdict,
+    )
     # Without the ETag the next poll is a whole one, which also collects what is not needed any more.
-    ledger.commit(replace(ledger.record.with_model(model, state).counted(rollbacks=1), seen=None))
+    record = ledger.record.with_model(model, state).counted(rollbacks=1, manual_rollbacks=1)
+    ledger.commit(replace(record, seen=None))
     store.link(model, active.digest)
     return active
+
+
+def pin(ledger: Ledger, store: Store, model: str, *, now: datetime, version: str | None = None) -> Slot:
+    """Stay with what is active, or go to another version that is still here and stay with that.
+
+    What is pinned counts as proved: its live soak ends, and what was on trial is let go. Nothing is tombstoned, so
+    after `unpin` what is assigned comes back.
+
+    Args:
+        ledger: The record.
+        store: The models.
+        model: Its name.
+        now: When.
+        version: Version or digest (or its beginning) of an active, previous or factory model; else the active one.
+
+    Raises:
+        ConfigError: `no-model`, `no-version` when it is not on this device.
+        StorageError: it is `damaged`; the record is missing, damaged or cannot be written: nothing has changed.
+    """
+    ledger.require_whole()
+    state = ledger.record.model(model)
+    active = _active(state, model)
+    target = active if version is None else _found(state, version)
+    if target is None:
+        raise ConfigError("no-version", f"{model} {version} is not on this device; {_here(state)}")
+    at = to_text(now)
+    if target.digest != active.digest:
+        store.verify(target.digest)
+        target = replace(target, since=at)
+        previous = active if state.proving is None else state.spare_for(target.digest)
+        state = replace(state, active=target, previous=previous)
+    held = Pin(target.digest, target.version, at)
+    if state.pin and state.pin.digest == held.digest:
+        held = state.pin  # saying it again does not begin it again
+    state = replace(state, pin=held, trial=None, waiting=None, soak=None)
+    record = ledger.record.with_model(model, state).counted(pins=1)
+    ledger.commit(replace(record, seen=None))
+    store.link(model, target.digest)
+    return target
+
+
+def unpin(ledger: Ledger, model: str) -> Pin:
+    """Take a pin away, so that the next poll installs what is assigned; return it.
+
+    Raises:
+        ConfigError: `not-pinned`.
+        StorageError: the record is damaged or missing, or cannot be written.
+    """
+    ledger.require_whole()
+    state = ledger.record.model(model)
+    if state.pin is None:
+        raise ConfigError("not-pinned", f"{model} is not pinned here")
+    record = ledger.record.with_model(model, replace(state, pin=None)).counted(unpins=1)
+    ledger.commit(replace(record, seen=None))
+    return state.pin
+
+
+def _active(state: ModelState, model: str) -> Slot:
+    if state.active is None:
+        raise ConfigError("no-model", f"no {model} is active here")
+    return state.active
+
+
+def _found(state: ModelState, to: str | None, *, but: str | None = None) -> Slot | None:
+    """Return the slot that a person means: by digest, the beginning of one, version or `factory`."""
+    slots = (
+        {"factory": state.factory}
+        if to == "factory"
+        else {"active": state.active, "previous": state.previous, "factory": state.factory}
+    )
+    fitting = [
+        slot
+        for slot in slots.values()
+        if slot
+        and slot.digest != but
+        and (to in (None, "factory", slot.version) or _begins(slot.digest, str(to)))
+    ]
+    return fitting[0] if fitting else None
+
+
+def _begins(digest: str, text: str) -> bool:
+    plain = text.removeprefix("sha256:")
+    return len(plain) >= 6 and digest.removeprefix("sha256:").startswith(plain)
+
+
+def _nothing(state: ModelState, model: str, bad: Slot, to: str | None) -> str:
+    if to is None:
+        return f"{model} {bad.version} is the only one here: there is nothing to go back to"
+    if to == "factory":
+        return f"{model} has no other factory version here: there is nothing to go back to"
+    return f"{model} {to} is nothing to go back to here; {_here(state)}"
+
+
+def _here(state: ModelState) -> str:
+    slots = {"active": state.active, "previous": state.previous, "factory": state.factory}
+    return "here are: " + ", ".join(
+        f"{slot.version} {slot.digest[:19]} ({name})" for name, slot in slots.items() if slot
+    )
 
 
 def retry(ledger: Ledger, model: str) -> int:
@@ -68,7 +179,7 @@ def retry(ledger: Ledger, model: str) -> int:
     state = ledger.record.model(model)
     if not state.tombstones:
         raise ConfigError("nothing-to-retry", f"{model} has no tombstones here")
-    record = ledger.record.with_model(model, replace(state, tombstones=()))
+    record = ledger.record.with_model(model, replace(state, tombstones=())).counted(retries=1)
     ledger.commit(replace(record, seen=None))
     return len(state.tombstones)
 
@@ -170,7 +281,7 @@ def reanchor(
 ) -> dict[str, str]:
     """Begin a new record from what `current` points at, after the record was lost; or follow a renamed fleet.
 
-    What is lost: previous and factory slots, tombstones, sequences, and the version floor, which starts again at
+    What is lost: previous and factory slots, pins, tombstones, sequences, and the version floor, which starts again at
     `floor` and what the next verified metadata says. Without a floor, run it only when the source is known to be
     current.
 

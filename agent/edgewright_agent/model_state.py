@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgewright_agent.clock import Uptime
+from edgewright_agent.config import Budget
 
 MAX_TOMBSTONES = 8  # per model, the oldest goes first: the record must fit its slot
 MAX_REASON_CHARS = 300
+DEFAULT_INFERENCE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,41 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What the class's signed `rollbackPolicy` asks of a new model beyond one golden replay; here: nothing.
+
+    Attributes:
+        budget: What it may cost; the device's own `budget` counts as well, the stricter figure wins.
+        trial_soak_s: How long its golden inputs are replayed before it is committed, in seconds.
+        soak_s: How long live inference is watched after that.
+        inference_timeout_s: Longest that one inference may take in either.
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    trial_soak_s: float = 0
+    soak_s: float = 0
+    inference_timeout_s: float = DEFAULT_INFERENCE_TIMEOUT_S
+
+
+@dataclass(frozen=True)
 class Trial:
-    """A model that is stored but has not proved itself: everything needed to go on without network."""
+    """A model that is stored but has not proved itself: everything needed to go on without network.
+
+    Attributes:
+        attempts_left: Loads that it may still fail.
+        started: When it began.
+        timeout_s: Longest that loading and replaying may take.
+        terms: What else it must go through.
+        boots: Boots that the device had seen when it began.
+    """
 
     digest: str
     version: str
     attempts_left: int
     started: str
     timeout_s: float
+    terms: Terms = field(default_factory=Terms)
+    boots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +76,9 @@ class Soak:
         boots_left: Boots that it may still see meanwhile: a model that takes the whole device down uses them up.
         failures: Crashes and hangs of applications seen meanwhile.
         since: How long the device had been up when `left_s` was last counted down.
+        hangs: Those of `failures` that were hangs.
+        inference_timeout_s: An inference under way for longer hangs.
+        failed: Why it did not pass, where there was nothing to go back to and it runs on.
     """
 
     digest: str
@@ -54,6 +86,9 @@ class Soak:
     boots_left: int
     failures: int = 0
     since: Uptime | None = None
+    hangs: int = 0
+    inference_timeout_s: float = DEFAULT_INFERENCE_TIMEOUT_S
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +136,17 @@ class Rung:
 
 @dataclass(frozen=True)
 class Tombstone:
-    """A model that failed here and is not tried again until a person says `retry`."""
+    """A model that failed here and is not tried again until a person says `retry`.
+
+    `evidence` names the file that tells the whole of it (see `evidence`); None when there was no room for one.
+    """
 
     digest: str
     version: str
     code: str
     reason: str
     at: str
+    evidence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +184,25 @@ class ModelState:
     rung: Rung | None = None
     tombstones: tuple[Tombstone, ...] = ()
     last: Verdict | None = None
+
+    @property
+    def proving(self) -> Soak | None:
+        """The live soak of what is active, if it is not over; what it is about may have been replaced since."""
+        return self.soak if self.soak and self.active and self.soak.digest == self.active.digest else None
+
+    @property
+    def pinned(self) -> Pin | None:
+        """The pin, as long as what it holds is what runs: a damaged model is not waited for."""
+        return self.pin if self.pin and self.active and self.pin.digest == self.active.digest else None
+
+    def spare_for(self, digest: str) -> Slot | None:
+        """Return what to go back to should `digest` fail once it is active: the last *proved* model here.
+
+        A model in its live soak is not one, so a newer release does not push out the one before it. It is better
+        than nothing, though.
+        """
+        order = (self.previous, self.active) if self.proving else (self.active, self.previous)
+        return next((slot for slot in order if slot and slot.digest != digest), None)
 
     def tombstone_of(self, digest: str) -> Tombstone | None:
         """Return why `digest` was given up, if it was."""
@@ -194,7 +252,7 @@ def parse_model(value: dict[str, Any]) -> ModelState:
         return Slot(**value[name]) if name in value else None
 
     def trial(name: str) -> Trial | None:
-        return Trial(**value[name]) if name in value else None
+        return _trial(value[name]) if name in value else None
 
     return ModelState(
         active=slot("active"),
@@ -209,6 +267,11 @@ def parse_model(value: dict[str, Any]) -> ModelState:
         tombstones=tuple(Tombstone(**stone) for stone in value.get("tombstones", ())),
         last=Verdict(**value["last"]) if "last" in value else None,
     )
+
+
+def _trial(value: dict[str, Any]) -> Trial:
+    terms = value.get("terms", {})
+    return Trial(**{**value, "terms": Terms(**{**terms, "budget": Budget(**terms.get("budget", {}))})})
 
 
 def _soak(value: dict[str, Any]) -> Soak:

@@ -3,7 +3,7 @@
 >>> outcomes = recover(trials)   # doctest: +SKIP
 
 The record is right, everything else is derived: links are repaired, a damaged active model is replaced by the
-previous or factory one, a trial that was cut off goes on.
+previous or factory one, a trial that was cut off goes on, a live soak counts the time and the starts of the device.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
-from edgewright_agent.clock import boot_id
-from edgewright_agent.errors import StorageError
+from edgewright_agent.clock import Uptime
+from edgewright_agent.errors import HealthError, StorageError
 from edgewright_agent.model_state import ModelState, Slot
 from edgewright_agent.record import Record
+from edgewright_agent.soak import Failure, Observation, fall_back, observe
 from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
@@ -26,10 +27,20 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
         StorageError: the record cannot be written.
     """
     ledger, store = trials.ledger, trials.store
-    record = _booted(ledger.record)
+    up = trials.up()
+    record = _booted(ledger.record, up)
+    booted = record.boots - ledger.record.boots if ledger.record.boots else 0
     outcomes: list[Outcome] = []
+    failed: dict[str, Failure] = {}
     for model, state in record.models.items():
         mended, outcome = _mend(store, model, state)
+        judged = observe(mended, _start(mended, booted), up)
+        if isinstance(judged, Failure):
+            # With this start counted, so that it is not forgotten should the disk refuse what follows.
+            failed[model] = judged
+            mended = _counted(mended, booted)
+        else:
+            mended = judged
         record = record.with_model(model, mended)
         if outcome:
             outcomes.append(outcome)
@@ -39,6 +50,8 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
+            if model in failed:
+                outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
@@ -76,13 +89,26 @@ def _first_whole(store: Store, slots: tuple[Slot | None, ...]) -> Slot | None:
     return None
 
 
-def _booted(record: Record) -> Record:
-    boot = boot_id()
-    return (
-        record
-        if record.boot_id == boot and record.boots
-        else replace(record, boots=record.boots + 1, boot_id=boot)
-    )
+def _booted(record: Record, up: Uptime) -> Record:
+    if record.boot_id == up.boot and record.boots:
+        return record
+    return replace(record, boots=record.boots + 1, boot_id=up.boot)
+
+
+def _start(state: ModelState, booted: int) -> Observation:
+    """Return what a start alone shows: whether the device has been started again."""
+    return Observation(state.active.digest if state.active else "", boots=booted)
+
+
+def _counted(state: ModelState, booted: int) -> ModelState:
+    soak = state.soak
+    return replace(state, soak=replace(soak, boots_left=soak.boots_left - booted) if soak else None)
+
+
+def _fallen(trials: Trials, model: str, failure: Failure, up: Uptime) -> Outcome:
+    seen = _start(trials.ledger.record.model(model), 0)
+    fallen = fall_back(trials.ledger, trials.store, model, failure, seen, now=trials.now(), up=up)
+    return Outcome(model, fallen.code, fallen.message, HealthError.exit_code, fallen.digest, fallen.version)
 
 
 def _kept(record: Record) -> set[str]:

@@ -58,7 +58,7 @@ def describe(outcome: Outcome) -> str:
     what = f"{outcome.version or '?'} {short(outcome.digest)}".rstrip()
     if outcome.exit_code == 0:
         return f"{outcome.code}  {what} ({outcome.message})"
-    if outcome.code.startswith("health-"):
+    if outcome.code.startswith(("health-", "soak-")):
         return f"rolled back  {what} {outcome.code}: {outcome.message}"
     return f"{_kind(outcome.exit_code)}  {what} {outcome.code}: {outcome.message}"
 

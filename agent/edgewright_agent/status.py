@@ -13,8 +13,11 @@ Device states:
 
 Model states:
     running      the assigned model is active
+    soaking      the assigned model is active, and its live soak is not over
+    unproved     it has failed its live soak, and there is nothing to go back to: until a newer one
+    pinned       another version was pinned by hand; the assigned one waits for `unpin`
     trial        the assigned model is stored and not yet proved; what was active still is
-    rolled-back  the assigned model failed here: until a newer one, or `retry`
+    rolled-back  the assigned model failed here, on trial or in its live soak: until a newer one, or `retry`
     held         the assigned model was refused or could not be fetched: see the reason
     unassigned   no group names it any more; it keeps running
     not-offered  the assigned version has no artifact for this class
@@ -29,16 +32,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.clock import from_text, uptime
+from edgewright_agent.clock import Uptime, from_text, uptime
 from edgewright_agent.config import Config
-from edgewright_agent.model_state import ModelState, Slot, Tombstone
+from edgewright_agent.model_state import ModelState, Pin, Slot, Soak, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
+from edgewright_agent.soak import left_s
 from edgewright_agent.store import Store
 
 _SETTLED = ("installed", "current", "repaired")
 _GIVEN_UP = ("tombstoned", "manual-rollback")
+_AS_ASSIGNED = ("running", "soaking")
 _HEADINGS = ("MODEL", "RUNNING", "VERSION", "SINCE", "PREVIOUS", "STATE", "REASON")
 
 
@@ -55,6 +60,9 @@ class ModelStatus:
     previous: str | None
     reason: str | None
     tombstones: tuple[Tombstone, ...]
+    soak: Soak | None = None
+    soak_left_s: int = 0
+    pin: Pin | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -67,6 +75,19 @@ class ModelStatus:
             "previous": self.previous,
             "reason": self.reason,
             "tombstones": [asdict(stone) for stone in self.tombstones],
+            "soak": self._soak(),
+            "pin": asdict(self.pin) if self.pin else None,
+        }
+
+    def _soak(self) -> dict[str, Any] | None:
+        if self.soak is None:
+            return None
+        return {
+            "leftS": self.soak_left_s,
+            "failures": self.soak.failures,
+            "hangs": self.soak.hangs,
+            "bootsLeft": self.soak.boots_left,
+            "failed": self.soak.failed,
         }
 
 
@@ -150,7 +171,13 @@ class Status:
 
 
 def gather(
-    config: Config, ledger: Ledger, store: Store, now: datetime, *, may_anchor: bool = False
+    config: Config,
+    ledger: Ledger,
+    store: Store,
+    now: datetime,
+    *,
+    may_anchor: bool = False,
+    up: Uptime | None = None,
 ) -> Status:
     """Return the status of a device; reads, never writes, and needs no lock.
 
@@ -160,12 +187,14 @@ def gather(
         store: Its models.
         now: Its clock.
         may_anchor: Whether `init --no-state` has prepared it for its first `anchor`.
+        up: How long it has been up, if that is not to be asked of the kernel.
     """
+    up = up or uptime()
     record = ledger.record
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
     names = sorted({*record.models, *store.links()})
-    models = tuple(_model_status(name, record.model(name), store) for name in names)
+    models = tuple(_model_status(name, record.model(name), store, up) for name in names)
     return Status(
         device=config.device.id,
         hardware_class=config.device.hardware_class,
@@ -181,7 +210,7 @@ def gather(
         boots=record.boots,
         generation=ledger.generation,
         fleet=record.fleet,
-        clock_floor=record.lowest(uptime()).clock,
+        clock_floor=record.lowest(up).clock,
         behind_s=max(0, int((time - now).total_seconds())),
         quarantined=record.quarantined,
         may_anchor=may_anchor,
@@ -197,10 +226,10 @@ def _device_state(record: Record, stale: tuple[str, ...], models: tuple[ModelSta
         return "new"
     if record.poll.code not in ("ok", "not-modified"):
         return "failing"
-    return "ok" if all(model.state == "running" for model in models) else "degraded"
+    return "ok" if all(model.state in _AS_ASSIGNED for model in models) else "degraded"
 
 
-def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:
+def _model_status(name: str, state: ModelState, store: Store, up: Uptime) -> ModelStatus:
     linked = store.linked(name)
     whole = linked is not None and store.intact(linked)
     # Applications follow the link, so that is what runs, whatever the record intends.
@@ -217,6 +246,9 @@ def _model_status(name: str, state: ModelState, store: Store) -> ModelStatus:
         previous=state.previous.version if state.previous else None,
         reason=_reason(state),
         tombstones=state.tombstones,
+        soak=state.proving,
+        soak_left_s=int(left_s(state.proving, up)) if state.proving else 0,
+        pin=state.pin,
     )
 
 
@@ -225,14 +257,20 @@ def _model_state(state: ModelState, linked: str | None, whole: bool) -> str:
         return "damaged"
     if state.trial:
         return "trial"
+    if state.proving and state.proving.failed:
+        return "unproved"
     code = state.last.code if state.last else ""
-    if code in _GIVEN_UP or code.startswith("health-"):
+    if code in _GIVEN_UP or code.startswith(("health-", "soak-")):
         return "rolled-back"
+    if code == "pinned":
+        return "pinned"
     if code in ("unassigned", "not-offered"):
         return code
     if code and code not in _SETTLED:
         return "held"
-    return "running" if linked else "absent"
+    if not linked:
+        return "absent"
+    return "soaking" if state.proving else "running"
 
 
 def _reason(state: ModelState) -> str | None:
@@ -257,5 +295,14 @@ def _row(model: ModelStatus) -> tuple[str, ...]:
         model.since or "-",
         model.previous or "-",
         model.state,
-        model.reason or "",
+        model.reason or _aside(model),
     )
+
+
+def _aside(model: ModelStatus) -> str:
+    """Return what is worth saying of a model that runs as assigned."""
+    if model.soak and model.soak.failed:
+        return f"{model.soak.failed}, and nothing to go back to"
+    if model.soak:
+        return f"its live soak goes on for {_duration(model.soak_left_s)}"
+    return f"pinned by hand since {model.pin.at}" if model.pin else ""

@@ -12,15 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import Uptime, to_text, uptime
 from edgewright_agent.config import Budget
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import AgentError, HealthError, StorageError
+from edgewright_agent.evidence import Archive, attempt_of, document_of
 from edgewright_agent.health import Evidence
-from edgewright_agent.model_state import ModelState, Slot, Tombstone, Trial, Verdict, shorten
+from edgewright_agent.model_state import (
+    DEFAULT_INFERENCE_TIMEOUT_S,
+    ModelState,
+    Slot,
+    Tombstone,
+    Trial,
+    Verdict,
+    shorten,
+)
 from edgewright_agent.record import Ledger
+from edgewright_agent.soak import begin
 from edgewright_agent.store import Store
 
 # The same bytes give the same wrong answer; crashes, hangs and slowness may be the device's bad moment.
@@ -32,7 +42,7 @@ class Outcome:
     """What became of one model in one update.
 
     Attributes:
-        code: `installed`, `current`, `tombstoned`, `unassigned`, `not-offered`, or an `AgentError`'s code.
+        code: `installed`, `current`, `tombstoned`, `pinned`, `unassigned`, `not-offered`, or an `AgentError`'s code.
         exit_code: 0, or the error's: 2 refused, 3 environment.
     """
 
@@ -58,7 +68,15 @@ class Outcome:
 class Check(Protocol):
     """The health check (`health.check`, or a test's)."""
 
-    def __call__(self, folder: Path, *, timeout_s: float, budget: Budget) -> Evidence: ...
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        timeout_s: float,
+        budget: Budget,
+        soak_s: float = 0,
+        inference_timeout_s: float = DEFAULT_INFERENCE_TIMEOUT_S,
+    ) -> Evidence: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,7 @@ class Trials:
     check: Check
     budget: Budget
     now: Callable[[], datetime]
+    up: Callable[[], Uptime] = uptime
 
     def begin(self, model: str, trial: Trial) -> None:
         """Record that a stored model is on trial; durable before it is loaded for the first time.
@@ -78,6 +97,7 @@ class Trials:
             StorageError: nothing has changed.
         """
         record = self.ledger.record
+        trial = replace(trial, boots=record.boots)
         self.ledger.commit(record.with_model(model, replace(record.model(model), trial=trial)))
 
     def run(self, model: str, *, fresh: bool = False) -> Outcome:
@@ -93,7 +113,8 @@ class Trials:
         trial = self._state(model).trial
         if trial is None:
             raise ValueError(f"{model} is not on trial")
-        failure: AgentError = HealthError("health-crash", "no load of it was ever survived")
+        failure: AgentError = self._unexplained(model, trial)
+        tries: list[dict[str, Any]] = []
         try:
             if not fresh:
                 self.store.verify(trial.digest)
@@ -102,13 +123,18 @@ class Trials:
                 trial = self._attempts(model, trial, trial.attempts_left - 1)
                 try:
                     evidence = self.check(
-                        self.store.path(trial.digest), timeout_s=trial.timeout_s, budget=self.budget
+                        self.store.path(trial.digest),
+                        timeout_s=trial.timeout_s,
+                        budget=self.budget.stricter(trial.terms.budget),
+                        soak_s=trial.terms.trial_soak_s,
+                        inference_timeout_s=trial.terms.inference_timeout_s,
                     )
                 except EngineError:
                     self._attempts(model, trial, trial.attempts_left + 1)
                     raise
                 except HealthError as error:
                     failure = error
+                    tries.append(attempt_of(error, self.now()))
                     if error.code in FINAL:
                         break
                 else:
@@ -123,7 +149,17 @@ class Trials:
             self._save(model, replace(self._state(model), trial=None))
             self.store.discard(trial.digest)
             return Outcome.of_error(model, error, digest=trial.digest, version=trial.version)
-        return self._give_up(model, trial, failure)
+        return self._give_up(model, trial, failure, tries)
+
+    def _unexplained(self, model: str, trial: Trial) -> HealthError:
+        """Return what a trial has failed of that has used up its attempts and left no verdict in the record."""
+        found = Archive.beside(self.store).last(model, trial.digest)
+        told = found.document() if found else {}
+        if told.get("trialStarted") == trial.started:  # the power went between evidence and tombstone
+            return HealthError(str(told["code"]), str(told["reason"]))
+        boots = 0 if trial.boots is None else self.ledger.record.boots - trial.boots
+        how = f": the device restarted {boots} time(s) meanwhile" if boots > 0 else ""
+        return HealthError("health-crash", f"no load of it was ever survived{how}")
 
     def _commit(self, model: str, trial: Trial, evidence: Evidence) -> Outcome:
         state = self._state(model)
@@ -134,19 +170,26 @@ class Trials:
             + "".join(f"; {surprise}" for surprise in evidence.surprises)
         )
         outcome = Outcome(model, "installed", message, 0, trial.digest, trial.version)
-        previous = state.active or state.previous
-        self._save(
-            model,
-            replace(state, active=slot, previous=previous, trial=None, last=outcome.verdict(self.now())),
-            event="installs",
+        state = replace(
+            state,
+            active=slot,
+            previous=state.spare_for(trial.digest),
+            trial=None,
+            pin=None if state.pin and state.pin.digest != trial.digest else state.pin,
+            rung=None,
+            last=outcome.verdict(self.now()),
         )
+        self._save(model, begin(state, trial.digest, trial.terms, self.up()), event="installs")
         self.store.link(model, trial.digest)
         return outcome
 
-    def _give_up(self, model: str, trial: Trial, failure: AgentError) -> Outcome:
-        state = self._state(model)
+    def _give_up(self, model: str, trial: Trial, failure: AgentError, tries: list[dict[str, Any]]) -> Outcome:
         outcome = Outcome.of_error(model, failure, digest=trial.digest, version=trial.version)
-        stone = Tombstone(trial.digest, trial.version, failure.code, str(failure), to_text(self.now()))
+        evidence = self._keep(model, trial, failure, tries)
+        state = self._state(model)
+        stone = Tombstone(
+            trial.digest, trial.version, failure.code, str(failure), to_text(self.now()), evidence
+        )
         self._save(
             model,
             replace(state.entomb(stone), trial=None, last=outcome.verdict(self.now())),
@@ -154,6 +197,27 @@ class Trials:
         )
         self.store.link(model, state.active.digest if state.active else None)
         return outcome
+
+    def _keep(self, model: str, trial: Trial, failure: AgentError, tries: list[dict[str, Any]]) -> str | None:
+        """Write the evidence, before anything says that the model was given up; return its name."""
+        archive = Archive.beside(self.store)
+        last = archive.last(model, trial.digest)
+        if not tries and last and last.document().get("trialStarted") == trial.started:
+            return last.name
+        document = document_of(
+            model,
+            trial.digest,
+            trial.version,
+            failure,
+            record=self.ledger.record,
+            now=self.now(),
+            up=self.up(),
+            tries=tries,
+            attemptsLeft=trial.attempts_left,
+            trialStarted=trial.started,
+            bootsDuringTrial=None if trial.boots is None else self.ledger.record.boots - trial.boots,
+        )
+        return archive.keep(model, trial.digest, document)
 
     def _attempts(self, model: str, trial: Trial, left: int) -> Trial:
         counted = replace(trial, attempts_left=left)

@@ -81,7 +81,7 @@ class Update:
     ) -> None:
         self.config, self.ledger, self.store = config, ledger, store
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
-        self.trials = Trials(ledger, store, check, config.budget, now)
+        self.trials = Trials(ledger, store, check, config.budget, now, uptime)
         self.obtaining = Obtaining(config, store, source, self._collect)
 
     def run(self, *, force: bool = False) -> Report:
@@ -188,6 +188,9 @@ class Update:
             if told:
                 return told
             return Outcome(target.model, "current", f"{version} is active", 0, digest, version)
+        if pin := state.pinned:
+            message = f"stays with {pin.version}, pinned by hand; {version} waits for `unpin`"
+            return Outcome(target.model, "pinned", message, 0, digest, version)
         if stone := state.tombstone_of(digest):
             if told:
                 return told
@@ -196,7 +199,14 @@ class Update:
         artifact = self.obtaining.manifest(self._approval(desired, target), target)
         self._verify(target, desired)
         self.obtaining.obtain(artifact, target)
-        trial = Trial(digest, artifact.version, target.attempts, to_text(self.now()), target.health_timeout_s)
+        trial = Trial(
+            digest,
+            artifact.version,
+            target.attempts,
+            to_text(self.now()),
+            target.health_timeout_s,
+            target.terms,
+        )
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True)
 

@@ -36,6 +36,15 @@ ROLE_FILES = {
     f"1.{PI_ROLE}.json": PI_ROLE,
 }
 
+_ROLLBACK = {
+    "attempts": 3,
+    "healthTimeoutS": 60,
+    "budget": {"loadMs": 900, "latencyMs": 20, "peakMemoryBytes": 10**8},
+    "trialSoakS": 20,
+    "soakS": 3600,
+    "inferenceTimeoutS": 5,
+}
+
 
 @functools.cache
 def _fleet() -> TufFleet:
@@ -143,7 +152,7 @@ def _tuf_document(data: bytes) -> object:
 
 
 def assignments() -> list[Any]:
-    return [an_assignment(rollbackPolicy={"attempts": 3, "healthTimeoutS": 60}, updatePolicy={"poll": {}})]
+    return [an_assignment(rollbackPolicy=_ROLLBACK, updatePolicy={"poll": {}})]
 
 
 @target("assignment", "the assignment", TrustError, seeds=lambda: seeds_of(assignments(), rounds=64))

@@ -40,7 +40,7 @@ AGENT_KEYLESS_MAY = {"sigstore", "sigstore_models"}
 
 SPEC_MAY = {"edgewright.spec", "edgewright.errors"}
 PLAN_MAY = {"edgewright.plan", "edgewright.spec", "edgewright.errors"}
-STAGES = ("build", "bench", "publish", "trust", "devices", "collect")
+STAGES = ("build", "bench", "publish", "trust", "devices", "collect", "bundle")
 
 
 @dataclass(frozen=True)

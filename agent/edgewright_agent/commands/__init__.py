@@ -9,4 +9,14 @@ the exit code. All of them are imported to show help, so what a verb needs is im
 
 from __future__ import annotations
 
-MODULES: tuple[str, ...] = ("top",)  # in the order in which help shows them, after the verbs of `arguments`
+MODULES: tuple[str, ...] = (  # in the order in which help shows them, after the verbs of `arguments`
+    "top",
+    "rollback",
+    "retry",
+    "pin",
+    "unpin",
+    "evidence",
+    "acknowledge",
+    "install",
+    "doctor",
+)

@@ -16,6 +16,7 @@ from edgewright.errors import EdgewrightError
 VERBS = {
     "baseline": "Show and record what models cost in instructions.",
     "bench": "Try a built model on its class's emulated processor.",
+    "bundle": "Write a release into one file, for a stick.",
     "calibrate": "Measure what instructions cost on a class.",
     "collect": "Take signed device reports, and show the fleet.",
     "demo": "Show the whole path on this machine, from YAML to devices.",

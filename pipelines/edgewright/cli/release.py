@@ -60,6 +60,18 @@ def render(outcome: ReleaseOutcome) -> str:
         parts.append(table(("group", "model", "class", "old → new"), rows))
     if outcome.held_back:
         parts.append("Held back:\n" + table(("model", "class", "why", "groups"), _held_back(outcome)))
+    if outcome.experiments:
+        compared = [
+            (
+                one.group,
+                one.model,
+                one.hardware_class,
+                f"{one.experiment}: {_artifact(one.digest, one.model_version)}, "
+                f"{one.kind} on {one.share:.4g} of the requests",
+            )
+            for one in outcome.experiments
+        ]
+        parts.append("Experiments:\n" + table(("group", "model", "class", "beside it"), compared))
     expires = outcome.expires
     parts.append(f"Believed until {expires['timestamp']}; before that, run `edgewright release` again.")
     parts += [f"Note: {note}" for note in outcome.notes]

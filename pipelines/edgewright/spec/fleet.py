@@ -15,7 +15,7 @@ from edgewright.spec.base import (
     Text,
     contradiction,
 )
-from edgewright.spec.quantity import Seconds
+from edgewright.spec.quantity import Percent, Seconds
 
 SecretRef = Annotated[
     str,
@@ -283,6 +283,19 @@ class Selector(Spec):
     """Labels a device must carry; none: every device."""
 
 
+class Experiment(Spec):
+    """A second version beside the one a group runs, to compare the two on live requests."""
+
+    name: Name
+    """Name; with a device's id it decides which requests take part, so another name draws others."""
+    kind: Literal["shadow", "ab"]
+    """`shadow`: it sees requests too, and its answers are only counted and compared. `ab`: it answers its share."""
+    share: Percent = 100.0
+    """Of a device's requests: how many it sees (`shadow`) or answers (`ab`)."""
+    version: SemanticVersion | None = None
+    """Released version that is compared; absent: the newest."""
+
+
 class Slot(Spec):
     """A model that a group runs."""
 
@@ -290,6 +303,8 @@ class Slot(Spec):
     """Name under `models/`."""
     pin: SemanticVersion | None = None
     """Stay on this released version; absent: follow the newest release."""
+    experiment: Experiment | None = None
+    """A second version that runs beside it; absent: none."""
 
 
 class Group(Spec):

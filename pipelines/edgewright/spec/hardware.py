@@ -18,6 +18,7 @@ from edgewright.spec.quantity import (
     Bytes,
     BytesPerSecond,
     Megahertz,
+    Milliseconds,
     Percent,
     Seconds,
     Watts,
@@ -202,13 +203,35 @@ class UpdatePolicy(Spec):
     """Space the agent never uses."""
 
 
+class DeviceBudget(Spec):
+    """What a model may cost as a device itself measures it."""
+
+    load_time: Milliseconds | None = None
+    """Loading, in a process that has imported the engine."""
+    latency: Milliseconds | None = None
+    """One-sample inference: median of the trial, and 95th percentile of its soak."""
+    peak_memory: Bytes | None = None
+    """Peak resident memory over the bare engine; a model that takes twice as much is ended at once."""
+
+
 class RollbackPolicy(Spec):
     """When a device gives up on a new model."""
 
     attempts: int = Field(default=3, ge=1, le=20)
     """Loads tried, counted durably before each, until the model is given up."""
     health_timeout: Seconds = 60.0
-    """Longest a golden inference may take."""
+    """Longest that loading a model and replaying its golden inputs once may take."""
+    enforce_limits: bool = False
+    """Whether a device refuses a model that, as the device measures it, exceeds the class's limits (load time, p95
+    latency, peak memory); figures in `budget` count instead of them."""
+    budget: DeviceBudget | None = None
+    """What a model may cost on a device; what is absent is not checked, unless `enforceLimits` says so."""
+    inference_timeout: Seconds = 10.0
+    """Longest that one inference may take during a soak; an application whose inference takes longer hangs."""
+    trial_soak: Seconds | None = None
+    """How long golden inputs are replayed before a model becomes active; absent: once."""
+    soak: Seconds | None = None
+    """How long live inference is watched after that; the last proved model is kept meanwhile; absent: not at all."""
 
 
 class Encryption(Spec):

@@ -17,7 +17,7 @@ from typing import Any
 
 from edgewright.errors import GateError, SpecError
 from edgewright.spec.fleet import Group, Slot
-from edgewright.spec.hardware import HardwareClass
+from edgewright.spec.hardware import DeviceBudget, HardwareClass
 from edgewright_agent.contract import MIN_AGENT
 
 MAX_HEALTH_TIMEOUT_S = 3600.0
@@ -124,24 +124,15 @@ def assign(
             chosen = {name: _choose(candidates.get((slot.model, name), ()), slot) for name in classes}
             found = {name: candidate for name, candidate in chosen.items() if candidate is not None}
             if slot.pin is not None and not found:
-                known = sorted(
-                    {
-                        entry.model_version
-                        for name in classes
-                        for entry in candidates.get((slot.model, name), ())
-                    }
-                )
-                raise GateError(
-                    f"group {group.name} pins {slot.model} to {slot.pin}, which was never released",
-                    hint=f"released: {', '.join(known) or 'nothing yet'}",
-                )
+                raise _never_released(f"group {group.name} pins {slot.model} to {slot.pin}", slot, candidates)
+            beside = _beside(group.name, slot, found, candidates)
             held += [
                 fact
                 for name in classes
                 if (slot.model, name) not in published or chosen[name] is None
                 if (fact := _held_back(group.name, slot, name, chosen[name], blocked))
             ]
-            models[slot.model] = _model(slot, found, policies, versions[slot.model])
+            models[slot.model] = _model(slot, found, beside, policies, versions[slot.model])
         selector = {"matchLabels": dict(sorted(group.selector.match_labels.items()))}
         documents.append({"name": group.name, "selector": selector, "models": models})
     return documents, held
@@ -169,9 +160,48 @@ def policies_of(hardware: HardwareClass) -> dict[str, Any]:
         raise SpecError(
             f"rollbackPolicy.healthTimeout is {rollback.health_timeout:g} s; devices take up to an hour"
         )
+    return {"updatePolicy": policy, "rollbackPolicy": _rollback_of(hardware)}
+
+
+def _rollback_of(hardware: HardwareClass) -> dict[str, Any]:
+    """Return `rollbackPolicy`; what a sheet does not ask for is not in it."""
+    rollback = hardware.rollback_policy
+    document: dict[str, Any] = {
+        "attempts": rollback.attempts,
+        "healthTimeoutS": _plain(rollback.health_timeout),
+    }
+    if budget := _device_budget(hardware):
+        document["budget"] = budget
+    for key, seconds in (("trialSoakS", rollback.trial_soak), ("soakS", rollback.soak)):
+        if seconds is not None:
+            document[key] = _plain(seconds)
+            document["inferenceTimeoutS"] = _plain(rollback.inference_timeout)
+    return document
+
+
+def _device_budget(hardware: HardwareClass) -> dict[str, Any]:
+    rollback, limits = hardware.rollback_policy, hardware.limits
+    asked = rollback.budget or DeviceBudget()
+    figures = (
+        ("loadMs", asked.load_time, limits.load_time),
+        ("latencyMs", asked.latency, limits.latency.p95),
+        ("peakMemoryBytes", asked.peak_memory, limits.peak_memory),
+    )
+    chosen = {
+        key: own if own is not None else limit if rollback.enforce_limits else None
+        for key, own, limit in figures
+    }
+    return {key: _plain(value) for key, value in chosen.items() if value is not None}
+
+
+def experiments(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """Return (group, model, class) → the experiment that runs there, of an assignment's groups."""
     return {
-        "updatePolicy": policy,
-        "rollbackPolicy": {"attempts": rollback.attempts, "healthTimeoutS": _plain(rollback.health_timeout)},
+        (group["name"], model, name): artifact["experiment"]
+        for group in groups
+        for model, entry in group["models"].items()
+        for name, artifact in entry["artifacts"].items()
+        if "experiment" in artifact
     }
 
 
@@ -186,10 +216,12 @@ def digests(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], s
 
 
 def by_lane(groups: Sequence[Mapping[str, Any]]) -> dict[LaneKey, set[str]]:
-    """Return lane → digests that any group of an assignment is told to run."""
+    """Return lane → digests that any group of an assignment is told to run, be it beside another."""
     found: dict[LaneKey, set[str]] = {}
     for (_group, model, name), digest in digests(groups).items():
         found.setdefault((model, name), set()).add(digest)
+    for (_group, model, name), experiment in experiments(groups).items():
+        found.setdefault((model, name), set()).add(experiment["digest"])
     return found
 
 
@@ -201,6 +233,42 @@ def runtime_of(hardware: HardwareClass) -> dict[str, Any]:
 def _choose(candidates: Sequence[Candidate], slot: Slot) -> Candidate | None:
     fitting = [entry for entry in candidates if slot.pin in (None, entry.model_version)]
     return max(fitting, key=lambda entry: entry.build, default=None)
+
+
+def _beside(
+    group: str, slot: Slot, found: Mapping[str, Candidate], candidates: Mapping[LaneKey, Sequence[Candidate]]
+) -> dict[str, Candidate]:
+    """Return class → what runs beside the group's own version; a class without another version has no experiment.
+
+    Raises:
+        GateError: the experiment names a version that was never released for any class.
+    """
+    if slot.experiment is None:
+        return {}
+    wanted = slot.experiment.version
+    chosen: dict[str, Candidate] = {}
+    for name in found:
+        fitting = [c for c in candidates.get((slot.model, name), ()) if wanted in (None, c.model_version)]
+        if fitting:
+            chosen[name] = max(fitting, key=lambda entry: entry.build)
+    if wanted is not None and found and not chosen:
+        what = f"group {group} compares {slot.model} with {wanted}"
+        raise _never_released(what, slot, candidates)
+    return {name: candidate for name, candidate in chosen.items() if candidate.digest != found[name].digest}
+
+
+def _never_released(what: str, slot: Slot, candidates: Mapping[LaneKey, Sequence[Candidate]]) -> GateError:
+    known = sorted(
+        {
+            entry.model_version
+            for (model, _class), entries in candidates.items()
+            if model == slot.model
+            for entry in entries
+        }
+    )
+    return GateError(
+        f"{what}, which was never released", hint=f"released: {', '.join(known) or 'nothing yet'}"
+    )
 
 
 def _held_back(
@@ -217,7 +285,11 @@ def _held_back(
 
 
 def _model(
-    slot: Slot, found: Mapping[str, Candidate], policies: Mapping[str, Mapping[str, Any]], version: str
+    slot: Slot,
+    found: Mapping[str, Candidate],
+    beside: Mapping[str, Candidate],
+    policies: Mapping[str, Mapping[str, Any]],
+    version: str,
 ) -> dict[str, Any]:
     # Classes may be held back on an older version; the model's own is the newest that anybody gets.
     newest = max((candidate.model_version for candidate in found.values()), key=_semantic, default=version)
@@ -230,10 +302,26 @@ def _model(
                 "digest": candidate.digest,
                 "size": candidate.size,
                 "modelVersion": candidate.model_version,
+                **_experiment(slot, beside.get(name)),
                 **policies.get(name, {}),
             }
             for name, candidate in sorted(found.items())
         },
+    }
+
+
+def _experiment(slot: Slot, candidate: Candidate | None) -> dict[str, Any]:
+    if slot.experiment is None or candidate is None:
+        return {}
+    return {
+        "experiment": {
+            "name": slot.experiment.name,
+            "kind": slot.experiment.kind,
+            "share": _plain(slot.experiment.share / 100),
+            "digest": candidate.digest,
+            "size": candidate.size,
+            "modelVersion": candidate.model_version,
+        }
     }
 
 

@@ -28,6 +28,7 @@ from edgewright.trust.assignment import (
     assign,
     by_lane,
     digests,
+    experiments,
     policies_of,
     runtime_of,
 )
@@ -63,6 +64,20 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A version that runs beside the one a group runs, on one class."""
+
+    group: str
+    model: str
+    hardware_class: str
+    experiment: str
+    kind: str
+    share: float
+    digest: str
+    model_version: str
+
+
+@dataclass(frozen=True)
 class ReleaseOutcome:
     """What a release did.
 
@@ -78,6 +93,7 @@ class ReleaseOutcome:
         pushed: Tags that are new in the registry.
         address: Where the metadata is published.
         notes: What somebody should look after.
+        experiments: What runs beside what, on live requests.
     """
 
     release: str
@@ -91,6 +107,7 @@ class ReleaseOutcome:
     pushed: tuple[str, ...]
     address: str
     notes: tuple[str, ...] = ()
+    experiments: tuple[Compared, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -149,7 +166,8 @@ def release(
             blocked=blocked or {},
         )
         assignment = _next_assignment(old, fleet.name, groups)
-        promised = set(digests(groups).values())
+        compared = experiments(groups)
+        promised = {*digests(groups).values(), *(experiment["digest"] for experiment in compared.values())}
         _require_pushed(open_repository, after, promised)
         approved = catalogs.approve(after, by_lane(old["groups"]), by_lane(groups))
         kept = catalogs.prune(approved, promised)
@@ -182,6 +200,10 @@ def release(
         pushed=pushed,
         address=registry.address("timestamp.json"),
         notes=notes,
+        experiments=tuple(
+            Compared(*key, told["name"], told["kind"], told["share"], told["digest"], told["modelVersion"])
+            for key, told in sorted(compared.items())
+        ),
     )
 
 

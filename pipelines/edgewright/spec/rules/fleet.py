@@ -40,6 +40,30 @@ def group_models_exist(fleet: Fleet, context: Context) -> Iterator[Finding]:
             yield Finding(("groups", index, "models", place, "model"), f"'{name}' is here twice")
 
 
+@rule(Fleet, "groups")
+def experiments_compare_two_versions(fleet: Fleet, context: Context) -> Iterator[Finding]:
+    """A version compared with itself would tell nothing, and so would a share of no requests."""
+    for index, group in enumerate(fleet.groups):
+        for place, slot in enumerate(group.models):
+            experiment = slot.experiment
+            if experiment is None:
+                continue
+            path: Path = ("groups", index, "models", place, "experiment")
+            if experiment.version == slot.pin:
+                message = "this compares a version with itself"
+                hint = "pin the group to the version it runs, or name another version here"
+                yield Finding(path, message, hint, value=False)
+            if not 0 < experiment.share <= 100:
+                yield Finding((*path, "share"), "a share lies above 0% and up to 100%", "write 10%")
+        names = [slot.experiment.name for slot in group.models if slot.experiment]
+        for _index, _first, name in repeated(names):
+            place = max(
+                i for i, slot in enumerate(group.models) if slot.experiment and slot.experiment.name == name
+            )
+            message = f"experiment '{name}' is in this group already"
+            yield Finding(("groups", index, "models", place, "experiment", "name"), message)
+
+
 @rule(Fleet, "registry")
 def a_log_in_is_whole_and_encrypted(fleet: Fleet, context: Context) -> Iterator[Finding]:
     """A user name needs its password, a helper stands alone, and neither travels where it can be read."""

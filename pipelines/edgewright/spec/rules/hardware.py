@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from edgewright.spec.base import camel_case
 from edgewright.spec.hardware import ISA, HardwareClass
 from edgewright.spec.quantity import BYTES, CELSIUS, MILLISECONDS, SECONDS
 from edgewright.spec.rules import Context, Finding, repeated, rule
@@ -260,3 +261,51 @@ def backoff_is_longer_than_the_interval(hardware: HardwareClass, context: Contex
     if poll.max_backoff < poll.interval:
         interval = SECONDS.format(poll.interval)
         yield Finding(("updatePolicy", "poll", "maxBackoff"), f"shorter than the interval ({interval})")
+
+
+_MOST_S = {"health_timeout": 3600, "inference_timeout": 3600, "trial_soak": 3600, "soak": 30 * 86400}
+
+
+@rule(HardwareClass, "rollback_policy")
+def trials_and_soaks_end(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """Devices refuse an assignment that would keep them trying, or watching, for longer."""
+    policy = hardware.rollback_policy
+    for name, most_s in _MOST_S.items():
+        key = camel_case(name)
+        asked_s = getattr(policy, name)
+        if asked_s is not None and asked_s > most_s:
+            message = f"devices take at most {SECONDS.format(most_s)}"
+            yield Finding(("rollbackPolicy", key), message, f"write {SECONDS.format(most_s)} or less")
+    if policy.trial_soak is not None and policy.trial_soak < policy.inference_timeout:
+        timeout = SECONDS.format(policy.inference_timeout)
+        message = f"over before a hang is noticed (inferenceTimeout: {timeout})"
+        yield Finding(("rollbackPolicy", "trialSoak"), message, f"write at least {timeout}")
+
+
+@rule(HardwareClass, "rollback_policy", "limits")
+def device_budget_leaves_room(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A device that allows less than the gates do rolls back what they have passed."""
+    budget, limits = hardware.rollback_policy.budget, hardware.limits
+    if budget is None:
+        return
+    for name, asked, limit, quantity in (
+        ("loadTime", budget.load_time, limits.load_time, MILLISECONDS),
+        ("latency", budget.latency, limits.latency.p95, MILLISECONDS),
+        ("peakMemory", budget.peak_memory, limits.peak_memory, BYTES),
+    ):
+        if asked is not None and asked < limit:
+            message = (
+                f"less than the gates allow ({quantity.format(limit)}): devices would refuse what they pass"
+            )
+            yield Finding(
+                ("rollbackPolicy", "budget", name), message, f"write at least {quantity.format(limit)}"
+            )
+
+
+@rule(HardwareClass, "rollback_policy", "memory")
+def device_budget_is_there(hardware: HardwareClass, context: Context) -> Iterator[Finding]:
+    """A bound above what is fitted bounds nothing."""
+    budget = hardware.rollback_policy.budget
+    if budget is not None and (budget.peak_memory or 0) > hardware.memory.total:
+        message = f"more than the whole memory (memory.total: {BYTES.format(hardware.memory.total)})"
+        yield Finding(("rollbackPolicy", "budget", "peakMemory"), message)

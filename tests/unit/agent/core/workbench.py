@@ -19,6 +19,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from edgewright_agent.artifact import Artifact
+from edgewright_agent.artifact import parse as parse_artifact
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.config import Budget, Config, parse
 from edgewright_agent.contract import (
@@ -228,11 +230,22 @@ class Doctor:
     """Model bytes' version → what goes wrong with it."""
     seen: list[str] = field(default_factory=list)
     attempts_left: list[int] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    """What else it was given, in order."""
     state: Path | None = None
 
-    def __call__(self, folder: Path, *, timeout_s: float, budget: Budget) -> Evidence:
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        timeout_s: float,
+        budget: Budget,
+        soak_s: float = 0,
+        inference_timeout_s: float = 10,
+    ) -> Evidence:
         version = json.loads((folder / "golden.json").read_bytes())["for"]
         self.seen.append(version)
+        self.asked.append({"budget": budget, "soak_s": soak_s, "inference_timeout_s": inference_timeout_s})
         if self.state:
             trial = Ledger(self.state, Disk()).record.model(MODEL).trial
             self.attempts_left.append(trial.attempts_left if trial else -1)
@@ -358,8 +371,13 @@ class Bench:
     def store(self) -> Store:
         return Store(self.state, Disk())
 
-    def publish(self, *made: Made, model: str = MODEL, attempts: int = 3) -> None:
-        """Put artifacts on the shelf and assign the last one to every device of its class."""
+    def publish(
+        self, *made: Made, model: str = MODEL, attempts: int = 3, policy: Mapping[str, Any] | None = None
+    ) -> None:
+        """Put artifacts on the shelf and assign the last one to every device of its class.
+
+        `policy` is more of the class's `rollbackPolicy`.
+        """
         for artifact in made:
             self.shelf.put(artifact, model)
             self.trust.targets[model, PI, artifact.digest] = len(artifact.body)
@@ -374,7 +392,7 @@ class Bench:
                     "digest": last.digest,
                     "modelVersion": last.version,
                     "size": len(last.body),
-                    "rollbackPolicy": {"attempts": attempts, "healthTimeoutS": 5},
+                    "rollbackPolicy": {"attempts": attempts, "healthTimeoutS": 5, **(policy or {})},
                 }
             },
         }
@@ -410,6 +428,15 @@ class Bench:
     def codes(self, *, force: bool = False) -> list[str]:
         """The codes of one poll's outcomes."""
         return [outcome.code for outcome in self.once(force=force).outcomes]
+
+    def obtained(self, made: Made) -> Artifact:
+        """Put an artifact into the store by hand; return what the store says of it."""
+        artifact = parse_artifact(made.body)
+        staging = self.store.stage(artifact)
+        for name, data in made.files.items():
+            (staging / name).write_bytes(data)
+        self.store.install(artifact)
+        return artifact
 
     def running(self, model: str = MODEL) -> str | None:
         """The version whose bytes an application reads through `current`, or None; never a broken one."""

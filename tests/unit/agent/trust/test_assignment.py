@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.config import Budget
 from edgewright_agent.errors import TrustError
-from edgewright_agent.trust.assignment import Assigned, assigned, parse_assignment
+from edgewright_agent.model_state import Terms
+from edgewright_agent.trust.assignment import Assigned, Experiment, assigned, parse_assignment
 from unit.agent.trust.tuf_fleet import DIGEST, assignment
 
 CLASS = "raspberry-pi-4"
@@ -60,6 +62,23 @@ def test_an_assignment_says_everything_an_update_needs() -> None:
 def test_without_a_rollback_policy_a_trial_has_three_attempts_of_a_minute() -> None:
     found = chosen([group("all", {}, reader=for_class("1.0.0"))])["reader"]
     assert (found.attempts, found.health_timeout_s) == (3, 60.0)
+
+
+def test_a_rollback_policy_says_what_else_a_model_goes_through() -> None:
+    policy = {
+        "budget": {"loadMs": 900, "peakMemoryBytes": 1e6},
+        "trialSoakS": 20,
+        "soakS": 3600,
+        "inferenceTimeoutS": 2.5,
+        "fromTheFuture": [],
+    }
+    made = model("1.1.0", **{CLASS: artifact(rollbackPolicy=policy)})
+    assert chosen([group("all", {}, digit_reader=made)])["digit-reader"].terms == Terms(
+        Budget(load_ms=900, peak_memory_bytes=1_000_000),
+        trial_soak_s=20,
+        soak_s=3600,
+        inference_timeout_s=2.5,
+    )
 
 
 def test_the_first_group_that_matches_and_names_the_model_decides() -> None:
@@ -147,6 +166,15 @@ ARTIFACT = (*MODEL, "artifacts", CLASS)
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 0}), "healthTimeoutS"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": 1e400}), "more than a number can be"),
         (_set(*ARTIFACT, "rollbackPolicy", to={"healthTimeoutS": False}), "healthTimeoutS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": 31 * 86400}), "rollbackPolicy.soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": -1}), "soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"soakS": True}), "soakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"trialSoakS": 3601}), "trialSoakS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"inferenceTimeoutS": "10"}), "inferenceTimeoutS"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": []}), "rollbackPolicy.budget"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"loadMs": 0}}), "budget.loadMs"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"latencyMs": None}}), "budget.latencyMs"),
+        (_set(*ARTIFACT, "rollbackPolicy", to={"budget": {"peakMemoryBytes": 1e300}}), "peakMemoryBytes"),
     ],
 )
 def test_a_wrong_shape_is_refused_by_place(bend: Callable[[dict[str, Any]], None], where: str) -> None:
@@ -157,6 +185,41 @@ def test_a_wrong_shape_is_refused_by_place(bend: Callable[[dict[str, Any]], None
         parse_assignment(body)
     assert caught.value.code == "bad-metadata"
     assert where in str(caught.value)
+
+
+def beside(**more: Any) -> dict[str, Any]:
+    told = {"name": "wider", "kind": "shadow", "share": 0.25, "digest": "sha256:" + "b" * 64, "size": 900}
+    return {**told, "modelVersion": "1.1.0", **more}
+
+
+def test_an_experiment_is_a_second_artifact_to_obtain_and_to_try() -> None:
+    made = model("1.0.0", **{CLASS: artifact(experiment=beside(), rollbackPolicy={"attempts": 2})})
+    target = chosen([group("all", {}, digit_reader=made)])["digit-reader"]
+    assert target.experiment == Experiment("wider", "shadow", 0.25, "sha256:" + "b" * 64, 900, "1.1.0")
+    candidate = target.candidate()
+    assert candidate is not None
+    assert (candidate.digest, candidate.model_version, candidate.size) == ("sha256:" + "b" * 64, "1.1.0", 900)
+    assert candidate.attempts == 2 and candidate.experiment is None
+    assert chosen([group("all", {}, digit_reader=for_class("1.0.0"))])["digit-reader"].candidate() is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "Wider One"),
+        ("kind", "canary"),
+        ("share", 0),
+        ("share", 1.5),
+        ("share", True),
+        ("digest", "sha256:ab"),
+        ("size", 0),
+        ("modelVersion", 7),
+    ],
+)
+def test_an_experiment_of_a_wrong_shape_is_refused_by_place(key: str, value: object) -> None:
+    made = model("1.0.0", **{CLASS: artifact(experiment=beside(**{key: value}))})
+    with pytest.raises(TrustError, match=rf"experiment\.{key}"):
+        chosen([group("all", {}, digit_reader=made)])
 
 
 def test_two_groups_of_one_name_are_refused() -> None:

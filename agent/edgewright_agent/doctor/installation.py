@@ -1,0 +1,153 @@
+"""The installation: software, trust anchors, secrets, identity, and the service that runs the agent."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+
+from edgewright_agent import __version__
+from edgewright_agent.clock import utc_now
+from edgewright_agent.config import Config
+from edgewright_agent.doctor import FAIL, OK, WARN, Finding
+from edgewright_agent.errors import AgentError
+from edgewright_agent.lock import exclusive
+
+_LEAST_PYTHON = (3, 10)
+_NEEDED = (("cryptography", 44), ("tuf", 7))
+UNITS = ("edgewright-agent.service", "edgewright-agent.timer")
+_ASK_S = 5.0
+
+
+def software(config: Config) -> Iterator[Finding]:
+    """Python, what the agent needs, and the inference engine."""
+    from edgewright_agent.trust.approval import engine_version
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < _LEAST_PYTHON:
+        yield Finding("software", FAIL, f"Python {python}", "install Python 3.10 or newer")
+    found = []
+    for name, least in _NEEDED:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Finding("software", FAIL, f"{name} is not installed", f"pip install '{name}>={least}'")
+            continue
+        found.append(f"{name} {version}")
+        if int(version.split(".")[0]) < least:
+            yield Finding("software", FAIL, f"{name} {version} is too old", f"pip install '{name}>={least}'")
+    yield Finding("software", OK, f"edgewright-agent {__version__}, Python {python}, {', '.join(found)}")
+    engine = engine_version()
+    if engine is None:
+        advice = "pip install 'edgewright-agent[runtime]', or the build of onnxruntime for this device"
+        yield Finding("engine", WARN, "onnxruntime is not installed: models are stored, but wait", advice)
+    else:
+        yield Finding("engine", OK, f"onnxruntime {engine}")
+
+
+def anchors(config: Config) -> Iterator[Finding]:
+    """What all trust begins with can be read, and nobody else could have put it there."""
+    files = (config.trust.root, *config.trust.keys)
+    config.fingerprint()
+    for path in files:
+        if path.stat().st_mode & 0o022:
+            yield Finding("trust", WARN, f"{path} can be written by others", f"chmod go-w {path}")
+    pins = len(config.trust.keys) + len(config.trust.identities)
+    whom = f"{pins} pinned signer(s)" if pins else "the signers of the fleet's policy"
+    yield Finding("trust", OK, f"{config.trust.root}, and {whom}")
+
+
+def secrets(config: Config) -> Iterator[Finding]:
+    """Log-ins and decryption keys can be read by this user, and by nobody else."""
+    for mirror in config.origin.mirrors:
+        try:
+            mirror.open().close()
+        except AgentError as error:
+            yield Finding("log-in", FAIL, f"{mirror.url}: {error}")
+    if config.decryption.keys:
+        from edgewright_agent.decrypt import load_keys
+
+        count = len(load_keys(config.decryption.keys))
+        yield Finding("decryption", OK, f"{count} private key(s)")
+
+
+def identity(config: Config) -> Iterator[Finding]:
+    """The device's own key and certificate."""
+    own = config.identity
+    if own is None:
+        return
+    from edgewright_agent.identity.validity import validity
+
+    if not own.key.exists():
+        yield Finding("identity", FAIL, f"there is no key {own.key}", "edgewright-agent identity create")
+        return
+    if not own.certificate.exists():
+        yield Finding(
+            "identity", WARN, f"there is no certificate {own.certificate} yet",
+            "edgewright-agent identity request --out FILE; then edgewright devices enroll",
+        )  # fmt: skip
+        return
+    try:
+        valid = validity(own.certificate.read_bytes())
+    except ValueError as error:
+        yield Finding(
+            "identity", FAIL, f"{own.certificate}: {error}", "edgewright-agent identity install CERT"
+        )
+        return
+    until = f"{valid.end:%Y-%m-%dT%H:%M:%SZ}"
+    if valid.end <= utc_now():
+        yield Finding(
+            "identity", FAIL, f"the certificate ended {until}", "edgewright-agent identity install CERT"
+        )
+    elif own.ca is None:
+        yield Finding(
+            "identity", WARN, f"the certificate ends {until} and does not renew",
+            "name its authority in identity.ca",
+        )  # fmt: skip
+    else:
+        yield Finding("identity", OK, f"certificate until {until}, renews {valid.renews:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def service(config: Config) -> Iterator[Finding]:
+    """Somebody polls: a running agent, or systemd units that start one."""
+    running = False
+    if (config.state / "daemon.lock").exists():
+        try:
+            with exclusive(config.state / "daemon.lock"):
+                pass
+        except AgentError as error:
+            running = error.code == "busy"
+    if running:
+        yield Finding("service", OK, "an agent is running")
+        return
+    systemctl = shutil.which("systemctl")
+    if systemctl is None:
+        yield Finding("service", WARN, "no agent is running", "edgewright-agent run, under your init system")
+        return
+    enabled = [unit for unit in UNITS if _says(systemctl, "is-enabled", unit) == "enabled"]
+    if enabled == [UNITS[1]] and _says(systemctl, "is-active", UNITS[1]) == "active":
+        yield Finding("service", OK, f"{UNITS[1]} polls")
+    elif enabled:
+        failed = _says(systemctl, "is-failed", enabled[0]) == "failed"
+        yield Finding(
+            "service", FAIL if failed else WARN,
+            f"{enabled[0]} is enabled, and {'failed' if failed else 'not running'}",
+            f"journalctl -u {enabled[0]}" if failed else f"systemctl start {enabled[0]}",
+        )  # fmt: skip
+    else:
+        yield Finding(
+            "service", WARN, "no agent is running, and none starts by itself",
+            f"systemctl enable --now {UNITS[0]}",
+        )  # fmt: skip
+
+
+def _says(systemctl: str, verb: str, unit: str) -> str:
+    try:
+        asked = subprocess.run(  # noqa: S603  found in PATH, no shell
+            [systemctl, verb, unit], capture_output=True, text=True, timeout=_ASK_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()

@@ -1,0 +1,69 @@
+"""What the child of a health check says while it is at it: how far it is, and that it lives.
+
+>>> signs, rest = read(b'{"stage": "loading"}\\n.\\n{"sta')
+>>> signs, rest
+(({'stage': 'loading'}, {}), b'{"sta')
+
+A pipe of its own, one line each: a stage with what is known by then (a JSON object), or a dot for an inference that
+came back. Its other end believes little of it: whoever runs a broken model may write anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any
+
+FD = "EDGEWRIGHT_HEALTH_PULSE"  # environment of the child: number of the pipe
+STAGES = ("loading", "replaying", "soaking", "done")
+MAX_LINE_BYTES = 512  # less than PIPE_BUF: a line is never torn
+_EVERY_S = 0.05  # between two dots; a fast model would fill the pipe with them
+
+
+class Pulse:
+    """The child's end; without a pipe it says nothing."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd, self._beaten = fd, 0.0
+        if fd is not None:
+            os.set_blocking(fd, False)
+
+    @classmethod
+    def inherited(cls) -> Pulse:
+        """Return the end that the parent has passed on, if it has."""
+        number = os.environ.get(FD, "")
+        return cls(int(number) if number.isdecimal() else None)
+
+    def stage(self, name: str, **known: Any) -> None:
+        """Say that a stage begins."""
+        self._write(json.dumps({"stage": name, **known}).encode())
+
+    def beat(self) -> None:
+        """Say that an inference came back; not more often than anybody needs to know."""
+        now = time.monotonic()
+        if now - self._beaten >= _EVERY_S:
+            self._beaten = now
+            self._write(b".")
+
+    def _write(self, line: bytes) -> None:
+        if self._fd is not None:
+            # A full pipe has enough signs of life in it; without a reader nobody misses them.
+            with contextlib.suppress(OSError):
+                os.write(self._fd, line[: MAX_LINE_BYTES - 1] + b"\n")
+
+
+def read(data: bytes) -> tuple[tuple[dict[str, Any], ...], bytes]:
+    """Return the signs in what the pipe gave ({} for a beat), and the rest that is no whole line yet."""
+    *lines, rest = data.split(b"\n")
+    return tuple(_sign(line) for line in lines), rest[-MAX_LINE_BYTES:]
+
+
+def _sign(line: bytes) -> dict[str, Any]:
+    if len(line) <= MAX_LINE_BYTES and line.startswith(b"{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            sign = json.loads(line)
+            if isinstance(sign, dict) and sign.get("stage") in STAGES:
+                return sign
+    return {}

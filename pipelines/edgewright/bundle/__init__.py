@@ -1,0 +1,1 @@
+"""Releases that travel on a stick: one file that a device without a network installs from."""

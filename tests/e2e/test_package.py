@@ -1,0 +1,171 @@
+"""The agent's Debian package: built for another processor, unpacked there, and used from a stick to an answer."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from e2e.journey import MODEL, PI, Journey
+from edgewright.bench.target.emulator import STACK_BYTES, emulated_target
+from edgewright.bench.target.processor import Core, lay_out, nearest
+from edgewright.bench.target.userland import USERLANDS, targets_cache
+from real import ROOT, require_target
+
+PACKAGING = ROOT / "agent" / "packaging"
+UNITS = ("edgewright-agent.service", "edgewright-agent-once.service")
+
+
+def build(folder: Path, arch: str, wheels: Path) -> Path:
+    """Build the package as the guide says."""
+    done = subprocess.run(
+        [
+            sys.executable, str(PACKAGING / "build_deb.py"), "--arch", arch, "--out", str(folder),
+            "--wheels", str(wheels),
+        ],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+@dataclass(frozen=True)
+class Board:
+    """A device of another processor: the package unpacked, and a Python of that processor to run it."""
+
+    root: Path
+    python: Path
+
+    def agent(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the program that the package puts into /usr/bin, as it is but for where it lies."""
+        launcher = (self.root / "usr/bin/edgewright-agent").read_text()
+        moved = launcher.replace("/usr/lib/", f"{self.root}/usr/lib/").replace(
+            "/etc/default", f"{self.root}/etc/default"
+        )
+        return subprocess.run(
+            ["/bin/sh", "-c", moved, "edgewright-agent", *words],
+            env={"PATH": os.defpath, "EDGEWRIGHT_PYTHON": str(self.python), "HOME": "/nonexistent"},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package for 64-bit ARM."""
+    folder = tmp_path_factory.mktemp("package")
+    return build(folder, "arm64", folder / "wheels")
+
+
+@pytest.fixture(scope="module")
+def board(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Board:
+    """An emulated board with the package on it, and the inference engine of its userland."""
+    require_target("arm64")
+    cache = targets_cache()
+    folder = tmp_path_factory.mktemp("board")
+    subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
+    userland = USERLANDS["arm64"]
+    core = Core("arm64", nearest("arm64", "", ()), "", 4)
+    target = emulated_target(core, cache)
+    assert target.installed is not None
+    userland_root = folder / "userland"
+    userland_root.mkdir()
+    lay_out(core, target.installed.root, userland_root)
+    # The emulator starts programs of its own processor only when told how: the guest's sys.executable is this script.
+    python = folder / "python3"
+    guest = {**target.guest, "PYTHONHOME": str(userland_root / "usr"), "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [
+        *target.command, "-L", str(userland_root), "-U", "LD_LIBRARY_PATH", "-s", str(STACK_BYTES), "-0", str(python),
+        *(word for name, value in guest.items() for word in ("-E", f"{name}={value}")),
+    ]  # fmt: skip
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in target.environment.items()
+                      if name not in ("PATH", "HOME"))  # fmt: skip
+    site = userland_root / userland.site
+    python.write_text(
+        f"#!/bin/sh\n{exports}"
+        f"exec {shlex.join(words)} -E PYTHONPATH=\"${{PYTHONPATH:-}}:{site}\" "
+        f"{shlex.quote(str(userland_root / userland.python))} \"$@\"\n"
+    )  # fmt: skip
+    python.chmod(0o755)
+    return Board(folder / "root", python)
+
+
+def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path) -> None:
+    again = build(tmp_path, "arm64", package.parent / "wheels")
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_what_a_package_puts_on_a_device_stays_below_thirty_megabytes(package: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], capture_output=True, text=True, check=True)
+    sizes = [int(line.split()[2]) for line in listed.stdout.splitlines()]
+    assert sum(sizes) < 30_000_000
+    assert all(line.split()[1] == "root/root" for line in listed.stdout.splitlines())
+
+
+def test_the_package_for_another_processor_runs_there(board: Board) -> None:
+    told = board.agent("--version")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("edgewright-agent ")
+
+
+def test_an_emulated_board_goes_from_a_stick_to_an_answer(
+    board: Board, built: Journey, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick.tar"
+    made = built.edgewright("bundle", "create", "--group", "all", "--class", PI, "--out", str(stick))
+    assert made.returncode == 0, made.stderr
+    config = tmp_path / "agent.json"
+    begun = board.agent(
+        "init", "--device-id", "pi-7", "--class", PI, "--source", "oci:/media/usb",  # the userland has no TLS
+        "--root", str(built.root_metadata()), "--key", str(built.fleet / ".edgewright/keys/signing.pub"),
+        "--state", str(tmp_path / "state"), "--out", str(config),
+    )  # fmt: skip
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    done = board.agent("install", "--config", str(config), str(stick))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{MODEL}  installed  1.0.0" in done.stdout
+    answered = board.agent("infer", "--config", str(config), MODEL)
+    assert answered.returncode == 0 and "golden sample" in answered.stdout, answered.stderr
+    looked = board.agent("doctor", "--config", str(config), "--offline", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(looked.stdout)["findings"]}
+    assert looked.returncode == 0, looked.stdout
+    assert findings[MODEL]["level"] == "ok" and "onnxruntime" in findings["engine"]["message"]
+
+
+@pytest.mark.parametrize("unit", [*UNITS, "edgewright-agent.timer"])
+def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed")
+    for source in (PACKAGING / "systemd").iterdir():
+        text = source.read_text().replace("/usr/bin/edgewright-agent", "/bin/true")
+        (tmp_path / source.name).write_text(text)
+    checked = subprocess.run(
+        [program, "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False
+    )
+    about = [line for line in checked.stderr.splitlines() if "edgewright" in line]
+    assert checked.returncode == 0 and about == [], checked.stderr
+
+
+def test_both_services_are_hardened_alike_and_keep_what_the_agent_needs() -> None:
+    sections = []
+    for name in UNITS:
+        parser = configparser.ConfigParser(strict=False, interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment, method-assign]
+        parser.read(PACKAGING / "systemd" / name)
+        own = {"Type", "ExecStart", "ExecReload", "Restart", "RestartSec", "WatchdogSec", "KillMode",
+               "TimeoutStopSec", "TimeoutStartSec"}  # fmt: skip
+        sections.append({key: value for key, value in parser["Service"].items() if key not in own})
+    assert sections[0] == sections[1]
+    needed = {
+        "NoNewPrivileges": "true", "ProtectSystem": "strict", "StateDirectory": "edgewright",
+        "OOMPolicy": "continue", "CapabilityBoundingSet": "",
+    }  # fmt: skip
+    assert needed.items() <= sections[0].items()

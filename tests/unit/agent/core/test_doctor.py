@@ -1,0 +1,137 @@
+"""What is wrong with an installation is found, and said with what to do; nothing is changed by looking."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgewright_agent import cli
+from edgewright_agent.doctor import FAIL, OK, WARN, Finding, document, examine, exit_code, in_words
+from edgewright_agent.doctor.device import mounted
+from unit.agent.core.workbench import MODEL, Bench, make_artifact
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Bench:
+    """A device that runs a model."""
+    bench = Bench(tmp_path)
+    bench.publish(make_artifact("1.0.0"))
+    bench.once()
+    return bench
+
+
+def looked_at(device: Bench, *, deep: bool = False) -> dict[str, list[Finding]]:
+    """Findings of a look without the network, by what they are about."""
+    found: dict[str, list[Finding]] = {}
+    for finding in examine(device.config, offline=True, deep=deep):
+        found.setdefault(finding.what, []).append(finding)
+    return found
+
+
+def levels(found: dict[str, list[Finding]], what: str) -> list[str]:
+    return [finding.level for finding in found[what]]
+
+
+def test_an_installation_that_works_has_nothing_to_mend(device: Bench) -> None:
+    found = looked_at(device)
+    assert all(finding.level != FAIL for findings in found.values() for finding in findings), found
+    assert levels(found, MODEL) == [OK] and levels(found, "record") == [OK]
+
+
+def test_looking_changes_nothing(device: Bench) -> None:
+    def tree() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in sorted(device.state.rglob("*")) if p.is_file()}
+
+    before = tree()
+    looked_at(device, deep=True)
+    assert tree() == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "what", "said"),
+    [
+        (lambda d: [slot.unlink() for slot in d.state.glob("state.*")], "record", "reanchor"),
+        (lambda d: (d.folder / "root.json").unlink(), "anchors", "root.json"),
+        (
+            lambda d: os.truncate(d.store.path(d.store.links()[MODEL]) / "model.onnx", 10),
+            MODEL,
+            "once --force",
+        ),
+        (lambda d: (d.state / "current" / MODEL).unlink(), MODEL, "once --force"),
+    ],
+    ids=["no record", "no trust anchor", "a damaged model", "no link"],
+)
+def test_what_does_not_work_is_a_failure_with_a_way_out(
+    device: Bench, harm: Callable[[Bench], object], what: str, said: str
+) -> None:
+    harm(device)
+    found = looked_at(device)
+    assert FAIL in levels(found, what), found
+    assert any(said in f"{finding.message} {finding.remedy}" for finding in found[what])
+    assert exit_code([finding for findings in found.values() for finding in findings]) == 3
+
+
+def test_damage_of_the_same_length_is_found_by_a_deep_look(device: Bench) -> None:
+    model = device.store.path(device.store.links()[MODEL]) / "model.onnx"
+    body = bytearray(model.read_bytes())
+    body[100] ^= 1
+    model.write_bytes(body)
+    assert FAIL not in levels(looked_at(device), MODEL)
+    assert FAIL in levels(looked_at(device, deep=True), MODEL)
+
+
+def test_a_reserve_that_is_reached_is_a_failure(device: Bench) -> None:
+    device.document["reserveBytes"] = 2**60
+    assert levels(looked_at(device), "space") == [FAIL]
+
+
+def test_a_trust_anchor_that_others_may_write_is_worth_a_look(device: Bench) -> None:
+    (device.folder / "root.json").chmod(0o666)
+    assert levels(looked_at(device), "trust") == [WARN, OK]
+
+
+def test_a_check_that_breaks_does_not_keep_the_others_from_being_made(device: Bench) -> None:
+    (device.state / "state.0").chmod(0)
+    (device.state / "state.1").chmod(0)
+    if os.geteuid() == 0:
+        for name in ("state.0", "state.1"):
+            (device.state / name).unlink()
+            (device.state / name).mkdir()
+    found = looked_at(device)
+    assert levels(found, "record") == [FAIL]
+    assert "space" in found and "memory" in found
+
+
+def test_the_file_system_of_a_path_is_that_of_the_deepest_mount() -> None:
+    assert mounted(Path("/proc/self"))[0] == "proc"
+    assert mounted(Path("/"))[0] != "unknown"
+
+
+def test_findings_are_for_people_and_for_machines() -> None:
+    findings = [
+        Finding("clock", WARN, "not synchronized", "start a time service"),
+        Finding("state", OK, "ext4"),
+    ]
+    assert in_words(findings) == (
+        "warn  clock  not synchronized → start a time service\nok    state  ext4\nit works; 1 to look at"
+    )
+    assert "\x1b[33m" in in_words(findings, color=True)
+    assert document(findings)["result"] == WARN and exit_code(findings) == 0
+    assert in_words([Finding("state", OK, "ext4")]).endswith("all is well")
+
+
+def test_the_command_tells_and_ends_with_what_it_found(
+    device: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = device.folder / "agent.json"
+    config.write_text(json.dumps(device.document))
+    assert cli.main(["doctor", "--offline", "--json", "--config", str(config)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["result"] in (OK, WARN)
+    assert {"configuration", "software", "state", "record", MODEL} <= {f["what"] for f in told["findings"]}
+    assert cli.main(["doctor", "--config", str(config)]) == 3, "its source is an empty folder"
+    assert "FAIL  source" in capsys.readouterr().out
