@@ -42,15 +42,15 @@ def judge_soak(config: Config, seen: Mapping[str, Seen]) -> Judgement:
     Raises:
         StorageError: `busy` when an update is at work: the same observations are judged the next time.
     """
-    soak = _part("soak")
-    if soak is None:
-        return Judgement(frozenset(seen))
+    from edgewright_agent.soak import Observation, judge
     from edgewright_agent.work import at_work
 
     with at_work(config) as (ledger, store):
-        proving = {model: state.soak.digest for model, state in ledger.record.models.items() if state.soak}
+        proving = {
+            model: state.proving.digest for model, state in ledger.record.models.items() if state.proving
+        }
         observations = {
-            model: soak.Observation(
+            model: Observation(
                 digest,
                 crashes=seen[digest].crashes,
                 hangs=seen[digest].hangs,
@@ -60,7 +60,7 @@ def judge_soak(config: Config, seen: Mapping[str, Seen]) -> Judgement:
             for model, digest in proving.items()
             if digest in seen
         }
-        judged = soak.judge(ledger, store, observations, now=utc_now(), up=uptime())
+        judged = judge(ledger, store, observations, now=utc_now(), up=uptime())
     return Judgement(
         frozenset(proving[model] for model in judged.taken if model in proving),
         tuple((one.model, one.code, one.message) for one in judged.fallen),

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgewright_agent import __version__
+from edgewright_agent.clock import uptime
 from edgewright_agent.config import Config
 from edgewright_agent.contract import HEALTH_SOCKET, LIVE_SOCKET, MAX_LIVE_BYTES
 from edgewright_agent.duties import Duties
@@ -89,12 +90,14 @@ class Watch:
         soaks: list[Soak] = []
         with contextlib.suppress(StorageError):  # whoever polls says it
             states = self._glance.record.models.values()
-            soaks = [state.soak for state in states if state.soak and not getattr(state.soak, "failed", None)]
+            soaks = [state.proving for state in states if state.proving and not state.proving.failed]
         self._gather()  # what was seen before a model began to soak says nothing about it
         self.live.soaking = frozenset(soak.digest for soak in soaks)
         if soaks:
-            left_s = min(soak.left_s for soak in soaks)
-            self._timers.sooner("soak", min(max(left_s, 1.0), WATCHED_S if len(self.live) else SOAK_S))
+            from edgewright_agent.soak import left_s
+
+            first_s = min(left_s(soak, uptime()) for soak in soaks)
+            self._timers.sooner("soak", min(first_s + 1.0, WATCHED_S if len(self.live) else SOAK_S))
         else:
             self._timers.cancel("soak")
 
@@ -209,9 +212,8 @@ class Watch:
         """Return how long an inference may take: as its soak says, or else as what its trial measured suggests."""
         with contextlib.suppress(StorageError):
             for state in self._glance.record.models.values():
-                terms_s = getattr(state.soak, "inference_timeout_s", None)
-                if terms_s and state.soak and state.soak.digest == digest:
-                    return float(terms_s)
+                if state.proving and state.proving.digest == digest:
+                    return state.proving.inference_timeout_s
                 for slot in (state.active, state.previous, state.factory, state.candidate):
                     if slot and slot.digest == digest and slot.health:
                         took_ms = slot.health.get("inferenceMs")

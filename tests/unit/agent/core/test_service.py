@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgewright_agent.clock import uptime
 from edgewright_agent.model_state import Soak
 from unit.agent.core.beats import beat
 from unit.agent.core.idle import settled
@@ -223,6 +224,31 @@ def test_a_crash_of_a_model_that_has_to_prove_itself_is_judged_at_once_and_again
     )
     assert running.until("soak-failed")["code"] == "soak-crash"
     assert running.until("judged")["crashes"] == []
+
+
+def test_a_model_under_which_applications_keep_crashing_is_rolled_back_while_it_soaks(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench, _digest = running_model(tmp_path)
+    newer = make_artifact("2.0.0")
+    bench.publish(newer)
+    assert bench.codes() == ["installed"]
+    record = bench.ledger.record
+    state = replace(record.model(MODEL), soak=Soak(newer.digest, 3600.0, 9, since=uptime()))
+    bench.ledger.commit(record.with_model(MODEL, state))
+    daemons.append(running := Running(bench, NOWHERE))
+    running.until("sleep")
+    program = (
+        "import socket, sys; s = socket.socket(1, 2); s.connect(sys.argv[1]); s.send(sys.argv[2].encode())"
+    )
+    words = [sys.executable, "-c", program, str(bench.state / "live.sock")]
+    for number in range(3):
+        opened = beat("open", session=f"{number:016x}", digest=newer.digest)
+        subprocess.run([*words, opened.decode()], check=True)
+    failed = running.until("soak-failed")
+    assert (failed["model"], failed["code"]) == (MODEL, "soak-crash")
+    assert bench.running() == "1.0.0"
+    running.eventually(f"models.{MODEL}.version", "1.0.0")
 
 
 def test_what_waits_for_a_window_is_tried_when_it_opens(tmp_path: Path, daemons: list[Running]) -> None:
