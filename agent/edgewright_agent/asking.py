@@ -7,7 +7,8 @@ False
 
 A registry, a name server or a proxy may hold a request for minutes; nothing can end a look-up of a name from outside.
 Meanwhile sockets are served, the watchdog is fed and SIGTERM stops at once. The thread does nothing but ask: every
-decision, and every write, is the loop's.
+decision, and every write, is the loop's. With one heap for both (`MALLOC_ARENA_MAX`, set by `edgewright-agent run`) it
+takes no memory that could be measured; with two it was half a MiB.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from edgewright_agent.loop import Loop
 from edgewright_agent.poll import conditional, failed, nothing_new, trusted_now
 from edgewright_agent.record import Ledger, Poll
 from edgewright_agent.schedule import polling
+from edgewright_agent.sender import Sender
 from edgewright_agent.timers import Timers, boottime_s
 from edgewright_agent.watch import Watch
 
@@ -41,10 +42,6 @@ NETWORK_EXIT_CODE = 3
 ASKING_LIMIT_S = (
     600.0  # a request that has not ended by then is taken for failed, and its thread left to itself
 )
-SENDING_LIMIT_S = 300.0  # of the child that sends telemetry
-SEND_CHECK_S = 300.0  # how often it is asked whether something is to be sent
-SEND_PAUSE_S = 30.0  # between two such children; doubled by every failure
-MAX_SEND_PAUSE_S = 3600.0
 WINDOW_PAUSE_S = 60.0  # between two children that were started because a window is open
 CLOCK_STEP_S = 5.0  # by less, clocks are set all the time
 WINDOW_CHECK_S = 3600.0  # windows are told by the wall clock, which may be set meanwhile
@@ -127,32 +124,30 @@ class Service:
         duties: Duties,
     ) -> None:
         self._config, self._path, self._loop, self._timers = config, path, loop, loop.timers
-        self._command, self._sender, self._duties = command, sender, duties
+        self._command, self._duties = command, duties
+        self._sender = Sender(sender, loop.timers, lambda: duties.send_due_s(self._config), AWAITED)
         self._glance = Glance(config.state)
         self._asking = Asking(loop.wake)
         self._update: Child | None = None
-        self._sending: Child | None = None
         self._stopping = False
         self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
         self._asked = False  # for a poll, by a SIGHUP that came while one was under way
-        self._failures = self._send_failures = 0
+        self._failures = 0
         self._ahead_s = time.time() - boottime_s()
         self._due: dict[str, Callable[[], None]] = {
             "poll": self._poll,
             "asking": self._give_up_asking,
             "window": self._window,
-            "send": self._send,
-            "sending": self._give_up_sending,
             "watchdog": self._feed,
         }
         self._watch = Watch(config, loop, self._glance, duties, self._facts)
-        self._due.update(self._watch.due)
+        self._due.update(self._watch.due | self._sender.due)
 
     def serve(self) -> None:
         """Go on until told to stop, and the update under way has ended."""
         self._feed()
         self._watch.begin()
-        self._timers.after("send", SEND_PAUSE_S)
+        self._sender.begin()
         # The first poll is the child's: it also recovers what the last shutdown left behind.
         self._start_update()
         while not (self._stopping and self._update is None):
@@ -167,9 +162,7 @@ class Service:
 
     def close(self) -> None:
         """End what would outlive this process for no good."""
-        if self._sending:
-            self._sending.signal(signal.SIGKILL)
-            self._sending.wait()
+        self._sender.close()
         self._watch.close()
 
     # --- polling ------------------------------------------------------------------------------------------------
@@ -248,7 +241,7 @@ class Service:
         except StorageError as error:
             log("failed", code=error.code, message=str(error))
         self._plan_window(WINDOW_PAUSE_S)
-        self._timers.sooner("send", SEND_PAUSE_S)
+        self._sender.begin()
         if self._asked:
             self._timers.after("poll", 0)
             return
@@ -330,36 +323,6 @@ class Service:
         if self._failures:
             self._timers.after("poll", 0)
 
-    # --- telemetry ----------------------------------------------------------------------------------------------
-
-    def _send(self) -> None:
-        if self._stopping or self._sending:
-            return
-        try:
-            due_s = self._duties.send_due_s(self._config)
-        except AgentError as error:
-            log("failed", code=error.code, message=str(error))
-            due_s = None
-        if due_s is None or due_s > 0:
-            self._timers.after("send", SEND_CHECK_S if due_s is None else min(due_s, SEND_CHECK_S))
-            return
-        try:
-            self._sending = Child.start("telemetry", self._sender, AWAITED)
-            self._timers.after("sending", SENDING_LIMIT_S)
-        except OSError as error:
-            log("failed", code="no-process", message=f"cannot send telemetry: {error.strerror}")
-            self._sent(NETWORK_EXIT_CODE)
-
-    def _give_up_sending(self) -> None:
-        if self._sending:
-            log("failed", code="timeout", message=f"telemetry was not sent in {SENDING_LIMIT_S:.0f} s")
-            self._sending.signal(signal.SIGKILL)
-
-    def _sent(self, code: int) -> None:
-        self._timers.cancel("sending")
-        self._send_failures = self._send_failures + 1 if code else 0
-        self._timers.after("send", min(SEND_PAUSE_S * 2.0**self._send_failures, MAX_SEND_PAUSE_S))
-
     # --- signals and children -------------------------------------------------------------------------------------
 
     def _signalled(self, number: int) -> None:
@@ -380,10 +343,7 @@ class Service:
             self._watch.changed()
             if not self._stopping:
                 self._polled(code if 0 <= code <= NETWORK_EXIT_CODE else NETWORK_EXIT_CODE)
-        if self._sending and (code := self._sending.ended()) is not None:
-            self._sending = None
-            log("telemetry", exit_code=code)
-            self._sent(code)
+        self._sender.reap()
 
     def _feed(self) -> None:
         period_s = watchdog_s()

@@ -30,7 +30,7 @@ class Running:
         exit_code: Of the child.
         nap: What the child does.
         interpreter: What runs the child.
-        setup: Statements before the daemon is made; `d` is its module, `w` that of its sockets.
+        setup: Statements before the daemon is made; `d` is its module, `s` the sender's, `w` the sockets'.
         arguments: Further arguments of `Daemon`.
         environment: Beside this process's.
     """
@@ -53,7 +53,7 @@ class Running:
         self.config.write_text(json.dumps(bench.document))
         program = (
             "import os, sys, time; from pathlib import Path; from edgewright_agent.duties import Duties\n"
-            "from edgewright_agent import daemon as d, watch as w\n"
+            "from edgewright_agent import daemon as d, sender as s, watch as w\n"
             f"{setup}\n"
             f"child = ({interpreter!r}, '-c', {f'import time; {nap}; raise SystemExit({exit_code})'!r})\n"
             f"raise SystemExit(d.Daemon(Path(sys.argv[1]), command=child, {arguments}).run())"

@@ -22,7 +22,7 @@ from unit.agent.core.running import Running
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
 
 NOWHERE = "http://127.0.0.1:9/acme"
-QUICK = "d.WINDOW_PAUSE_S = d.SEND_PAUSE_S = d.SEND_CHECK_S = w.SOCKETS_S = w.SESSIONS_S = w.RETRY_S = 0.02"
+QUICK = "d.WINDOW_PAUSE_S = s.PAUSE_S = s.CHECK_S = w.SOCKETS_S = w.SESSIONS_S = w.RETRY_S = 0.02"
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_what_waits_for_a_window_is_tried_when_it_opens(tmp_path: Path, daemons:
 def test_telemetry_is_sent_by_a_child_that_is_ended_when_it_takes_too_long(
     tmp_path: Path, daemons: list[Running]
 ) -> None:
-    setup = f"{QUICK}\nd.SENDING_LIMIT_S = 0.05\ndue = [0.0, 0.0, None]"
+    setup = f"{QUICK}\ns.LIMIT_S = 0.05\ndue = [0.0, 0.0, None]"
     sender = "import os, sys, time; time.sleep(600 if os.path.exists(sys.argv[1]) else 0)"
     mark = tmp_path / "slow"
     mark.touch()
@@ -306,6 +306,26 @@ def test_sockets_come_back_after_somebody_has_emptied_the_state_directory(
         assert running.process.poll() is None
     running.hears(beat("open"))
     running.eventually("agent.sessions", 1)
+
+
+def test_a_state_directory_that_is_away_for_a_while_ends_nothing(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, _asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    bench.state.rename(tmp_path / "away")
+    bench.state.write_text("not even a directory")
+    running.signal(signal.SIGHUP)
+    running.until("update")  # the child's: it knows what to say
+    running.until("sleep")
+    bench.state.unlink()
+    (tmp_path / "away").rename(bench.state)
+    assert running.status()["agent"]["pid"] == running.process.pid
+    running.signal(signal.SIGHUP)
+    running.until("not-modified")
 
 
 def test_something_in_the_way_of_a_socket_is_said_and_left_alone(
