@@ -88,7 +88,7 @@ def _draw(state: Path, document: dict[str, Any], interval_s: float, wait: Callab
 
     trouble = ""
     while True:
-        width, height = shutil.get_terminal_size()
+        width, height = _size()
         lines = _lines(document, colours=_colours())
         foot = f"{_FOOT} · no answer any more ({trouble})" if trouble else _FOOT
         lines = [*lines[: max(1, height - 2)], "", foot[: width - 1]]
@@ -107,8 +107,16 @@ def _lines(document: dict[str, Any], *, colours: bool) -> list[str]:
     from edgewright_agent.clock import utc_now
     from edgewright_agent.top import frame
 
-    width = shutil.get_terminal_size((120, 24)).columns
-    return frame(document, utc_now(), width=width, colours=colours, clock=time.strftime("%H:%M:%S"))
+    return frame(document, utc_now(), width=_size()[0], colours=colours, clock=time.strftime("%H:%M:%S"))
+
+
+def _size() -> tuple[int, int]:
+    """Return columns and lines: of the terminal as it is now, whatever `COLUMNS` said when the shell started."""
+    with contextlib.suppress(OSError, ValueError):
+        columns, lines = os.get_terminal_size(sys.stdout.fileno())
+        if columns and lines:
+            return columns, lines
+    return shutil.get_terminal_size((120, 24))
 
 
 def _colours() -> bool:

@@ -204,6 +204,7 @@ def test_a_crash_of_a_model_that_has_to_prove_itself_is_judged_at_once_and_again
         "from edgewright_agent.duties import Judgement\n"
         "calls = []\n"
         "def judge(config, seen):\n"
+        "    if not seen: d.log('nothing'); return Judgement()\n"
         "    d.log('judged', crashes=[one.crashes for one in seen.values()])\n"
         "    calls.append(seen)\n"
         "    if len(calls) == 1: raise StorageError('busy', 'an update is at work')\n"
@@ -223,7 +224,7 @@ def test_a_crash_of_a_model_that_has_to_prove_itself_is_judged_at_once_and_again
         "until somebody takes it"
     )
     assert running.until("soak-failed")["code"] == "soak-crash"
-    assert running.until("judged")["crashes"] == []
+    running.until("nothing")
 
 
 def test_a_model_under_which_applications_keep_crashing_is_rolled_back_while_it_soaks(
