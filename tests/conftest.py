@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from attacks.summary import summarize
+from attacks import summary as attacks
 from authority import Authority, TokenServer
+from crash import summary as power_cuts
 from private_sigstore.instance import PrivateSigstore
 from real import NOTHING_MAY_BE_SKIPPED, ROOT, Registry, Tool, require
 
@@ -187,8 +188,9 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Sum up the attacks that were played, and leave the counts where `.ci/run` prints them again as its last line."""
-    summarize(terminalreporter)
+    """Sum up attacks and power cuts, and leave the counts where `.ci/run` prints them again as its last line."""
+    attacks.summarize(terminalreporter)
+    power_cuts.summarize(terminalreporter)
     if summary := os.environ.get("EDGEWRIGHT_TEST_SUMMARY"):
         count = {outcome: len(reports) for outcome, reports in terminalreporter.stats.items()}
         failed = count.get("failed", 0) + count.get("error", 0)

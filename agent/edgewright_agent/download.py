@@ -9,6 +9,7 @@ next mirror is asked, if there is one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,11 +62,9 @@ def fetch(
     """
     final, part = staging / layer.file, part_of(staging, layer)
     if final.exists():
-        try:
+        with contextlib.suppress(StorageError):  # it stays until another can take its place: it may be in use
             check_file(final, layer)
             return
-        except StorageError:
-            disk.remove(final)
 
     def whole(place: Source) -> None:
         resumed = _size(part)

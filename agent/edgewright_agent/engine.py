@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgewright_agent.contract import FILE_LABELS, FILE_MODEL, FILE_RUNTIME
+from edgewright_agent.contract import FILE_LABELS
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import VARIANTS, read, read_json
 from edgewright_agent.store import ENGINES, STORE
 from edgewright_agent.versions import in_range
 
@@ -78,6 +78,7 @@ class Engine:
         self.inputs = tuple(_port(value) for value in session.get_inputs())
         self.outputs = tuple(_port(value) for value in session.get_outputs())
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._names = [port.name for port in self.outputs]
 
     def infer(self, inputs: Arrays) -> Arrays:
         """Run one batch; the inputs must fit `self.inputs`.
@@ -85,9 +86,8 @@ class Engine:
         Raises:
             InferenceError: `inference-failed`: the engine gave up.
         """
-        names = [port.name for port in self.outputs]
         try:
-            return dict(zip(names, self._session.run(names, inputs), strict=True))
+            return dict(zip(self._names, self._session.run(self._names, inputs), strict=True))
         except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
             told = str(error) or type(error).__name__  # a MemoryError has no words
             raise InferenceError("inference-failed", f"the model cannot run these inputs: {told}") from error
@@ -112,19 +112,31 @@ def import_engine() -> Any:
     return onnxruntime
 
 
-def load(folder: Path) -> Engine:
+def has_variant(folder: Path, variant: str) -> bool:
+    """Whether an artifact ships such a model beside its own."""
+    return all((folder / name).is_file() for name in VARIANTS[variant])
+
+
+def load(folder: Path, variant: str = "", *, providers: Sequence[str] | None = None) -> Engine:
     """Load `folder/model.onnx` with the settings of `folder/runtime.json`.
+
+    Args:
+        folder: An installed artifact.
+        variant: `cpu`: the model shipped beside, for when the accelerator is down.
+        providers: Only these of the settings' providers, and no others behind the caller's back: one that fails
+            to start is an error. None: all of them, with the engine's own fallback.
 
     Raises:
         EngineError: `runtime-missing`, `runtime-version`.
         HealthError: `health-crash` when the engine rejects the model, or its settings make no sense.
     """
-    settings = read(folder)
+    settings = read(folder, variant)
+    name, manifest = VARIANTS[variant]
     engine = import_engine()
     try:
         fits = in_range(engine.__version__, settings.versions)
     except ValueError as error:
-        raise HealthError("health-crash", f"{folder / FILE_RUNTIME} makes no sense: {error}") from error
+        raise HealthError("health-crash", f"{folder / manifest} makes no sense: {error}") from error
     if not fits:
         raise EngineError(
             "runtime-version",
@@ -132,14 +144,20 @@ def load(folder: Path) -> Engine:
         )
     options = settings.session_options(engine)
     mode = stat.S_IMODE(folder.stat().st_mode)
-    providers = settings.providers_of(engine, caches_of(folder), mode=mode)
-    if not providers:
+    usable = settings.providers_of(engine, caches_of(folder), mode=mode)
+    if providers is not None:
+        usable = [one for one in usable if (one if isinstance(one, str) else one[0]) in providers]
+    if not usable:
         raise EngineError(
             "runtime-missing", f"none of {', '.join(settings.providers)} is in this build of onnxruntime"
         )
+    fallback = int(providers is None)
     try:
         # By its path, so that weights in a file beside it are found, and mapped instead of read.
-        return Engine(engine.InferenceSession(str(folder / FILE_MODEL), options, providers=providers))
+        session = engine.InferenceSession(
+            str(folder / name), options, providers=usable, enable_fallback=fallback
+        )
+        return Engine(session)
     except Exception as error:  # noqa: BLE001  onnxruntime raises bare Exception subclasses of its own
         raise HealthError("health-crash", f"onnxruntime rejects the model: {error}") from error
 
@@ -165,29 +183,54 @@ def load_labels(folder: Path) -> tuple[str, ...]:
 
 
 def check_inputs(ports: tuple[Port, ...], inputs: Mapping[str, Array]) -> Arrays:
-    """Return `inputs`, if they are what the model takes.
+    """Return `inputs`, if they are what the model takes; nothing is cast or reshaped in silence.
 
     Raises:
-        InputError: `bad-input`, naming the input, what it is and what it should be.
+        InputError: `bad-input`, naming the input, what it is, what it should be, and how to get there.
     """
     import numpy
 
-    wanted = {port.name: port for port in ports}
-    if set(inputs) != set(wanted):
-        raise InputError("bad-input", f"the inputs are {sorted(inputs)}, the model takes {sorted(wanted)}")
-    checked = {}
-    for name, port in wanted.items():
-        array = numpy.asarray(inputs[name])
-        if array.dtype.name != port.dtype:
-            raise InputError("bad-input", f"{name} is {array.dtype.name}, the model takes {port.dtype}")
-        fits = len(array.shape) == len(port.shape) and all(
-            want in (None, have) for want, have in zip(port.shape, array.shape, strict=True)
+    if not isinstance(inputs, Mapping):
+        named = ", ".join(f'"{port.name}": …' for port in ports)
+        raise InputError(
+            "bad-input", f"the inputs are a {type(inputs).__name__}, not arrays by name: {{{named}}}"
         )
-        if not fits:
-            shape = "[" + ", ".join("any" if size is None else str(size) for size in port.shape) + "]"
-            raise InputError("bad-input", f"{name} has shape {list(array.shape)}, the model takes {shape}")
-        checked[name] = array
+    if len(inputs) != len(ports) or not all(port.name in inputs for port in ports):
+        wanted = sorted(port.name for port in ports)
+        raise InputError("bad-input", f"the inputs are {sorted(inputs)}, the model takes {wanted}")
+    checked = {}
+    for port in ports:
+        array = numpy.asarray(inputs[port.name])
+        if array.dtype.name != port.dtype or not array.dtype.isnative:
+            raise InputError("bad-input", _wrong_dtype(port, array))
+        shape, want = array.shape, port.shape
+        if len(shape) != len(want) or not all(
+            size is None or size == have for size, have in zip(want, shape, strict=True)
+        ):
+            raise InputError("bad-input", _wrong_shape(port, shape))
+        # Slices and transposed views are copied here, once, in the caller's sight rather than in the engine's.
+        checked[port.name] = array if array.flags.c_contiguous else numpy.ascontiguousarray(array)
     return checked
+
+
+def _wrong_dtype(port: Port, array: Array) -> str:
+    if array.dtype.name == port.dtype:
+        advice = f'{port.name}.astype("{port.dtype}")'
+        return (
+            f"{port.name} has the bytes of its numbers in another machine's order: {advice} puts them right"
+        )
+    text = f"{port.name} is {array.dtype.name}, the model takes {port.dtype}"
+    convertible = array.dtype.kind in "biuf"
+    return text + (f': {port.name}.astype("{port.dtype}"), if nothing is lost' if convertible else "")
+
+
+def _wrong_shape(port: Port, shape: tuple[int, ...]) -> str:
+    sizes = "[" + ", ".join("any" if size is None else str(size) for size in port.shape) + "]"
+    text = f"{port.name} has shape {list(shape)}, the model takes {sizes}"
+    first = port.shape[:1]
+    if len(shape) == len(port.shape) - 1 and first in ((None,), (1,)):
+        text += f": {port.name}[None] is a batch of one"
+    return text
 
 
 def _port(value: Any) -> Port:

@@ -25,21 +25,21 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Running:
+class Experiment:
     """An experiment on this device.
 
     Attributes:
         model: Name of the model.
-        experiment: Its name.
+        name: Its name.
         kind: `shadow` or `ab`.
-        share: Of requests, above 0, at most 1.
+        share: Of requests, from 0 to 1.
         digest: The artifact that is compared.
         active: The artifact that it is compared with; with another active one there is no experiment.
         device: Id of the device, which decides together with the name.
     """
 
     model: str
-    experiment: str
+    name: str
     kind: str
     share: float
     digest: str
@@ -47,12 +47,12 @@ class Running:
     device: str
 
 
-def running(model: str, state: ModelState, device: str) -> Running | None:
+def running(model: str, state: ModelState, device: str) -> Experiment | None:
     """Return the experiment that a model's state means, if any."""
     told = state.candidate
     if told is None or state.active is None or state.active.digest == told.digest:
         return None
-    return Running(model, told.experiment, told.kind, told.share, told.digest, state.active.digest, device)
+    return Experiment(model, told.experiment, told.kind, told.share, told.digest, state.active.digest, device)
 
 
 def path_of(state: Path, model: str) -> Path:
@@ -84,7 +84,7 @@ def publish(state: Path, disk: Disk, models: Mapping[str, ModelState], *, device
             disk.replace_file(path, body)
 
 
-def read(state: Path, model: str) -> Running | None:
+def read(state: Path, model: str) -> Experiment | None:
     """Return the experiment with a model, as an application may read it; None when there is none.
 
     What cannot be understood is none: an experiment is never a reason not to answer.
@@ -94,13 +94,13 @@ def read(state: Path, model: str) -> Running | None:
             document: dict[str, Any] = parse_json(file.read(MAX_EXPERIMENT_BYTES), "the experiment")
         if document.pop("version", None) != VERSION:
             return None
-        found = Running(**document)
+        found = Experiment(**document)
         sound = (
             found.model == model
-            and is_name(found.experiment)
+            and is_name(found.name)
             and found.kind in ("shadow", "ab")
             and type(found.share) in (int, float)
-            and 0 < found.share <= 1
+            and 0 <= found.share <= 1
             and is_digest(found.digest)
             and is_digest(found.active)
             and isinstance(found.device, str)

@@ -34,8 +34,8 @@ class Free:
 class Calls:
     """The single operations on a disk; nothing else in the agent changes one.
 
-    Two writes go round it, because their bytes may be lost at any time: the lock file and the TUF cache
-    (made durable by `Disk.sync_tree`, distrusted against the floor in the record).
+    Two kinds of writes go round it, because their bytes may be lost at any time: lock files, which are empty, and
+    python-tuf's in its cache (made durable by `Disk.sync_tree`, distrusted against the floor in the record).
     """
 
     def mkdir(self, path: Path) -> None:
@@ -128,6 +128,7 @@ class Disk:
     def __init__(self, calls: Calls | None = None) -> None:
         self.calls = calls or Calls()
         self._made: set[Path] = set()
+        self._named: set[Path] = set()  # overwritten files whose name is durable
 
     def make_dir(self, path: Path) -> None:
         """Have a directory and its parents, each durable in its parent."""
@@ -164,6 +165,9 @@ class Disk:
     def overwrite(self, path: Path, data: bytes) -> None:
         """Overwrite the start of a pre-allocated file in place and sync its data.
 
+        The first time also its directory: on overlayfs a file of the image below is copied up when it is opened, and
+        without that its copy has no name after a power cut, however often its data was synced.
+
         Raises:
             StorageError: after a failed sync the file is gone; after a failed write it is torn.
         """
@@ -180,10 +184,13 @@ class Disk:
                 raise
         finally:
             os.close(fd)
+        if path not in self._named:
+            self.sync_dir(path.parent)
+            self._named.add(path)
 
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put a file in place whole or not at all, durably."""
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         self.write_file(fresh, data)
         self.rename(fresh, path)
 
@@ -193,7 +200,7 @@ class Disk:
         Returns:
             Whether it was put there; what is there is never touched.
         """
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         self.remove(fresh)
         with faults(path, "create"):
             fd = self.calls.open_private(fresh)
@@ -225,7 +232,7 @@ class Disk:
 
     def replace_symlink(self, link: Path, target: str) -> None:
         """Point `link` at `target` atomically and durably."""
-        fresh = link.with_name(f".{link.name}.new")
+        fresh = fresh_link_of(link)
         self.remove(fresh)
         with faults(link, "link"):
             self.calls.symlink(fresh, target)
@@ -285,6 +292,16 @@ class Disk:
         """Return the space left on the file system of `path`."""
         with faults(path, "ask for free space"):
             return self.calls.free(path)
+
+
+def fresh_of(path: Path) -> Path:
+    """Return where a file is written before it is renamed to its name; a power cut may leave both names."""
+    return path.with_name(path.name + ".new")
+
+
+def fresh_link_of(link: Path) -> Path:
+    """Return where a link is made before it is renamed to its name: a name that no model can have."""
+    return link.with_name(f".{link.name}.new")
 
 
 _CODES = {

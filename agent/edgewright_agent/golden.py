@@ -42,15 +42,21 @@ class Golden:
         return bool(self.inputs and self.outputs) and all(array.size for array in values) and finite
 
 
-def load_golden(path: Path) -> Golden:
-    """Read golden samples (`golden.json`: base64 of little-endian arrays)."""
+def load_golden(path: Path, variant: str = "") -> Golden:
+    """Read golden samples (`golden.json`: base64 of little-endian arrays).
+
+    Args:
+        path: The file.
+        variant: `cpu`: the answers of the model beside it for the processor, to the same inputs.
+    """
     document = read_json(path)
     winners = document.get("winners")
+    answers = document["fallback"] if variant else document
     return Golden(
         {name: decode_array(value) for name, value in document["inputs"].items()},
-        {name: decode_array(value) for name, value in document["outputs"].items()},
-        float(document["atol"]),
-        float(document["rtol"]),
+        {name: decode_array(value) for name, value in answers["outputs"].items()},
+        float(answers["atol"]),
+        float(answers["rtol"]),
         None if winners is None else tuple(winners),
     )
 

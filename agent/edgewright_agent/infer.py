@@ -26,19 +26,21 @@ def infer(model: str, state: Path, inputs: Path | None) -> dict[str, Any]:
     Raises:
         ConfigError: `no-model`, `bad-input`.
         HealthError: the engine is missing or rejects the model.
+        NoDecisionError: no model can answer, and the model declares that then nothing is decided.
     """
-    session = open_model(model, state)
-    arrays = _from_file(session, inputs) if inputs else _golden_sample(session, state)
-    outputs = session.run(arrays)
+    with open_model(model, state) as session:
+        arrays = _from_file(session, inputs) if inputs else _golden_sample(session, state)
+        answer = session.answer(arrays)
     result = {
         "model": model,
-        "digest": session.digest,
+        "digest": answer.digest,
         "input": str(inputs) if inputs else "golden sample",
-        "outputs": {name: array.tolist() for name, array in outputs.items()},
+        "outputs": {name: array.tolist() for name, array in answer.outputs.items()},
     }
-    last = list(outputs.values())[-1]
-    if session.labels and last.ndim == 2 and last.shape[1] == len(session.labels):
-        result["labels"] = [session.labels[index] for index in last.argmax(axis=1)]
+    if answer.labels:
+        result["labels"] = list(answer.labels)
+    if answer.rung != "normal":
+        result["rung"] = answer.rung
     return result
 
 
@@ -48,7 +50,8 @@ def in_words(answer: dict[str, Any]) -> str:
         said = ", ".join(answer["labels"])
     else:
         said = "; ".join(f"{name} {str(values)[:60]}" for name, values in answer["outputs"].items())
-    return f"{answer['model']}  {answer['digest'][:19]}  {answer['input']} → {said}"
+    rung = f" ({answer['rung']})" if "rung" in answer else ""
+    return f"{answer['model']}  {answer['digest'][:19]}  {answer['input']} → {said}{rung}"
 
 
 def _golden_sample(session: Session, state: Path) -> Arrays:

@@ -15,7 +15,7 @@ from pathlib import Path
 from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
 from edgewright_agent.errors import ConfigError, StorageError
-from edgewright_agent.files import Disk
+from edgewright_agent.files import Disk, faults, fresh_of
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import ModelState, Pin, Slot, Tombstone, Verdict
 from edgewright_agent.record import MISSING, Ledger, Record
@@ -231,7 +231,9 @@ def fleet_name(text: str | None) -> str | None:
     return text
 
 
-def leave_mark(config: Path, least: Mapping[str, str], *, fleet: str | None = None) -> None:
+def leave_mark(
+    config: Path, least: Mapping[str, str], *, fleet: str | None = None, disk: Disk | None = None
+) -> None:
     """Allow one `anchor` for a configuration that is written before its device has a state directory.
 
     Raises:
@@ -239,10 +241,10 @@ def leave_mark(config: Path, least: Mapping[str, str], *, fleet: str | None = No
         StorageError: it cannot be written.
     """
     document = {"version": 1, "atLeast": dict(least), "fleet": fleet_name(fleet)}
-    Disk().replace_file(unanchored(config), json.dumps(document).encode())
+    (disk or Disk()).replace_file(unanchored(config), json.dumps(document).encode())
 
 
-def anchor(ledger: Ledger, config: Path) -> bool:
+def anchor(ledger: Ledger, config: Path, *, disk: Disk | None = None) -> bool:
     """Begin the first record of a device that `init --no-state` has prepared; whether one has begun.
 
     The mark it has left is used up: a state that is lost later is not begun anew by a start script. With a record, this
@@ -252,17 +254,19 @@ def anchor(ledger: Ledger, config: Path) -> bool:
         StorageError: `state-missing` without the mark, `state-damaged`; the mark cannot be removed: nothing has begun.
         ConfigError: `bad-floor`: the mark is not what `init` has written.
     """
-    mark, disk = unanchored(config), Disk()
+    mark, disk = unanchored(config), disk or Disk()
     if ledger.record.quarantined == MISSING and mark.exists():
-        disk.rename(mark, _used(mark))  # first: where this fails, the mark would allow it again and again
+        # First: where this fails, the mark would allow it again and again. Not by a rename: not every file system
+        # promises that a power cut leaves one of the two names.
+        with faults(mark, "read"):
+            body = mark.read_bytes()
+        disk.replace_file(_used(mark), body)
+        _forget(disk, mark)
     elif ledger.record.quarantined == MISSING and _used(mark).exists():
         pass  # a power cut between the two steps
     else:
         ledger.require_whole()
-        for stray in (mark, _used(mark)):
-            if stray.exists():
-                disk.remove(stray)
-                disk.sync_dir(stray.parent)
+        _forget(disk, mark, _used(mark))
         return False
     try:
         document = json.loads(_used(mark).read_bytes())
@@ -271,8 +275,7 @@ def anchor(ledger: Ledger, config: Path) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError("bad-floor", f"{mark} is not what `init` writes: {error}") from error
     ledger.reanchor(Record(fleet=fleet).with_floor(floor, uptime()))
-    disk.remove(_used(mark))
-    disk.sync_dir(mark.parent)
+    _forget(disk, _used(mark))
     return True
 
 
@@ -321,3 +324,12 @@ def reanchor(
 
 def _used(mark: Path) -> Path:
     return mark.with_name(mark.name + ".used")
+
+
+def _forget(disk: Disk, *marks: Path) -> None:
+    """Remove marks durably, and what a power cut may have left of writing them."""
+    strays = [path for mark in marks for path in (mark, fresh_of(mark)) if path.exists()]
+    for stray in strays:
+        disk.remove(stray)
+    if strays:
+        disk.sync_dir(strays[0].parent)

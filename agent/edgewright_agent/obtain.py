@@ -92,6 +92,30 @@ class Obtaining:
                 )
             self.store.install(artifact)
 
+    def repair(self, artifact: Artifact, target: Assigned) -> None:
+        """Fetch again what the disk does not give back of an active artifact, into its entry, while it is in use.
+
+        Each file is replaced whole: whoever reads the entry meanwhile, or after a power cut, finds the old or the new.
+
+        Raises:
+            StorageError, TransportError, TrustError: as `obtain`.
+        """
+        entry = self.store.path(artifact.digest)
+        if not entry.is_dir():
+            return self.obtain(artifact, target)
+        keys, reserve_bytes = self._content_keys(artifact), self._reserve_bytes(target)
+        for layer in artifact.layers:
+            fetch(
+                self.source,
+                target.repository,
+                layer,
+                entry,
+                self.store.disk,
+                reserve_bytes=reserve_bytes,
+                key=keys.get(layer.file),
+            )
+        return self.store.complete(artifact)
+
     def _content_keys(self, artifact: Artifact) -> dict[str, ContentKey]:
         """Return file → what opens its layer, for those that are encrypted."""
         if not artifact.sealed:

@@ -12,7 +12,7 @@ runs `edgewright-agent reanchor`. A device that began anew by itself would belie
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,14 @@ class Ledger:
         if record != self.record:
             self._write(record)
 
+    def sweep(self) -> None:
+        """Remove what a power cut may have left of beginning the record.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._slots.sweep()
+
     def reanchor(self, record: Record) -> None:
         """Begin a new record, the first or in place of a lost one; damaged slots are set aside.
 
@@ -191,17 +199,16 @@ class Ledger:
 
     def _write(self, record: Record) -> None:
         self._disk.make_dir(self._folder)
-        record = _fitting(record)
-        self._slots.write(self.generation + 1, to_bytes(record))
+        record, payload = _fitting(record)
+        self._slots.write(self.generation + 1, payload)
         self.generation += 1
         self.record = record
 
 
 def to_bytes(record: Record) -> bytes:
     """Serialize a record canonically; absent values are left out."""
-    document = asdict(record)
-    del document["quarantined"]
-    return canonical_json({"version": VERSION, **_without_none(document)})
+    document = _plain(replace(record, quarantined=None))
+    return canonical_json({"version": VERSION, **document})
 
 
 def from_bytes(payload: bytes) -> Record:
@@ -227,23 +234,34 @@ def from_bytes(payload: bytes) -> Record:
     )
 
 
-def _fitting(record: Record) -> Record:
-    """Return a record that fits its slot; words and figures for people go before anything that decides.
+def _fitting(record: Record) -> tuple[Record, bytes]:
+    """Return a record that fits its slot, and its bytes; words and figures for people go before anything that decides.
 
     Then the oldest tombstones: a version that failed here may be tried once more, which beats not recording at all.
     """
+    payload = to_bytes(record)
     for chars, figures, stones in _TERSER:
-        if len(to_bytes(record)) <= MAX_PAYLOAD_BYTES:
+        if len(payload) <= MAX_PAYLOAD_BYTES:
             break
         models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
         record = replace(record, models=models)
-    return record
+        payload = to_bytes(record)
+    return record, payload
 
 
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _without_none(v) for k, v in value.items() if v is not None}
-    return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a dataclass, without what is None (`dataclasses.asdict` copies every leaf)."""
+    if isinstance(value, (str, int, float)) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(held) for key, held in value.items() if held is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(held) for held in value]
+    return {
+        entry.name: _plain(held)
+        for entry in fields(value)
+        if (held := getattr(value, entry.name)) is not None
+    }
 
 
 _STORED = {entry.name for entry in fields(Record)} - {"quarantined"}

@@ -4,6 +4,7 @@
 
 The record is right, everything else is derived: links are repaired, a damaged active model is replaced by the
 previous or factory one, a trial that was cut off goes on, a live soak counts the time and the starts of the device.
+Where there is no other, and what a model runs from is whole, it goes on running until it is fetched again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
             # What is missing must be fetched again: "not modified" is no answer to that.
             record = replace(record, seen=None).counted(damaged=1)
     ledger.commit(record)
+    with contextlib.suppress(StorageError):  # they are in nobody's way
+        ledger.sweep()
+        store.sweep()
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
@@ -62,18 +66,37 @@ def recover(trials: Trials) -> tuple[Outcome, ...]:
     return tuple(outcomes)
 
 
-def _mend(store: Store, model: str, state: ModelState) -> tuple[ModelState, Outcome | None]:
+def retire(trials: Trials, model: str) -> Outcome | None:
+    """Do what a start does about a damaged active model, for one of which it was found out later.
+
+    Raises:
+        StorageError: the record cannot be written.
+    """
+    ledger, store = trials.ledger, trials.store
+    state, outcome = _mend(store, model, ledger.record.model(model), doubted=True)
+    if outcome:
+        ledger.commit(replace(ledger.record.with_model(model, state), seen=None).counted(damaged=1))
+        store.link(model, state.active.digest if state.active else None)
+    return outcome
+
+
+def _mend(
+    store: Store, model: str, state: ModelState, *, doubted: bool = False
+) -> tuple[ModelState, Outcome | None]:
     previous = state.previous if state.previous and store.intact(state.previous.digest) else None
-    if state.active is None or store.intact(state.active.digest):
+    if state.active is None or (not doubted and store.intact(state.active.digest)):
         return replace(state, previous=previous), None
     broken = state.active
     spare = _first_whole(store, (previous, state.factory))
     mended = replace(state, active=spare, previous=None if spare == previous else previous)
+    what = f"{spare.version} runs instead" if spare else "nothing runs"
+    if spare is None and store.runs(broken.digest):
+        mended = replace(state, previous=previous)
+        what = "what it runs from is whole, so it goes on, and the next poll fetches the rest again"
     return mended, Outcome(
         model,
         "damaged",
-        f"{broken.version} is damaged on disk; "
-        + (f"{spare.version} runs instead" if spare else "nothing runs"),
+        f"{broken.version} is damaged on disk; {what}",
         StorageError.exit_code,
         broken.digest,
         broken.version,

@@ -19,10 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgewright_agent.contract import FILE_DATA, FILE_RUNTIME
+from edgewright_agent.contract import (
+    FILE_CPU_MODEL,
+    FILE_CPU_RUNTIME,
+    FILE_DATA,
+    FILE_MODEL,
+    FILE_RUNTIME,
+)
 from edgewright_agent.errors import AgentError, HealthError
 
 VERSION = 1
+VARIANTS = {"": (FILE_MODEL, FILE_RUNTIME), "cpu": (FILE_CPU_MODEL, FILE_CPU_RUNTIME)}  # model, settings
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -112,14 +119,14 @@ class Settings:
         return found
 
 
-def read(folder: Path) -> Settings:
-    """Return the settings of the artifact in a folder.
+def read(folder: Path, variant: str = "") -> Settings:
+    """Return the settings of the artifact in a folder; `variant="cpu"`: of the model beside it for the processor.
 
     Raises:
         AgentError: `damaged`: the file is not a JSON object.
         HealthError: `health-crash`: a value in it makes no sense, or a file that it names is not there.
     """
-    path = folder / FILE_RUNTIME
+    path = folder / VARIANTS[variant][1]
     document = read_json(path)
     try:
         settings = parse(document)

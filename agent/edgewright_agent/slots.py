@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewright_agent.errors import StorageError
-from edgewright_agent.files import Disk, faults
+from edgewright_agent.files import Disk, faults, fresh_of
 
 SLOT_BYTES = 64 * 1024
 PAGE_BYTES = 4096
@@ -121,6 +121,12 @@ class Slots:
             self._disk.overwrite(path, slot)
         else:
             self._disk.replace_file(path, slot.ljust(SLOT_BYTES, b"\0"))
+
+    def sweep(self) -> None:
+        """Remove what a power cut may have left of allocating the slots."""
+        for path in self._paths:
+            if fresh_of(path).exists():
+                self._disk.remove(fresh_of(path))
 
     def set_aside(self) -> None:
         """Keep damaged slots as `state.N.damaged`, for a person to look at, out of the way of new ones."""

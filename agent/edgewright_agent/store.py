@@ -19,9 +19,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
-from edgewright_agent.contract import is_digest, is_name
+from edgewright_agent.contract import FILE_MODEL, FILE_RUNTIME, is_digest, is_name
 from edgewright_agent.errors import StorageError, TrustError
-from edgewright_agent.files import Disk, faults
+from edgewright_agent.files import Disk, faults, fresh_link_of
 
 BLOCK_BYTES = 4096  # what a small file costs at least on the file systems devices use
 RESERVE_INODES = 64
@@ -34,6 +34,7 @@ ENGINES = (
 PRIVATE_DIR, SHARED_DIR = 0o700, 0o750
 PRIVATE_FILE, SHARED_FILE = 0o600, 0o640
 _STAGING = ".staging"
+LOADED = (FILE_MODEL, FILE_RUNTIME)  # what a model runs from; the rest is for trials, people and statistics
 
 
 class Store:
@@ -89,6 +90,16 @@ class Store:
             check_file(self.path(digest) / layer.file, layer)
         return artifact
 
+    def runs(self, digest: str) -> bool:
+        """Whether what an application loads of an entry is, byte for byte, what was signed: model and runtime file."""
+        try:
+            layers = [layer for layer in self.artifact(digest).layers if layer.file in LOADED]
+            for layer in layers:
+                check_file(self.path(digest) / layer.file, layer)
+        except StorageError:
+            return False
+        return True
+
     def stage(self, artifact: Artifact) -> Path:
         """Return a durable staging directory; parts of an earlier try are still in it.
 
@@ -123,6 +134,23 @@ class Store:
                 self.disk.remove_tree(staging)
                 self.discard(artifact.digest)
             raise
+
+    def complete(self, artifact: Artifact) -> None:
+        """Finish an entry whose damaged files have been replaced one by one, then read it back.
+
+        Raises:
+            StorageError: `damaged`; the disk refused.
+        """
+        entry = self.path(artifact.digest)
+        for stray in sorted(entry.iterdir()):
+            if stray.name not in {MANIFEST_FILE, *(layer.file for layer in artifact.layers)}:
+                self.disk.remove_tree(stray)
+        try:
+            self.artifact(artifact.digest)
+        except StorageError:
+            self.disk.replace_file(entry / MANIFEST_FILE, artifact.body)
+        self.disk.sync_dir(entry)
+        self.verify(artifact.digest)
 
     def discard(self, digest: str) -> None:
         """Remove an entry, if it is there."""
@@ -171,6 +199,16 @@ class Store:
         names = sorted(p.name for p in self.current.iterdir()) if self.current.is_dir() else []
         # What a power cut left between making a link and renaming it has a name no model can have.
         return {name: digest for name in names if is_name(name) and (digest := self.linked(name))}
+
+    def sweep(self) -> None:
+        """Remove links that a power cut has left under the name they are made with.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for link in sorted(self.current.iterdir()) if self.current.is_dir() else ():
+            if link == fresh_link_of(self.current / link.name[1:].removesuffix(".new")):
+                self.disk.remove(link)
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 READ_BYTES = 64 * 1024
 SYNC_BYTES = 8 * 1024 * 1024
 BLOCK_BYTES = 512  # of a tar archive (POSIX.1-1988, ustar)
-MAX_PADDING_BYTES = 20 * BLOCK_BYTES  # tar fills up to a record of twenty blocks
+# What follows the file: the rest of its last block, two blocks that say the end, and, in a record of twenty, 19 more.
+MAX_PADDING_BYTES = 22 * BLOCK_BYTES
 _GZIP = 16 + zlib.MAX_WBITS
 _REGULAR = (b"0", b"\0")
 

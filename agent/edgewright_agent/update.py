@@ -25,8 +25,9 @@ from edgewright_agent.model_state import Trial
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.poll import ask, conditional, failed, nothing_new
 from edgewright_agent.record import Ledger, Poll, Record, Seen
-from edgewright_agent.recovery import recover
+from edgewright_agent.recovery import recover, retire
 from edgewright_agent.report import Report
+from edgewright_agent.scrub import COUNTER, scrub
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import freshest, in_turn, next_etag
@@ -83,6 +84,7 @@ class Update:
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.trials = Trials(ledger, store, check, config.budget, now, uptime)
         self.obtaining = Obtaining(config, store, source, self._collect)
+        self._scrubbed = 0
 
     def run(self, *, force: bool = False) -> Report:
         """Poll, and update what has changed.
@@ -136,16 +138,21 @@ class Update:
         device = self.config.device
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         self._collect([target.digest for target in targets.values()])
+        doubted = set[str]() if reread else self._scrub()
         done = {outcome.model: outcome for outcome in recovered}
         for model, target in sorted(targets.items()):
             try:
                 done[model] = self._update_one(desired, target, done.get(model))
-                if reread and done[model].code == "current":
+                code = done[model].code
+                if code == "damaged" or (code == "current" and (reread or model in doubted)):
                     done[model] = self._reread(desired, target, done[model])
             except AgentError as error:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
+        for model in sorted(doubted):
+            if model not in done or done[model].code not in ("installed", "repaired"):
+                done[model] = retire(self.trials, model) or done[model]
         for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if self._withdraw_trial(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
@@ -219,15 +226,24 @@ class Update:
             ),
         )
 
+    def _scrub(self) -> set[str]:
+        """Read some of what is active back; return the models that are not what was signed."""
+        record = self.ledger.record
+        active = {model: state.active.digest for model, state in record.models.items() if state.active}
+        done = scrub(self.store, active, start=record.counters.get(COUNTER, 0))
+        self._scrubbed = done.files
+        return set(done.damaged)
+
     def _reread(self, desired: Desired, target: Assigned, current: Outcome) -> Outcome:
-        """Hash the active artifact as the disk has it; fetch it again when it is not what was signed."""
+        """Hash the active artifact as the disk has it; fetch again what is not what was signed."""
         try:
             self.store.verify(target.digest)
         except StorageError as error:
             artifact = self.obtaining.manifest(self._approval(desired, target), target)
             self._verify(target, desired)
-            self.obtaining.obtain(artifact, target)
-            return replace(current, code="repaired", message=f"{error}; it has been fetched again")
+            self.obtaining.repair(artifact, target)
+            message = f"{error}; it has been fetched again"
+            return replace(current, code="repaired", message=message, exit_code=0)
         return current
 
     def _collect(self, staged: Sequence[str]) -> None:
@@ -240,7 +256,7 @@ class Update:
     ) -> Report:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
-        record = self.ledger.record.aged(self.uptime()).counted(polls=1)
+        record = self.ledger.record.aged(self.uptime()).counted(polls=1, **{COUNTER: self._scrubbed})
         record = replace(record, poll=poll)
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)

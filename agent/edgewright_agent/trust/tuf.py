@@ -142,6 +142,7 @@ def refresh(
     hardware_class: str,
     floor: Floor | None = None,
     now: datetime | None = None,
+    disk: Disk | None = None,
 ) -> Desired:
     """Bring the metadata up to date and return what it says; on return the cache is durable.
 
@@ -154,6 +155,7 @@ def refresh(
         floor: What this device has accepted before. Nothing below is accepted, whoever signed it.
         now: The device's clock, with a time zone; default the system's. Expiry is judged by the latest of it, the
             floor's time, and the time that the newest timestamp was signed.
+        disk: Where the cache is.
 
     Raises:
         TrustError: `expired-metadata`, `metadata-rollback`, `bad-signature`, `bad-metadata`.
@@ -161,7 +163,7 @@ def refresh(
         StorageError: The cache cannot be written.
     """
     moment = now or datetime.now(timezone.utc)
-    session = _Session(source, cache, root, hardware_class, floor or Floor(), moment)
+    session = _Session(source, cache, root, hardware_class, floor or Floor(), moment, disk or Disk())
     try:
         return session.run()
     except OSError:
@@ -176,16 +178,22 @@ class _Session:
     """One refresh: python-tuf's workflow between our checks."""
 
     def __init__(
-        self, source: Source, cache: Path, root: bytes, hardware_class: str, floor: Floor, now: datetime
+        self,
+        source: Source,
+        cache: Path,
+        root: bytes,
+        hardware_class: str,
+        floor: Floor,
+        now: datetime,
+        disk: Disk,
     ) -> None:
         self._cache, self._root, self._class = cache, root, hardware_class
-        self._floor, self._now = floor, now
-        self._disk = Disk()
+        self._floor, self._now, self._disk = floor, now, disk
         self.fetcher = Fetcher(source)
 
     def run(self) -> Desired:
         self._disk.make_dir(self._cache)
-        for stray in self._cache.glob("tmp*"):  # left by a power cut in the middle of a write
+        for stray in self._cache.rglob("tmp*"):  # left by a power cut in the middle of a write
             stray.unlink()
         client = self._checked(None, self._client)
         self._checked(client, client.refresh)

@@ -23,7 +23,7 @@ def test_an_application_reads_what_the_record_says(tmp_path: Path) -> None:
     found = read(tmp_path, "digit-reader")
     assert found is not None
     assert (found.kind, found.share, found.digest, found.active) == ("shadow", 0.5, OTHER, ACTIVE)
-    assert (found.experiment, found.device) == ("wider", "pi-7")
+    assert (found.name, found.device) == ("wider", "pi-7")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,20 @@ def test_a_file_is_put_in_place_synced_before_and_its_directory_after_the_rename
     assert (tmp_path / "f").read_bytes() == b"data"
 
 
+def test_the_name_of_an_overwritten_file_is_made_durable_once(tmp_path: Path) -> None:
+    """On overlayfs it may have been copied up a moment ago, and its data alone would not keep it."""
+    (tmp_path / "f").write_bytes(b"old data")
+    calls = Recorder()
+    disk = Disk(calls)
+    for data in (b"new", b"now"):
+        disk.overwrite(tmp_path / "f", data)
+    assert calls.trace == [
+        *("open f", "write f", "sync_data f", f"sync_dir {tmp_path.name}"),
+        *("open f", "write f", "sync_data f"),
+    ]
+    assert (tmp_path / "f").read_bytes() == b"now data"
+
+
 def test_a_new_directory_is_durable_in_its_parent(tmp_path: Path) -> None:
     calls = Recorder()
     disk = Disk(calls)

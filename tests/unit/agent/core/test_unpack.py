@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,16 @@ def refused(folder: Path, blob: bytes, **changes: Any) -> str:
 def test_a_compressed_layer_becomes_its_file_and_nothing_else(tmp_path: Path) -> None:
     download(tmp_path, GOOD)
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("model.onnx", DATA)]
+
+
+@pytest.mark.parametrize("size", [8192, 8193, 8704, 8705, 9000, 9216, 9217, 10240])
+def test_an_archive_may_be_filled_up_to_a_whole_record_whatever_the_files_size(
+    tmp_path: Path, size: int
+) -> None:
+    data = os.urandom(size)
+    blob = gzip.compress(tarred(data), mtime=0)
+    download(tmp_path, blob, packed(blob, size=size, digest=digest_of(data)))
+    assert (tmp_path / "model.onnx").read_bytes() == data
 
 
 def test_a_file_that_is_there_already_is_not_fetched_again(tmp_path: Path) -> None:

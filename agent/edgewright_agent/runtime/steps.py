@@ -1,0 +1,111 @@
+"""Every way in which this device could run a model now, best first: read from the link, the record and the artifacts.
+
+>>> [step.rung for step in steps_of(Path("/var/lib/edgewright"), "digit-reader", providers)]  # doctest: +SKIP
+['normal', 'next-provider', 'cpu-model', 'previous', 'factory']
+
+Only reads, and needs nothing but the right to read: an application has no business with the agent's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgewright_agent.contract import is_digest
+from edgewright_agent.engine import has_variant
+from edgewright_agent.errors import AgentError, StorageError
+from edgewright_agent.files import Disk
+from edgewright_agent.model_state import ModelState
+from edgewright_agent.record import Ledger
+from edgewright_agent.runtime.ladder import Step
+from edgewright_agent.settings import read
+from edgewright_agent.store import Store
+
+CPU = "CPUExecutionProvider"
+
+
+def active_digest(state: Path, model: str) -> str | None:
+    """Return what `current/<model>` points at; None when there is no such link."""
+    return Store(state, Disk()).linked(model)
+
+
+def folder_of(state: Path, digest: str) -> Path:
+    """Return where an artifact lies."""
+    return Store(state, Disk()).path(digest)
+
+
+def state_of(state: Path, model: str) -> ModelState:
+    """Return what the record says of a model; nothing when it cannot be read."""
+    try:
+        return Ledger(state, Disk()).record.model(model)
+    except StorageError:
+        return ModelState()
+
+
+def version_of(state: Path, model: str, digest: str) -> str:
+    """Return the version of an artifact for people: of its manifest, or as recorded; empty when neither says."""
+    try:
+        return Store(state, Disk()).artifact(digest).version
+    except AgentError:
+        slots = state_of(state, model).slots()
+        return next((slot.version for slot in slots if slot.digest == digest), "")
+
+
+def steps_of(
+    state: Path, model: str, available: Sequence[str], incumbent: str | None = None
+) -> tuple[Step, ...]:
+    """Return every step of a model's ladder that is on this device, best first; without the safe output.
+
+    Args:
+        state: The agent's state directory.
+        model: Its name.
+        available: Execution providers of this engine.
+        incumbent: What is in use now: better than nothing, also when nothing names it any more.
+    """
+    recorded = state_of(state, model)
+    # The link is made from the record; where it is lost, the record still knows.
+    active = active_digest(state, model) or (recorded.active.digest if recorded.active else None)
+    places = [
+        ("normal", active or incumbent),
+        ("previous", recorded.previous.digest if recorded.previous else None),
+        ("previous", incumbent),
+        ("factory", recorded.factory.digest if recorded.factory else None),
+    ]
+    steps: list[Step] = []
+    seen = set()
+    for rung, digest in places:
+        # What was given up here is no way down, unless it is still what `current` points at.
+        if digest is None or digest in seen or (rung != "normal" and recorded.tombstone_of(digest)):
+            continue
+        seen.add(digest)
+        steps += ways(folder_of(state, digest), digest, rung, available)
+    return tuple(steps)
+
+
+def ways(folder: Path, digest: str, rung: str, available: Sequence[str]) -> Iterator[Step]:
+    """Yield how one artifact can be run: by its providers, by those after the first, and so on.
+
+    A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not.
+    """
+    beside = has_variant(folder, "cpu")
+    try:
+        wanted = read(folder).providers
+    except AgentError:
+        wanted = ()  # loading it says what is wrong
+    usable = tuple(name for name in wanted if name in available)
+    yield Step(rung, digest, providers=usable or None)
+    for start in range(1, len(usable)):
+        rest = usable[start:]
+        if not (beside and rest == (CPU,)):
+            yield Step(_lower(rung, "next-provider"), digest, providers=rest)
+    if beside:
+        yield Step(_lower(rung, "cpu-model"), digest, variant="cpu")
+
+
+def _lower(rung: str, below: str) -> str:
+    return below if rung == "normal" else rung
+
+
+def is_installed(state: Path, digest: str) -> bool:
+    """Whether an artifact's folder is there."""
+    return is_digest(digest) and folder_of(state, digest).is_dir()

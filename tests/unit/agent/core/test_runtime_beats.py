@@ -1,0 +1,233 @@
+"""What a session tells a daemon: small datagrams on a real socket, for which nothing ever waits."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
+from edgewright_agent.runtime.beat import Beats, ExperimentFigures, Told, encode
+from edgewright_agent.runtime.tally import Figures
+from real import ROOT
+from unit.agent.core.sessions import CPU, INPUTS, ONE, TWO, Accelerated, Device, EPFail, until
+
+TOLD = Told(ONE, "normal", "", (CPU,), Figures())
+
+
+class Ear:
+    """A daemon that listens."""
+
+    def __init__(self, state: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(state / LIVE_SOCKET))
+        self._socket.settimeout(20)
+
+    def hear(self, event: str = "") -> dict[str, Any]:
+        """Return the next datagram, or the next one of a kind."""
+        while True:
+            told: dict[str, Any] = json.loads(self._socket.recv(65536))
+            if event in ("", told["event"]):
+                return told
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    device = Device(tmp_path)
+    device.install(ONE)
+    device.install(TWO)
+    device.activate(ONE)
+    return device
+
+
+@pytest.fixture
+def ear(device: Device) -> Iterator[Ear]:
+    ear = Ear(device.state)
+    yield ear
+    ear.close()
+
+
+def test_a_session_tells_of_its_life(device: Device, ear: Ear) -> None:
+    with device.session() as session:
+        opened = ear.hear()
+        session.run(INPUTS)
+        device.activate(TWO, previous=ONE)
+        session.refresh()
+        swapped = ear.hear("swap")
+        session.run(INPUTS)
+    closed = ear.hear("close")
+    assert (opened["event"], opened["digest"], opened["inferences"]) == ("open", ONE, 0)
+    assert (swapped["digest"], swapped["inferences"], swapped["rung"], swapped["code"]) == (
+        TWO,
+        0,
+        "normal",
+        "",
+    )
+    assert (closed["digest"], closed["inferences"], sum(count for _, count in closed["latency"])) == (
+        TWO,
+        1,
+        1,
+    )
+    assert closed["sinceSuccessS"] >= 0
+    assert opened["pid"] == os.getpid()
+    assert opened["session"] == closed["session"]
+    assert len(bytes.fromhex(opened["session"])) == 8
+    assert opened["providers"] == [CPU]
+    assert set(opened) == {
+        "version", "pid", "session", "model", "digest", "event", "rung", "code", "providers", "inferences",
+        "errors", "inputErrors", "safeOutputs", "inFlightS", "sinceSuccessS", "latency", "confidence", "drift",
+        "experiment",
+    }  # fmt: skip
+
+
+def test_a_step_down_the_ladder_is_told_at_once(device: Device, ear: Ear) -> None:
+    loader = Accelerated()
+    with device.session(loader=loader) as session:
+        loader.fails = EPFail("device reset")
+        session.run(INPUTS)
+        told = ear.hear("beat")
+    assert (told["rung"], told["code"], told["errors"]) == ("next-provider", "inference-failed", 1)
+
+
+def test_a_hanging_inference_is_seen_from_outside(device: Device, ear: Ear) -> None:
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    class Hanging(Accelerated):
+        def load(self, folder, *, variant, providers):  # type: ignore[no-untyped-def]
+            engine = super().load(folder, variant=variant, providers=providers)
+            infer = engine.infer
+
+            def hang(inputs):  # type: ignore[no-untyped-def]
+                hangs.set()
+                assert goes_on.wait(20)
+                return infer(inputs)
+
+            engine.infer = hang
+            return engine
+
+    session = device.session(loader=Hanging())
+    thread = threading.Thread(target=session.run, args=(INPUTS,))
+    thread.start()
+    assert hangs.wait(20)
+    session.close()
+    assert ear.hear("close")["inFlightS"] > 0
+    goes_on.set()
+    thread.join(20)
+
+
+def test_without_a_daemon_nothing_is_lost_and_nothing_is_said(device: Device) -> None:
+    beats = Beats(device.state, "digit-reader")
+    assert beats.send("beat", TOLD) is False
+    ear = Ear(device.state)
+    assert beats.send("beat", TOLD) is False  # it does not look again so soon
+    assert beats.send("close", TOLD, anyway=True) is True
+    assert beats.send("beat", TOLD) is True
+    ear.close()
+    assert beats.send("beat", TOLD) is False  # the socket of a daemon that has gone
+    beats.close()
+
+
+def test_a_daemon_that_does_not_read_holds_nobody_up(device: Device, ear: Ear) -> None:
+    beats = Beats(device.state, "digit-reader")
+    sent = [beats.send("beat", TOLD) for _ in range(5000)]
+    assert sent[0] is True
+    assert sent[-1] is False
+    beats.close()
+
+
+def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
+    state = tmp_path / ("a" * 60) / ("b" * 60)
+    state.mkdir(parents=True)
+    ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    here = Path.cwd()
+    os.chdir(state)
+    try:
+        ear.bind(LIVE_SOCKET)
+    finally:
+        os.chdir(here)
+    beats = Beats(state, "digit-reader")
+    assert beats.send("open", TOLD) is True
+    assert json.loads(ear.recv(65536))["event"] == "open"
+    beats.close()
+    ear.close()
+
+
+def test_a_datagram_is_never_too_long() -> None:
+    figures = Figures(
+        inferences=10**12,
+        latency=tuple((bucket, 10**9) for bucket in range(321)),
+        confidence=(10**9,) * 20,
+        confidence_drift=0.123456,
+        input_drift={"image": 0.1, "x" * 1000: 0.1, "": 0.1, "\n": 0.1},
+    )
+    names = {f"{number:0128}": 0.123456 for number in range(1000)}
+    experiment = ExperimentFigures("e" * 63, "shadow", TWO, 10**9, 10**9, 1, 0, figures.latency)
+    body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,) * 100, figures, 1.0, experiment))
+    assert len(body) <= MAX_LIVE_BYTES
+    told = json.loads(body)
+    assert told["inferences"] == 10**12
+    assert told["drift"] == {
+        "confidence": 0.123456,
+        "inputs": {"image": 0.1},
+    }  # the others are no names to a daemon
+    assert len(told["latency"]) == 321
+    figures = replace(figures, input_drift=names)
+    body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,), figures, 1.0, experiment))
+    assert len(body) <= MAX_LIVE_BYTES
+    assert json.loads(body)["latency"] == told["latency"]
+
+
+def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
+    device: Device, ear: Ear
+) -> None:
+    program = (
+        "import os, sys\n"
+        "from edgewright_agent.runtime import open_model\n"
+        "from unit.agent.core.onnx_artifact import PIXELS\n"
+        "model = open_model('digit-reader', sys.argv[1])\n"
+        "if os.fork() == 0:\n"
+        "    model.run({'image': PIXELS})\n"
+        "    sys.exit()\n"
+        "os.wait()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/tests:{ROOT}/agent"}
+    command = [sys.executable, "-c", program, str(device.state)]
+    subprocess.run(command, env=environment, timeout=60, check=True)
+    told = [ear.hear() for _ in range(4)]
+    assert [one["event"] for one in told] == ["open", "open", "close", "close"]
+    parent, child = told[0], told[1]
+    assert (told[2]["session"], told[3]["session"]) == (child["session"], parent["session"])
+    assert (parent["session"] != child["session"], parent["pid"] != child["pid"]) == (True, True)
+    assert told[2]["inferences"] == 1
+
+
+def test_a_session_nobody_has_any_more_leaves_no_thread(device: Device) -> None:
+    def ours() -> int:
+        return sum(thread.name.startswith("edgewright") for thread in threading.enumerate())
+
+    before = ours()
+    session = device.session()
+    session.run(INPUTS)
+    assert ours() > before
+    session.close()
+    until(lambda: ours() == before)
+    session = device.session()
+    keeper = session._keeper
+    del session
+    gc.collect()
+    assert keeper is not None
+    keeper.nudge()
+    until(lambda: ours() == before)
