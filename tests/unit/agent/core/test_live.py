@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from edgewright_agent import live as module
-from edgewright_agent.beat import parse
+from edgewright_agent.beat import Beat, Share, parse
 from edgewright_agent.contract import MAX_LIVE_BYTES
 from edgewright_agent.live import MAX_SESSIONS, MAX_TALLIES, Live, Seen
 from edgewright_agent.peers import Peer
+from edgewright_agent.runtime.beat import ExperimentFigures, Told, encode
+from edgewright_agent.runtime.tally import Figures
 from edgewright_agent.tally import percentile_ms
 from unit.agent.core.beats import DIGEST, OTHER, SESSION, beat
 
@@ -346,3 +348,31 @@ def test_a_peer_leaves_no_descriptor_behind(
         live.hear(beat("open", session=f"{number:016x}"), child.pid)
     live.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_a_session_sends_is_understood_to_the_last_field() -> None:
+    figures = Figures(
+        7, 1, 2, 3, 0.5, ((80, 6), (96, 1)), 1.0, 2.0, 3.0, (0,) * 19 + (7,), 0.02, {"image": 0.1}
+    )
+    tried = ExperimentFigures("wider", "ab", OTHER, 4, 3, 1, 0, ((81, 4),))
+    told = Told(DIGEST, "cpu-model", "provider-failed", ("CPUExecutionProvider",), figures, 0.25, tried)
+    assert parse(encode("swap", SESSION, "digit-reader", told)) == Beat(
+        SESSION,
+        "digit-reader",
+        DIGEST,
+        "swap",
+        "cpu-model",
+        "provider-failed",
+        ("CPUExecutionProvider",),
+        7,
+        1,
+        2,
+        3,
+        0.25,
+        0.5,
+        {80: 6, 96: 1},
+        (0,) * 19 + (7,),
+        0.02,
+        {"image": 0.1},
+        Share("wider", "ab", OTHER, 4, 3, 1, {81: 4}),
+    )

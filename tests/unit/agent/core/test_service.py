@@ -16,7 +16,9 @@ import pytest
 
 from edgewright_agent.clock import uptime
 from edgewright_agent.model_state import Soak
-from unit.agent.core.beats import beat
+from edgewright_agent.runtime.beat import Beats, Told
+from edgewright_agent.runtime.tally import Figures
+from unit.agent.core.beats import DIGEST, beat
 from unit.agent.core.idle import settled
 from unit.agent.core.running import Running
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
@@ -250,6 +252,23 @@ def test_a_model_under_which_applications_keep_crashing_is_rolled_back_while_it_
     assert (failed["model"], failed["code"]) == (MODEL, "soak-crash")
     assert bench.running() == "1.0.0"
     running.eventually(f"models.{MODEL}.version", "1.0.0")
+
+
+def test_a_session_as_applications_have_it_is_heard_below_a_deep_directory_too(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    deep = tmp_path / "a-directory-with-a-long-name-in-the-way-of-sockets" / "and-one-below-it-to-be-sure"
+    daemons.append(running := Running(Bench(deep), NOWHERE))
+    running.until("sleep")
+    assert len(str(running.bench.state / "live.sock")) > 107
+    beats = Beats(running.bench.state, MODEL)
+    told = Told(DIGEST, "normal", "", ("CPUExecutionProvider",), Figures())
+    assert beats.send("open", told)
+    assert beats.send("beat", replace(told, figures=Figures(inferences=3)))
+    running.eventually(f"models.{MODEL}.live.inferences", 3)
+    assert beats.send("close", told)
+    running.eventually("agent.sessions", 0)
+    beats.close()
 
 
 def test_what_waits_for_a_window_is_tried_when_it_opens(tmp_path: Path, daemons: list[Running]) -> None:
