@@ -1,63 +1,79 @@
-"""The idle loop: one conditional request per poll, everything else in a short-lived child.
+"""The process that stays: it polls, watches the applications' sessions, and answers who asks how things are.
 
 >>> Daemon(Path("/etc/edgewright/agent.json")).run()   # doctest: +SKIP
 
-It imports the standard library and, once it polls, `transport.registry`. SIGTERM and SIGINT stop it, SIGHUP
-polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it says READY
-and feeds the watchdog.
+One loop waits for everything. What may take long happens elsewhere: a request in a thread (`asking`), an update and the
+sending of telemetry in short-lived children, so that their memory is gone with them. SIGTERM and SIGINT stop it at any
+moment, SIGHUP polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it says
+READY and feeds the watchdog.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
 
+from edgewright_agent.asking import Asking
+from edgewright_agent.children import Child
 from edgewright_agent.clock import to_text, uptime, utc_now
 from edgewright_agent.config import Config, load
 from edgewright_agent.degrade import look, observe
-from edgewright_agent.errors import AgentError, StorageError
+from edgewright_agent.duties import Duties
+from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
+from edgewright_agent.glance import Glance
+from edgewright_agent.journal import log, notify, watchdog_s
 from edgewright_agent.lock import exclusive
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, trusted_now, with_mirrors
-from edgewright_agent.record import Ledger, Poll, Record
-from edgewright_agent.schedule import due, next_window_s, polling, wait_s
+from edgewright_agent.loop import Loop
+from edgewright_agent.poll import conditional, failed, nothing_new, trusted_now, with_mirrors
+from edgewright_agent.record import Ledger, Poll
+from edgewright_agent.schedule import polling, wait_s
+from edgewright_agent.sender import Sender
+from edgewright_agent.timers import Timers, boottime_s
+from edgewright_agent.watch import Watch
 
-if TYPE_CHECKING:
-    from edgewright_agent.transport import Source
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
-_AWAITED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
-_NETWORK_EXIT_CODE = 3
-POLL_WITHIN_S = 60.0  # for all mirrors together: meanwhile no watchdog is fed
-
-
-class _Stop(Exception):
-    """SIGTERM arrived while waiting for the network."""
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+AWAITED = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
+NETWORK_EXIT_CODE = 3
+ASKING_LIMIT_S = (
+    600.0  # a request that has not ended by then is taken for failed, and its thread left to itself
+)
+WINDOW_PAUSE_S = 60.0  # between two children that were started because a window is open
+CLOCK_STEP_S = 5.0  # by less, clocks are set all the time
+WINDOW_CHECK_S = 3600.0  # windows are told by the wall clock, which may be set meanwhile
 
 
 class Daemon:
-    """One agent process. `command` is the child that updates, for tests."""
+    """One agent process.
 
-    def __init__(self, config_path: Path, *, command: tuple[str, ...] | None = None) -> None:
+    Args:
+        config_path: Its configuration.
+        command: The child that updates, for tests.
+        sender: The child that sends telemetry, for tests.
+        duties: What other parts want done, for tests.
+        timers: When; for tests.
+    """
+
+    def __init__(
+        self,
+        config_path: Path,
+        *,
+        command: tuple[str, ...] | None = None,
+        sender: tuple[str, ...] | None = None,
+        duties: Duties | None = None,
+        timers: Timers | None = None,
+    ) -> None:
         self._path = config_path.resolve()
-        self._command = command or (
-            sys.executable,
-            *("-m", "edgewright_agent", "once", "--config", str(self._path)),
-        )
-        watchdog_us = os.environ.get("WATCHDOG_USEC", "")
-        self._slice_s = int(watchdog_us) / 2e6 if watchdog_us.isdigit() else 3600.0
-        self._random = random.SystemRandom()
-        self._asked = False  # for a poll, by a SIGHUP that came while one was under way
+        module = (sys.executable, "-m")
+        self._command = command or (*module, "edgewright_agent", "once", "--config", str(self._path))
+        self._sender = sender or (*module, "edgewright_agent.telemetry", str(self._path))
+        self._duties = duties or Duties()
+        self._timers = timers or Timers()
 
     def run(self) -> int:
         """Poll until told to stop; returns the exit code.
@@ -67,165 +83,275 @@ class Daemon:
             StorageError: `busy` when another daemon serves this state directory.
         """
         config = load(self._path)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-        for number in _STOPPING:
-            signal.signal(number, _stop)
-        with exclusive(config.state / "daemon.lock"):
+        with Loop(AWAITED, self._timers) as loop, exclusive(config.state / "daemon.lock"):
+            service = Service(config, self._path, loop, self._command, self._sender, self._duties)
             log("start", device=config.device.id, source=config.origin.url)
-            _notify("READY=1")
+            notify("READY=1")
             try:
-                self._loop(config)
-            except _Stop:
-                pass
+                service.serve()
             finally:
-                _notify("STOPPING=1")
+                service.close()
+                notify("STOPPING=1")
                 log("stop")
         return 0
 
-    def _loop(self, config: Config) -> None:
-        failures = 0
+
+class Service:
+    """What a daemon does from READY to STOPPING. One update at a time: asked for, or under way."""
+
+    def __init__(
+        self,
+        config: Config,
+        path: Path,
+        loop: Loop,
+        command: tuple[str, ...],
+        sender: tuple[str, ...],
+        duties: Duties,
+    ) -> None:
+        self._config, self._path, self._loop, self._timers = config, path, loop, loop.timers
+        self._command, self._duties = command, duties
+        self._sender = Sender(sender, loop.timers, lambda: duties.send_due_s(self._config), AWAITED)
+        self._glance = Glance(config.state)
+        self._asking = Asking(loop.wake)
+        self._update: Child | None = None
+        self._stopping = False
+        self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
+        self._asked = False  # for a poll, by a SIGHUP that came while one was under way
+        self._failures = 0
+        self._ahead_s = time.time() - boottime_s()
+        self._due: dict[str, Callable[[], None]] = {
+            "poll": self._poll,
+            "asking": self._give_up_asking,
+            "window": self._window,
+            "watchdog": self._feed,
+        }
+        self._watch = Watch(config, loop, self._glance, duties, self._facts)
+        self._due.update(self._watch.due | self._sender.due)
+
+    def serve(self) -> None:
+        """Go on until told to stop, and the update under way has ended."""
+        self._feed()
+        self._watch.begin()
+        self._sender.begin()
         # The first poll is the child's: it also recovers what the last shutdown left behind.
-        code = self._child()
-        while True:
-            failures = failures + 1 if code == _NETWORK_EXIT_CODE else 0
-            record = _last_record(config)
-            asked_s = record.poll.retry_after_s if record.poll and code == _NETWORK_EXIT_CODE else None
-            pause_s = wait_s(
-                polling(config, record), failures, retry_after_s=asked_s, share=self._random.random()
-            )
-            window_s = next_window_s(config, record, utc_now())
-            pause_s = pause_s if window_s is None else min(pause_s, window_s)
-            if self._asked:
-                self._asked = False
-            else:
-                log("sleep", seconds=round(pause_s), failures=failures)
-                if self._await(pause_s) in _STOPPING:
-                    return
-            try:
-                config = load(self._path)
-                code = self._poll(config)
-            except AgentError as error:
-                log("failed", code=error.code, message=str(error))
-                code = error.exit_code
+        self._start_update()
+        while not (self._stopping and self._update is None):
+            for number in self._loop.turn():
+                self._signalled(number)
+            self._reap()
+            self._answered()
+            self._clock_set()
+            for name in self._timers.take():
+                self._due[name]()
+            self._watch.settle()
 
-    def _poll(self, config: Config) -> int:
-        ledger = Ledger(config.state, Disk())
-        source = None
+    def close(self) -> None:
+        """End what would outlive this process for no good."""
+        self._sender.close()
+        self._watch.close()
+
+    # --- polling ------------------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        if self._stopping or self._busy():
+            return
+        self._asked = False
+        self._reload()
+        config = self._config
         try:
-            margin_s = polling(config, ledger.record).interval_s
-            etag = conditional(ledger.record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
-            again = etag is None or due(config, ledger.record, utc_now())
-            if again or self._certificate_due(config, ledger):
-                return self._child()
-            polls = ledger.record.counters.get("polls", 0)
-            within_s = min(POLL_WITHIN_S, self._slice_s / 2)
-            source = config.origin.open(polls=polls, within_s=within_s)
-            with contextlib.closing(source), _interruptible():
-                new = ask(source, etag) is not None
+            record = self._glance.record
+            margin_s = polling(config, record).interval_s
+            etag = conditional(record, config.fingerprint(), now=utc_now(), margin_s=margin_s)
+            over = etag is None or self._duties.wait_over(config, record)
+            if over or self._asking.busy or self._certificate_due():
+                self._start_update()
+                return
+            self._timers.after("asking", ASKING_LIMIT_S)
+            assert etag is not None  # noqa: S101  or it would be over
+            self._asking.begin(config, polls=record.counters.get("polls", 0), etag=etag)
         except AgentError as error:
-            _record(config, failed(error, utc_now()), source)
-            raise
-        if new:
-            return self._child()
-        _record(config, nothing_new(utc_now()), source)
-        log("not-modified")
-        return 0
+            self._poll_failed(error)
+        except OSError as error:
+            self._no_process("ask", error)
 
-    def _certificate_due(self, config: Config, ledger: Ledger) -> bool:
+    def _answered(self) -> None:
+        """Take the answer to a request, if there is one."""
+        try:
+            new = self._asking.take()
+        except AgentError as error:
+            if self._timers.left_s("asking") is not None:
+                self._poll_failed(error)
+            return
+        if new is None or self._timers.left_s("asking") is None:
+            return  # none, or one that had been given up
+        self._timers.cancel("asking")
+        if self._stopping:
+            return
+        if new:
+            self._start_update()
+            return
+        self._note_poll(nothing_new(utc_now()))
+        log("not-modified")
+        self._polled(0)
+
+    def _give_up_asking(self) -> None:
+        self._poll_failed(
+            StorageError("network", f"no answer for {ASKING_LIMIT_S:.0f} s; the request is left to itself")
+        )
+
+    def _poll_failed(self, error: AgentError) -> None:
+        self._timers.cancel("asking")
+        self._note_poll(failed(error, utc_now()))
+        log("failed", code=error.code, message=str(error))
+        self._polled(error.exit_code)
+
+    def _start_update(self) -> None:
+        try:
+            self._update = Child.start("update", self._command, AWAITED)
+        except OSError as error:  # no memory or no process left at the moment: no reason to end
+            self._no_process("start the update", error)
+
+    def _no_process(self, what: str, error: OSError) -> None:
+        self._timers.cancel("asking")
+        log("failed", code="no-process", message=f"cannot {what}: {error.strerror or error}")
+        self._polled(NETWORK_EXIT_CODE)
+
+    def _polled(self, code: int) -> None:
+        """Plan the next poll after one that ended with an exit code."""
+        self._failures = self._failures + 1 if code == NETWORK_EXIT_CODE else 0
+        config = self._config
+        poll, policy = None, config.poll
+        try:
+            poll, policy = self._glance.record.poll, polling(config, self._glance.record)
+        except StorageError as error:
+            log("failed", code=error.code, message=str(error))
+        self._plan_window(WINDOW_PAUSE_S)
+        self._sender.begin()
+        if self._asked:
+            self._timers.after("poll", 0)
+            return
+        retry_after_s = poll.retry_after_s if poll and code == NETWORK_EXIT_CODE else None
+        pause_s = wait_s(policy, self._failures, retry_after_s=retry_after_s, share=_share())
+        log("sleep", seconds=round(pause_s), failures=self._failures)
+        told = f"{poll.code}: {poll.message}" if poll else "not polled yet"
+        notify(f"STATUS={told}; next poll in {pause_s:.0f} s")
+        self._timers.after("poll", pause_s)
+
+    def _note_poll(self, poll: Poll) -> None:
+        """Keep the result of a poll; when another agent is at work its own result is the better one."""
+        try:
+            with exclusive(self._config.state / "lock"):
+                disk, now = Disk(), utc_now()
+                ledger = Ledger(self._config.state, disk)
+                poll = with_mirrors(poll, ledger.record.poll, self._asking.mirrors)
+                record = replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll)
+                rungs = observe(record.rungs, look(self._config, record, disk, now), to_text(now))
+                ledger.commit(replace(record, rungs=rungs))
+        except StorageError as error:
+            log("not-recorded", code=error.code, message=str(error))
+
+    def _reload(self) -> None:
+        """Take the configuration as it is now; one that is wrong changes nothing."""
+        try:
+            config = load(self._path)
+            if config.state != self._config.state:
+                raise ConfigError(
+                    "bad-config", f"state is now {config.state}: restart the agent to move there"
+                )
+        except ConfigError as error:
+            log("failed", code=error.code, message=f"{error}; what was read before still counts")
+            return
+        self._config = config
+        self._watch.config = config
+
+    def _certificate_due(self) -> bool:
+        config = self._config
         if config.identity is None:
             return False
         from edgewright_agent.identity.validity import renewal_due
 
-        return renewal_due(config.identity, config.state, trusted_now(ledger.record, utc_now()))
+        return renewal_due(config.identity, config.state, trusted_now(self._glance.record, utc_now()))
 
-    def _child(self) -> int:
-        """Run the update and return its exit code; a stop is passed on, and safe at any moment of it."""
+    def _busy(self) -> bool:
+        return self._update is not None or self._timers.left_s("asking") is not None
+
+    # --- windows ------------------------------------------------------------------------------------------------
+
+    def _plan_window(self, at_least_s: float = 0.0) -> None:
         try:
-            pid = os.posix_spawn(
-                self._command[0], list(self._command), os.environ, setsigmask=(), setsigdef=_AWAITED
-            )
-        except OSError as error:  # no memory or no process left at the moment: no reason to end
-            log("failed", code="no-process", message=f"cannot start the update: {error.strerror}")
-            return _NETWORK_EXIT_CODE
-        stopping = False
-        while True:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                code = os.waitstatus_to_exitcode(status)
-                log("update", exit_code=code)
-                if stopping:
-                    raise _Stop
-                return code if 0 <= code <= _NETWORK_EXIT_CODE else _NETWORK_EXIT_CODE
-            found = self._await(self._slice_s, until_child=True)
-            if found in _STOPPING:
-                stopping = True
-                os.kill(pid, signal.SIGTERM)
-            elif found == signal.SIGHUP:
+            opens_s = self._duties.window_s(self._config, self._glance.record)
+        except AgentError as error:
+            log("failed", code=error.code, message=str(error))
+            opens_s = None
+        if opens_s is None:
+            self._timers.cancel("window")
+            return
+        self._opens = opens_s <= WINDOW_CHECK_S
+        self._timers.after("window", max(opens_s, at_least_s) if self._opens else WINDOW_CHECK_S)
+
+    def _window(self) -> None:
+        """Start what waited for a window that is open by now; what it waits for may need no network."""
+        if self._stopping:
+            return
+        if not self._opens or self._busy():
+            self._plan_window(WINDOW_PAUSE_S)
+            return
+        log("window")
+        self._start_update()
+
+    def _clock_set(self) -> None:
+        """See whether somebody has set the clock: windows are told by it, and so are certificates of servers."""
+        ahead_s = time.time() - boottime_s()
+        set_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
+        if abs(set_s) < CLOCK_STEP_S:
+            return
+        log("clock-set", seconds=round(set_s))
+        if self._stopping or self._busy():
+            return
+        self._plan_window()
+        if self._failures:
+            self._timers.after("poll", 0)
+
+    # --- signals and children -------------------------------------------------------------------------------------
+
+    def _signalled(self, number: int) -> None:
+        if number in STOPPING:
+            self._stopping = True
+            if self._update:
+                self._update.signal(signal.SIGTERM)
+        elif number == signal.SIGHUP:
+            if self._busy():
                 self._asked = True
+            else:
+                self._timers.after("poll", 0)
 
-    def _await(self, seconds: float, *, until_child: bool = False) -> int | None:
-        """Wait for a signal that matters, feeding the watchdog; return it, or None when the time is up."""
-        deadline = time.monotonic() + seconds
-        while True:
-            _notify("WATCHDOG=1")
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return None
-            found = signal.sigtimedwait(_AWAITED, min(left_s, self._slice_s))
-            if found is None or (found.si_signo == signal.SIGCHLD and not until_child):
-                continue
-            return found.si_signo
+    def _reap(self) -> None:
+        if self._update and (code := self._update.ended()) is not None:
+            self._update = None
+            log("update", exit_code=code)
+            self._watch.changed()
+            if not self._stopping:
+                self._polled(code if 0 <= code <= NETWORK_EXIT_CODE else NETWORK_EXIT_CODE)
+        self._sender.reap()
 
+    def _feed(self) -> None:
+        period_s = watchdog_s()
+        if period_s is not None:
+            notify("WATCHDOG=1")
+            self._timers.after("watchdog", period_s / 2)
 
-def log(event: str, **facts: object) -> None:
-    """Write one JSON line to standard error, if it still takes any: a full disk or a lost reader ends nothing."""
-    with contextlib.suppress(OSError):
-        print(json.dumps({"at": to_text(utc_now()), "event": event, **facts}), file=sys.stderr, flush=True)
-
-
-def _record(config: Config, poll: Poll, source: Source | None) -> None:
-    """Keep the result of a poll; when another agent is at work its own result is the better one."""
-    try:
-        with exclusive(config.state / "lock"):
-            disk, now = Disk(), utc_now()
-            ledger = Ledger(config.state, disk)
-            poll = with_mirrors(poll, ledger.record.poll, source)
-            record = replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll)
-            rungs = observe(record.rungs, look(config, record, disk, now), to_text(now))
-            ledger.commit(replace(record, rungs=rungs))
-    except StorageError as error:
-        log("not-recorded", code=error.code, message=str(error))
+    def _facts(self) -> dict[str, object]:
+        """What this process is about, for whoever asks."""
+        poll_s, window_s = self._timers.left_s("poll"), self._timers.left_s("window")
+        return {
+            "pid": os.getpid(),
+            "doing": "updating" if self._update else "polling" if self._busy() else "waiting",
+            "nextPollS": None if poll_s is None else round(poll_s, 1),
+            "nextWindowS": None if window_s is None else round(window_s, 1),
+            "failures": self._failures,
+        }
 
 
-def _last_record(config: Config) -> Record:
-    """Return what the device knows; nothing while that cannot be read."""
-    try:
-        return Ledger(config.state, Disk()).record
-    except StorageError:
-        return Record()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end a request that hangs."""
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise _Stop
-
-
-def _notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)), where it listens."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    import socket
-
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.connect("\0" + address[1:] if address.startswith("@") else address)
-        channel.sendall(state.encode())
+def _share() -> float:
+    """Return this device's place in the jitter: uniform in [0, 1)."""
+    return int.from_bytes(os.urandom(6), "big") / float(1 << 48)

@@ -62,6 +62,8 @@ def trusted_now(record: Record, now: datetime) -> datetime:
 
 def with_mirrors(poll: Poll, before: Poll | None, source: Source | None) -> Poll:
     """Return the result of a poll with what is known of mirrors that fail; those not asked this time keep theirs."""
+    if source is None:
+        return poll
     from edgewright_agent.transport.mirrors import Mirrors
 
     if not isinstance(source, Mirrors):

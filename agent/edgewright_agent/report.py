@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from edgewright_agent.record import Poll
-from edgewright_agent.trial import Outcome
+
+if TYPE_CHECKING:
+    from edgewright_agent.trial import Outcome
 
 SHORT_DIGEST_CHARS = len("sha256:") + 12
 

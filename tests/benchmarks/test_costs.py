@@ -8,15 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
-import resource
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,33 +159,6 @@ def test_a_poll_without_news(online: Journey, registry: Registry) -> None:
     )
 
 
-def test_the_memory_of_an_idle_agent(online: Journey, registry: Registry) -> None:
-    device = online.enroll("bench", source=f"{registry.url}/acme")
-    assert online.agent(device, "once").returncode == 0
-    words = [str(PROGRAMS / "edgewright-agent"), "run", "--config", str(online.config(device))]
-    agent = subprocess.Popen(
-        words, cwd=online.fleet, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    bare = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        assert agent.stdout is not None
-        polled = next(line for line in agent.stdout if "not-modified" in line or "not modified" in line)
-        rss = {name: _rss_mib(process.pid) for name, process in (("agent", agent), ("bare", bare))}
-    finally:
-        agent.send_signal(signal.SIGTERM)
-        bare.kill()
-        agent.wait(20)
-        bare.wait(20)
-    assert polled
-    say(
-        "An idle agent, after its first poll",
-        [
-            ("python that sleeps", f"{rss['bare']:.1f} MiB RSS", "1.0 ×"),
-            ("edgewright-agent run", f"{rss['agent']:.1f} MiB RSS", f"{rss['agent'] / rss['bare']:.2f} ×"),
-        ],
-    )
-
-
 def test_an_update_beside_cosign_and_oras(
     online: Journey, registry: Registry, cosign: Tool, oras: Tool, tmp_path: Path
 ) -> None:
@@ -228,12 +197,3 @@ def test_an_update_beside_cosign_and_oras(
             ),
         ],
     )
-
-
-def _rss_mib(pid: int) -> float:
-    for _ in range(50):  # a process that was started a moment ago may not have its memory yet
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        if found and int(found[1]) * 1024 > resource.getpagesize() * 100:
-            return int(found[1]) / 1024
-        time.sleep(0.02)
-    return 0.0

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from fuzz import of_artifacts, of_attestations, of_http, of_keys, of_metadata, of_own_files
+from fuzz import of_artifacts, of_attestations, of_http, of_keys, of_metadata, of_own_files, of_sockets
 from fuzz.target import TARGETS, Target, tidy
 
 # Importing a module enters its targets.
@@ -19,6 +19,7 @@ __all__ = [
     "of_keys",
     "of_metadata",
     "of_own_files",
+    "of_sockets",
     "tidy",
 ]
 

@@ -10,6 +10,7 @@ the exit code. All of them are imported to show help, so what a verb needs is im
 from __future__ import annotations
 
 MODULES: tuple[str, ...] = (  # in the order in which help shows them, after the verbs of `arguments`
+    "top",
     "rollback",
     "retry",
     "pin",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from unit.agent.core.idle import Unchanged
+from unit.agent.core.running import Running
 
 
 @pytest.fixture
@@ -22,3 +23,12 @@ def unchanged() -> Iterator[tuple[str, list[str | None]]]:
         yield f"http://127.0.0.1:{server.server_port}/acme", asked
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def daemons() -> Iterator[list[Running]]:
+    """Daemons to be ended whatever happens."""
+    started: list[Running] = []
+    yield started
+    for running in started:
+        running.end()

@@ -7,11 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,6 +21,7 @@ from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.poll import conditional
 from edgewright_agent.record import Record, Seen
 from unit.agent.core.idle import settled
+from unit.agent.core.running import Running
 from unit.agent.core.workbench import NOW, Bench
 
 RECORD = Record(seen=Seen("e", "f"), expires={"timestamp": to_text(NOW + timedelta(days=7))})
@@ -57,53 +56,6 @@ def test_two_agents_never_work_on_one_state(tmp_path: Path) -> None:
         assert refused.value.code == "busy"
     with exclusive(tmp_path / "state" / "lock"):
         pass
-
-
-class Running:
-    """A real `edgewright-agent run` whose child is a script that writes down that it ran."""
-
-    def __init__(
-        self, bench: Bench, url: str, exit_code: int = 0, nap: str = "pass", interpreter: str = sys.executable
-    ) -> None:
-        self.bench = bench
-        bench.document["source"]["url"] = url
-        self.config = bench.folder / "agent.json"
-        self.config.write_text(json.dumps(bench.document))
-        program = (
-            "import sys; from pathlib import Path; from edgewright_agent.daemon import Daemon\n"
-            f"child = ({interpreter!r}, '-c', {f'import time; {nap}; raise SystemExit({exit_code})'!r})\n"
-            "raise SystemExit(Daemon(Path(sys.argv[1]), command=child).run())"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, str(self.config)], stderr=subprocess.PIPE, text=True
-        )
-
-    def until(self, event: str) -> dict[str, Any]:
-        """Read its log up to an event."""
-        assert self.process.stderr
-        for line in self.process.stderr:
-            entry: dict[str, Any] = json.loads(line)
-            if entry["event"] == event:
-                return entry
-        raise AssertionError(f"it ended without {event!r}")
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> int:
-        self.process.kill()
-        assert self.process.stderr
-        self.process.stderr.close()
-        return self.process.wait()
-
-
-@pytest.fixture
-def daemons() -> Iterator[list[Running]]:
-    """Daemons to be ended whatever happens."""
-    started: list[Running] = []
-    yield started
-    for running in started:
-        running.end()
 
 
 def test_it_polls_on_sighup_with_one_conditional_request_and_stops_on_sigterm(
@@ -210,6 +162,25 @@ def test_a_broken_configuration_does_not_stop_a_running_daemon(
     running.until("sleep")
 
 
+def test_the_last_good_configuration_counts_until_the_file_is_right_again(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    elsewhere = json.dumps({**bench.document, "state": "elsewhere"})
+    for broken, told in (("{", "is not JSON"), (elsewhere, "restart the agent to move there")):
+        running.config.write_text(broken)
+        running.signal(signal.SIGHUP)
+        failed = running.until("failed")
+        assert (failed["code"], told in failed["message"]) == ("bad-config", True)
+        running.until("not-modified")
+        running.until("sleep")
+    assert asked == ['"known"'] * 2
+
+
 def test_a_sighup_during_a_poll_asks_for_another_one(tmp_path: Path, daemons: list[Running]) -> None:
     runs, may_end = tmp_path / "child-runs", tmp_path / "child-may-end"
     os.mkfifo(runs)
@@ -297,9 +268,12 @@ def test_the_idle_process_carries_no_argparse_and_what_it_puts_off_still_works()
         "from edgewright_agent import idle\n"
         "assert idle.main(['/nowhere/agent.json']) == 1\n"
         "import edgewright_agent.transport.registry\n"
-        "print([name for name in ('argparse', 'ast', 'tokenize', 'subprocess') if name in sys.modules])\n"
-        "import inspect; print(inspect.signature(len))"
+        "import edgewright_agent.probe, edgewright_agent.metrics, edgewright_agent.status, edgewright_agent.store\n"
+        "late = ('argparse', 'ast', 'tokenize', 'subprocess', '_ssl', '_hashlib', 'edgewright_agent.health')\n"
+        "print([name for name in late if sys.modules.get(name)])\n"
+        "import inspect; print(inspect.signature(len))\n"
+        "import hashlib, ssl; print(hashlib.sha256(b'').hexdigest()[:8], ssl.create_default_context().check_hostname)"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.splitlines() == ["[]", "(obj, /)"]
+    assert ran.stdout.splitlines() == ["[]", "(obj, /)", "e3b0c442 True"]
     assert "bad-config" in ran.stderr

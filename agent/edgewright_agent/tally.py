@@ -1,0 +1,172 @@
+"""Counting what sessions do: from cumulative beats to totals, to what is new, and to percentiles.
+
+>>> percentile_ms({80: 95, 104: 5}, 0.5), percentile_ms({}, 0.5)
+(1.069, None)
+
+Bucket `i` of a latency sketch holds 2^(i/8) to 2^((i+1)/8) microseconds, so a percentile is off by 4.5 % at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from edgewright_agent.beat import CONFIDENCE_BINS, Beat, Share
+from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
+
+
+@dataclass
+class Counts:
+    """What happened, of one digest: a sum that only grows.
+
+    Attributes:
+        crashed: Processes that ended while they had a session open and should not have.
+        hangs: Inferences that took longer than any should.
+        experiment: What belongs to the experiment heard of last.
+    """
+
+    inferences: int = 0
+    errors: int = 0
+    input_errors: int = 0
+    safe_outputs: int = 0
+    crashed: int = 0
+    hangs: int = 0
+    latency: dict[int, int] = field(default_factory=dict)
+    confidence: tuple[int, ...] | None = None
+    experiment: Share | None = None
+
+    def add(self, more: Counts) -> None:
+        """Add what happened since."""
+        self.inferences += more.inferences
+        self.errors += more.errors
+        self.input_errors += more.input_errors
+        self.safe_outputs += more.safe_outputs
+        self.crashed += more.crashed
+        self.hangs += more.hangs
+        _pour(self.latency, more.latency)
+        self.confidence = _bins(self.confidence, more.confidence)
+        self.experiment = _joined(self.experiment, more.experiment)
+
+    def document(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "inferences": self.inferences,
+            "errors": self.errors,
+            "inputErrors": self.input_errors,
+            "safeOutputs": self.safe_outputs,
+            "crashed": self.crashed,
+            "hangs": self.hangs,
+            "latency": _pairs(self.latency),
+            "confidence": list(self.confidence) if self.confidence else None,
+            "experiment": _experiment(self.experiment) if self.experiment else None,
+        }
+
+    def __bool__(self) -> bool:
+        return self != Counts()
+
+
+def since(before: Beat | None, now: Beat) -> Counts:
+    """Return what happened between two beats of one session; without the first, all that the second tells.
+
+    Numbers that have gone down were begun anew, as they are for another digest.
+    """
+    old, was = before, before
+    if old is None or old.digest != now.digest or old.inferences > now.inferences or old.errors > now.errors:
+        old = None
+    latency, bins = dict(now.latency), now.confidence
+    if old is not None:
+        latency = {i: n - old.latency.get(i, 0) for i, n in latency.items() if n > old.latency.get(i, 0)}
+        if bins and old.confidence:
+            bins = tuple(max(0, n - o) for n, o in zip(bins, old.confidence, strict=True))
+    return Counts(
+        now.inferences - (old.inferences if old else 0),
+        now.errors - (old.errors if old else 0),
+        max(0, now.input_errors - (old.input_errors if old else 0)),
+        max(0, now.safe_outputs - (old.safe_outputs if old else 0)),
+        latency=latency,
+        confidence=bins,
+        experiment=_experiment_since(was.experiment if was else None, now.experiment),
+    )
+
+
+def percentile_ms(sketch: Mapping[int, int], share: float) -> float | None:
+    """Return the latency in milliseconds that a share of all inferences did not exceed; None without any."""
+    total = sum(sketch.values())
+    if not total:
+        return None
+    seen = 0
+    for bucket in sorted(sketch):
+        seen += sketch[bucket]
+        if seen >= share * total:
+            break
+    middle_us: float = 2.0 ** ((bucket + 0.5) / LATENCY_BUCKETS_PER_DOUBLING)
+    return round(middle_us / 1000, 3)
+
+
+def mean_confidence(bins: Iterable[int] | None) -> float | None:
+    """Return the mean of a confidence histogram, taking each bin for its middle; None without any."""
+    counts = list(bins or ())
+    total = sum(counts)
+    if not total:
+        return None
+    return round(sum(n * (i + 0.5) for i, n in enumerate(counts)) / (total * CONFIDENCE_BINS), 4)
+
+
+def _pour(into: dict[int, int], more: Mapping[int, int]) -> None:
+    for bucket, count in more.items():
+        into[bucket] = into.get(bucket, 0) + count
+
+
+def _bins(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _same(one: Share, other: Share) -> bool:
+    return (one.name, one.kind, one.digest) == (other.name, other.kind, other.digest)
+
+
+def _joined(one: Share | None, other: Share | None) -> Share | None:
+    if one is None or other is None or not _same(one, other):
+        return other or one
+    latency = dict(one.latency)
+    _pour(latency, other.latency)
+    return replace(
+        one,
+        requests=one.requests + other.requests,
+        agree=one.agree + other.agree,
+        errors=one.errors + other.errors,
+        latency=latency,
+    )
+
+
+def _experiment_since(before: Share | None, now: Share | None) -> Share | None:
+    if now is None or before is None or not _same(before, now) or before.requests > now.requests:
+        return now
+    return replace(
+        now,
+        requests=now.requests - before.requests,
+        agree=max(0, now.agree - before.agree),
+        errors=max(0, now.errors - before.errors),
+        latency={
+            i: n - before.latency.get(i, 0) for i, n in now.latency.items() if n > before.latency.get(i, 0)
+        },
+    )
+
+
+def _experiment(share: Share) -> dict[str, Any]:
+    return {
+        "name": share.name,
+        "kind": share.kind,
+        "digest": share.digest,
+        "requests": share.requests,
+        "agree": share.agree,
+        "errors": share.errors,
+        "latency": _pairs(share.latency),
+    }
+
+
+def _pairs(sketch: Mapping[int, int]) -> list[list[int]]:
+    return [[bucket, sketch[bucket]] for bucket in sorted(sketch)]
