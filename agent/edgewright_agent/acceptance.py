@@ -25,7 +25,7 @@ from edgewright_agent.trust.assignment import Assigned, assigned
 from edgewright_agent.update_policy import bounded
 
 if TYPE_CHECKING:
-    from edgewright_agent.update import Desired
+    from edgewright_agent.desired import Desired
 
 MAX_MODELS = 64  # on one device; the record of so many fits its slot
 MAX_LANES = 256  # whose sequence is remembered

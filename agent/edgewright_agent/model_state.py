@@ -46,6 +46,15 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """That a model on trial is to run beside the active one; see `Candidate` for what is in it."""
+
+    kind: str
+    share: float
+    experiment: str
+
+
+@dataclass(frozen=True)
 class Trial:
     """A model that is stored but has not proved itself: everything needed to go on without network.
 
@@ -55,6 +64,7 @@ class Trial:
         timeout_s: Longest that loading and replaying may take.
         terms: What else it must go through.
         boots: Boots that the device had seen when it began.
+        beside: When it is not to become active.
     """
 
     digest: str
@@ -64,6 +74,7 @@ class Trial:
     timeout_s: float
     terms: Terms = field(default_factory=Terms)
     boots: int | None = None
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True)
@@ -271,7 +282,14 @@ def parse_model(value: dict[str, Any]) -> ModelState:
 
 def _trial(value: dict[str, Any]) -> Trial:
     terms = value.get("terms", {})
-    return Trial(**{**value, "terms": Terms(**{**terms, "budget": Budget(**terms.get("budget", {}))})})
+    beside = Beside(**value["beside"]) if "beside" in value else None
+    return Trial(
+        **{
+            **value,
+            "terms": Terms(**{**terms, "budget": Budget(**terms.get("budget", {}))}),
+            "beside": beside,
+        }
+    )
 
 
 def _soak(value: dict[str, Any]) -> Soak:

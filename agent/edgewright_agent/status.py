@@ -37,7 +37,7 @@ from edgewright_agent.clock import Uptime, from_text, to_text, uptime
 from edgewright_agent.config import Config
 from edgewright_agent.degrade import entered, look
 from edgewright_agent.ladder import step, worst
-from edgewright_agent.model_state import ModelState, Pin, Rung, Slot, Soak, Tombstone
+from edgewright_agent.model_state import Candidate, ModelState, Pin, Rung, Slot, Soak, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
 from edgewright_agent.report import short
@@ -71,6 +71,7 @@ class ModelStatus:
     factory_whole: bool = True
     rung: Rung | None = None
     waiting: Mapping[str, Any] | None = None
+    candidate: Candidate | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -87,8 +88,22 @@ class ModelStatus:
             "reason": self.reason,
             "tombstones": [asdict(stone) for stone in self.tombstones],
             "waiting": dict(self.waiting) if self.waiting else None,
+            "experiment": self._experiment(),
             "soak": self._soak(),
             "pin": asdict(self.pin) if self.pin else None,
+        }
+
+    def _experiment(self) -> dict[str, Any] | None:
+        told = self.candidate
+        if told is None:
+            return None
+        return {
+            "name": told.experiment,
+            "kind": told.kind,
+            "share": told.share,
+            "digest": told.digest,
+            "version": told.version,
+            "since": told.since,
         }
 
     def _soak(self) -> dict[str, Any] | None:
@@ -322,6 +337,7 @@ def _model_status(
         factory=state.factory.version if state.factory else None,
         factory_whole=state.factory is None or store.intact(state.factory.digest),
         rung=state.rung,
+        candidate=state.candidate,
     )
 
 

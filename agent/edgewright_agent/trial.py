@@ -23,6 +23,7 @@ from edgewright_agent.evidence import Archive, attempt_of, document_of
 from edgewright_agent.health import Evidence
 from edgewright_agent.model_state import (
     DEFAULT_INFERENCE_TIMEOUT_S,
+    Candidate,
     ModelState,
     Slot,
     Tombstone,
@@ -130,7 +131,8 @@ class Trials:
             StorageError: as `run`.
         """
         state = self._state(model)
-        self._save(model, replace(state, trial=state.waiting, waiting=None))
+        trial = replace(state.waiting, boots=self.ledger.record.boots) if state.waiting else None
+        self._save(model, replace(state, trial=trial, waiting=None))
         return self.run(model)
 
     def run(self, model: str, *, fresh: bool = False) -> Outcome:
@@ -203,6 +205,13 @@ class Trials:
             + "".join(f"; {surprise}" for surprise in evidence.surprises)
         )
         outcome = Outcome(model, "installed", message, 0, trial.digest, trial.version)
+        if trial.beside:
+            told = trial.beside
+            candidate = Candidate(
+                slot.digest, slot.version, told.kind, told.share, told.experiment, slot.since, slot.health
+            )
+            self._save(model, replace(state, candidate=candidate, trial=None), event="experiments")
+            return outcome
         state = replace(
             state,
             active=slot,
@@ -224,11 +233,9 @@ class Trials:
         stone = Tombstone(
             trial.digest, trial.version, failure.code, str(failure), to_text(self.now()), evidence
         )
-        self._save(
-            model,
-            replace(state.entomb(stone), trial=None, last=outcome.verdict(self.now())),
-            event="rollbacks",
-        )
+        # What only was to run beside it says nothing about the model that runs.
+        last = state.last if trial.beside else outcome.verdict(self.now())
+        self._save(model, replace(state.entomb(stone), trial=None, last=last), event="rollbacks")
         self.store.link(model, state.active.digest if state.active else None)
         return outcome
 
