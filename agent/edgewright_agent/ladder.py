@@ -87,9 +87,9 @@ LADDER = (
         "previous",
         "model",
         "active-damaged",
-        "the active model's files are damaged (the agent), or a session could not use them",
+        "the active model's files are damaged, it failed its live soak, or a session could not use it",
         "the agent: the assigned model is whole and has passed its trial; a session: " + _BETTER,
-        "the previous version answers; the assigned one is fetched again",
+        "the previous version answers; a damaged one is fetched again",
         "edgewright-agent once",
     ),
     Step(

@@ -169,9 +169,15 @@ class Status:
             return f"edgewright-agent {'anchor' if self.may_anchor else 'reanchor'}"
         damaged = next((model.name for model in self.models if not model.factory_whole), None)
         standing = [*self.rungs, *(model.rung.name for model in self.models if model.rung)]
-        if standing and (command := step(worst(standing)).command):
+        if standing and (command := self._fallen(worst(standing)) or step(worst(standing)).command):
             return command
         return f"edgewright-agent factory {damaged}" if damaged else None
+
+    def _fallen(self, rung: str) -> str | None:
+        """Return what tells why a model stands there, when it failed its soak: fetching it again would not help."""
+        stands = (model for model in self.models if model.rung and model.rung.name == rung)
+        fallen = next((m for m in stands if m.rung and m.rung.code.startswith("soak-")), None)
+        return f"edgewright-agent evidence {fallen.name}" if fallen else None
 
     def text(self) -> str:
         """Return the status for a terminal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,13 @@ def test_damage_of_the_same_length_is_found_by_a_deep_look(device: Bench) -> Non
 
 def test_a_reserve_that_is_reached_is_a_failure(device: Bench) -> None:
     device.document["reserveBytes"] = 2**60
+    assert levels(looked_at(device), "space") == [FAIL]
+
+
+@pytest.mark.parametrize("reserve", [{"diskReserveBytes": 2**53 - 1}, {"inodeReserve": 2**31 - 1}])
+def test_the_reserve_of_the_class_counts_as_well(device: Bench, reserve: dict[str, int]) -> None:
+    ledger = device.ledger
+    ledger.commit(replace(ledger.record, policy=reserve))
     assert levels(looked_at(device), "space") == [FAIL]
 
 

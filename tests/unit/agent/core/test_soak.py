@@ -319,6 +319,12 @@ def test_status_tells_how_long_a_soak_goes_on(bench: Bench) -> None:
     assert "its live soak goes on for 50 minutes" in status.text()
 
 
+def test_after_a_fall_status_leads_to_the_evidence_and_not_to_another_poll(bench: Bench) -> None:
+    judged(bench, crashes=3)
+    status = gather(bench.config, bench.ledger, bench.store, NOW, up=bench.up)
+    assert status.next_command() == f"edgewright-agent evidence {MODEL}"
+
+
 def test_what_a_person_decides_ends_a_soak(bench: Bench) -> None:
     assert pin(bench.ledger, bench.store, MODEL, now=NOW).version == "2.0.0"
     assert bench.ledger.record.model(MODEL).soak is None
