@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgewright_agent.contract import FILE_GOLDEN, FILE_RUNTIME
-from edgewright_agent.engine import Engine, InferenceError, Port, import_engine, load, load_labels
+from edgewright_agent.engine import DTYPES, Engine, InferenceError, Port, import_engine, load, load_labels
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime.ladder import Step
@@ -140,7 +140,7 @@ class Resident:
         assert self.engine is not None  # noqa: S101  not released while somebody is in
         outputs = self.engine.infer(inputs)
         for name, array in outputs.items():
-            if not _is_finite(array):
+            if not is_finite(array):
                 raise InferenceError(NOT_FINITE, f"the model's {name} is not a finite number")
         return outputs
 
@@ -174,7 +174,7 @@ def warm_up(resident: Resident, folder: Path) -> None:
     """
     golden = _golden(folder)
     if golden is None:
-        resident.infer(_zeros(resident.inputs))
+        _run_stand_ins(resident)
         return
     first = is_free(resident.inputs)
     resident.infer({name: array[:1] if first else array for name, array in golden.inputs.items()})
@@ -193,7 +193,7 @@ def judge(resident: Resident, folder: Path) -> None:
     if golden is None:
         if resident.step.variant:
             raise HealthError("health-crash", f"{folder / FILE_GOLDEN} has no answers of the model beside")
-        resident.infer(_zeros(resident.inputs))
+        _run_stand_ins(resident)
         return
     assert resident.engine is not None  # noqa: S101  nobody else has it yet, or the caller is in
     compare(one_by_one(resident.engine, golden.inputs), golden)
@@ -234,16 +234,32 @@ def _golden(folder: Path, variant: str = "") -> Golden | None:
         golden = load_golden(folder / FILE_GOLDEN, variant)
     except (AgentError, ValueError, TypeError, KeyError):
         return None
-    return golden if golden.inputs else None
+    return golden if golden.tells else None
 
 
-def _zeros(ports: tuple[Port, ...]) -> Arrays:
+def stand_ins(ports: tuple[Port, ...]) -> Arrays | None:
+    """Return zeros in place of golden inputs, one sample; None where nobody knows what a model could run.
+
+    A free dimension other than the batch has a smallest size that only the model knows.
+    """
     import numpy
 
-    return {port.name: numpy.zeros([size or 1 for size in port.shape], port.dtype) for port in ports}
+    known = all(port.dtype in DTYPES.values() and None not in port.shape[1:] for port in ports)
+    return (
+        {port.name: numpy.zeros([size or 1 for size in port.shape], port.dtype) for port in ports}
+        if known
+        else None
+    )
 
 
-def _is_finite(array: Any) -> bool:
+def _run_stand_ins(resident: Resident) -> None:
+    zeros = stand_ins(resident.inputs)
+    if zeros is not None:
+        resident.infer(zeros)
+
+
+def is_finite(array: Any) -> bool:
+    """Whether every value of an array is a number; of what is no array of floating point, always."""
     import numpy
 
     return (
