@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgewright_agent.contract import FILE_GOLDEN, FILE_RUNTIME
+from edgewright_agent import memory
+from edgewright_agent.contract import FILE_GOLDEN
 from edgewright_agent.engine import DTYPES, Engine, InferenceError, Port, import_engine, load, load_labels
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime.ladder import Step
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import BESIDE, read
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
 
 PROVIDER_DOWN = "provider-down"
 NOT_FINITE = "non-finite-output"
-AFTER_RELEASE = "after-release"
 
 
 @dataclass(frozen=True)
@@ -200,28 +200,15 @@ def judge(resident: Resident, folder: Path) -> None:
 
 
 def fits_beside(folder: Path) -> bool:
-    """Whether an artifact may be loaded while another model is in memory: it says so, and there is room.
-
-    `swap` of its `runtime.json` may be `after-release`; otherwise what the pipeline expects it to take decides.
-    """
+    """Whether an artifact may be loaded while another model is in memory: as its manifest says, or if there is room."""
     try:
-        if read_json(folder / FILE_RUNTIME).get("swap") == AFTER_RELEASE:
-            return False
-        expected = read(folder).expected.get("memoryBytes", 0.0)
+        settings = read(folder)
     except AgentError:
         return True  # loading it says what is wrong
-    return expected <= available_bytes()
-
-
-def available_bytes() -> float:
-    """Return what new work can have without swapping (MemAvailable, proc(5)); infinity where nobody says."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    return next(
-        (float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), float("inf")
-    )
+    if settings.swap:
+        return settings.swap == BESIDE
+    available = memory.available_bytes()
+    return available is None or settings.expected.get("memoryBytes", 0.0) <= available
 
 
 def is_free(ports: tuple[Port, ...]) -> bool:

@@ -28,7 +28,6 @@ from edgewright_agent.runtime.change import Change, Changes
 from edgewright_agent.runtime.errand import Errand
 from edgewright_agent.runtime.ladder import Step, Way, kind_of
 from edgewright_agent.runtime.resident import (
-    AFTER_RELEASE,
     Loader,
     Resident,
     bring_up,
@@ -40,6 +39,7 @@ from edgewright_agent.runtime.room import Room
 from edgewright_agent.runtime.safe import Signature, read_safe_output
 from edgewright_agent.runtime.standings import Standings
 from edgewright_agent.runtime.steps import active_digest, denied, folder_of, steps_of, version_of
+from edgewright_agent.settings import AFTER_RELEASE, BESIDE
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewright")
 
-AUTO, BESIDE = "auto", "beside"
+AUTO = "auto"
 SWAPS = (AUTO, BESIDE, AFTER_RELEASE)
 PATIENCE_S = 10.0  # that a request which failed waits for a load in progress before it is answered without
 BLAME_S = 0.5  # the same, once it has its answer
