@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewright_agent import settings
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError
 from edgewright_agent.experiments import Experiment
@@ -37,7 +38,7 @@ from edgewright_agent.runtime.experiment import (
     winning,
 )
 from edgewright_agent.runtime.ladder import FIRST_BACKOFF_S, MAX_BACKOFF_S, Standing, failed, kind_of
-from edgewright_agent.runtime.resident import Loader, Resident, Served, bring_up, warm_up
+from edgewright_agent.runtime.resident import Loader, Resident, Served, bring_up, lacking_bytes, warm_up
 from edgewright_agent.runtime.sketch import LatencySketch
 from edgewright_agent.runtime.steps import beside_works, folder_of, state_of, version_of, ways
 
@@ -198,6 +199,9 @@ class Candidate:
         )
         for step in steps:
             try:
+                # The device goes on without a candidate, and not without memory.
+                if lacking := lacking_bytes(settings.read(self._folder)):
+                    raise AgentError("low-memory", f"{lacking / 2**20:.0f} MiB are missing for it")
                 resident = bring_up(self._loader, step, self._folder)
                 warm_up(resident, self._folder)
             except (AgentError, OSError) as error:

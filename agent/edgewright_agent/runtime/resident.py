@@ -21,7 +21,7 @@ from edgewright_agent.engine import DTYPES, Engine, InferenceError, Port, import
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime.ladder import Step
-from edgewright_agent.settings import BESIDE, read
+from edgewright_agent.settings import BESIDE, Settings, read
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
@@ -205,10 +205,14 @@ def fits_beside(folder: Path) -> bool:
         settings = read(folder)
     except AgentError:
         return True  # loading it says what is wrong
-    if settings.swap:
-        return settings.swap == BESIDE
+    return settings.swap == BESIDE if settings.swap else lacking_bytes(settings) == 0
+
+
+def lacking_bytes(settings: Settings) -> float:
+    """Return how much memory is missing for one more model, as far as its manifest and the kernel tell."""
     available = memory.available_bytes()
-    return available is None or settings.expected.get("memoryBytes", 0.0) <= available
+    expected = settings.expected.get("memoryBytes", 0.0)
+    return 0.0 if available is None else max(0.0, expected - available)
 
 
 def is_free(ports: tuple[Port, ...]) -> bool:

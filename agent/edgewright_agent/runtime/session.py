@@ -33,11 +33,11 @@ from edgewright_agent.runtime.complaints import Complaints
 from edgewright_agent.runtime.errand import join_all
 from edgewright_agent.runtime.experiment import AB, Comparison, winning
 from edgewright_agent.runtime.keeper import Keeper
+from edgewright_agent.runtime.lookout import Lookout
 from edgewright_agent.runtime.resident import NOT_FINITE, Loader, OnnxRuntime, Resident, Served, is_finite
 from edgewright_agent.runtime.safe import NoDecisionError, Stock
 from edgewright_agent.runtime.seat import AUTO, Seat
 from edgewright_agent.runtime.tally import Figures
-from edgewright_agent.runtime.watch import Watch
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array, Arrays
@@ -188,14 +188,14 @@ class Session:
     @property
     def experiment(self) -> ExperimentFigures | None:
         """What was counted of the experiment on this model, if there is one."""
-        candidate = self._watch.candidate
+        candidate = self._lookout.candidate
         return candidate.figures() if candidate else None
 
     def refresh(self) -> str:
         """Take up an update now, and return the digest in use; `run` does so by itself, in the background."""
         seat = self._seat_now()
         seat.settle()
-        self._watch.look()
+        self._lookout.look()
         return seat.digest
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class Session:
             seat.close()
         if keeper is not None:
             keeper.end()
-        self._watch.end()
+        self._lookout.end()
         self._account.close()
 
     def __del__(self) -> None:
@@ -231,7 +231,7 @@ class Session:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look(seat, now)
-        candidate = self._watch.candidate
+        candidate = self._lookout.candidate
         if candidate is not None and candidate.experiment.kind == AB:
             if (served := self._by_candidate(candidate, seat, inputs, key)) is not None:
                 return served
@@ -339,7 +339,7 @@ class Session:
         self._beginning = threading.Lock()
         self._seat: Seat | None = None
         self._keeper: Keeper | None = None
-        self._watch = Watch(self.name, self._state, self._loader, self._on_comparison)
+        self._lookout = Lookout(self.name, self._state, self._loader, self._on_comparison)
         self._account = Account(self._state, self.name)
         self._numbers = itertools.count(int.from_bytes(os.urandom(6), "big"))
         self._stock = Stock()
@@ -360,7 +360,7 @@ class Session:
                 )
                 seat.open()
                 self._seat = seat
-                self._watch.look()
+                self._lookout.look()
                 self._account.tell("open", seat, self.experiment)
                 self._keeper = Keeper(weakref.WeakMethod(self._tick))
             return self._seat
@@ -381,8 +381,8 @@ class Session:
 
     def _look(self, seat: Seat, now: float) -> None:
         seat.look()
-        if now >= self._watch.due:
-            self._watch.look()
+        if now >= self._lookout.due:
+            self._lookout.look()
 
     def _tick(self) -> None:
         """Do what is due, every few seconds: the keeper's thread calls it."""
@@ -409,7 +409,7 @@ _INHERITED: list[object] = []
 
 def _after_fork_in_child() -> None:
     for session in list(_SESSIONS):
-        _INHERITED.append((session._seat, session._watch, session._keeper))
+        _INHERITED.append((session._seat, session._lookout, session._keeper))
         session._forget()  # the next request loads the model anew
 
 
