@@ -1,16 +1,23 @@
-"""What a session tells the daemon: one datagram, from any application of the group, so strictly read and bounded.
+"""What a session tells the daemon: one datagram, as the session writes it and as the daemon reads it.
 
 >>> beat = parse(b'{"version":1,"session":"00ff00ff00ff00ff","model":"digit-reader","digest":"sha256:%s",'
 ...              b'"event":"beat","inferences":7}' % (b"a" * 64))
 >>> beat.inferences, beat.rung
 (7, 'normal')
 
-Counters are cumulative since the session opened on this digest. Keys that are not known here are left alone: an
-application may carry a newer runtime than the daemon. What its `pid` says is not believed, the kernel says it.
+>>> parse(encode(beat)) == beat
+True
+
+It may come from any application of the group, so it is read strictly, and bounded. Counters are cumulative since the
+session opened on this digest. Keys that are not known here are left alone: an application may carry a newer runtime
+than the daemon. What its `pid` says is not believed, the kernel says it.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,11 +25,11 @@ from typing import Any
 
 from edgewright_agent.contract import MAX_LIVE_BYTES, is_digest, is_name
 from edgewright_agent.degrade import RUNGS
+from edgewright_agent.latency import MAX_BUCKET
 from edgewright_agent.transport.document import parse_json
 
 EVENTS = ("open", "beat", "swap", "close")
 CONFIDENCE_BINS = 20
-MAX_BUCKET = 320  # of the latency sketch: 2^40 microseconds, thirteen days
 _MAX_COUNT = 2**53
 _MAX_PROVIDERS = 16
 _MAX_INPUTS = 64
@@ -33,7 +40,16 @@ _CODE = re.compile(r"[a-z0-9-]{0,64}")
 
 @dataclass(frozen=True)
 class Share:
-    """What a session knows of its experiment, cumulative like everything else."""
+    """What a session knows of its experiment, cumulative like everything else.
+
+    Attributes:
+        name, kind, digest: As the device has it.
+        requests: Requests that the candidate has seen.
+        agree: Of a shadow's: those it answered like the active model.
+        errors: Those it could not answer.
+        dropped: Of a shadow's: requests it should have seen and had no time for.
+        latency: Of the candidate, by bucket of the latency sketch.
+    """
 
     name: str
     kind: str
@@ -41,6 +57,7 @@ class Share:
     requests: int = 0
     agree: int = 0
     errors: int = 0
+    dropped: int = 0
     latency: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -80,6 +97,55 @@ class Beat:
     drift_confidence: float | None = None
     drift_inputs: Mapping[str, float] = field(default_factory=dict)
     experiment: Share | None = None
+
+
+def encode(beat: Beat) -> bytes:
+    """Return a beat as a datagram, at most `MAX_LIVE_BYTES` long: drift and latency go before what counts."""
+    tried = beat.experiment
+    # What the daemon would take for no name must not cost the whole datagram.
+    named = {name: drift for name, drift in beat.drift_inputs.items() if _is_name(name)}
+    document: dict[str, Any] = {
+        "version": 1,
+        "pid": os.getpid(),
+        "session": beat.session,
+        "model": beat.model,
+        "digest": beat.digest,
+        "event": beat.event,
+        "rung": beat.rung,
+        "code": beat.code,
+        "providers": list(beat.providers[:_MAX_PROVIDERS]),
+        "inferences": beat.inferences,
+        "errors": beat.errors,
+        "inputErrors": beat.input_errors,
+        "safeOutputs": beat.safe_outputs,
+        "inFlightS": math.ceil(beat.in_flight_s * 1000) / 1000,  # 0 means that there is none
+        "sinceSuccessS": None if beat.since_success_s is None else round(beat.since_success_s, 3),
+        "latency": _pairs(beat.latency),
+        "confidence": None if beat.confidence is None else list(beat.confidence),
+        "drift": {
+            "confidence": None if beat.drift_confidence is None else round(beat.drift_confidence, 6),
+            "inputs": {name: round(drift, 6) for name, drift in sorted(named.items())[:_MAX_INPUTS]},
+        },
+        "experiment": None
+        if tried is None
+        else {
+            "name": tried.name,
+            "kind": tried.kind,
+            "digest": tried.digest,
+            "requests": tried.requests,
+            "agree": tried.agree,
+            "errors": tried.errors,
+            "dropped": tried.dropped,
+            "latency": _pairs(tried.latency),
+        },
+    }
+    body = _json(document)
+    for name, less in (("drift", None), ("experiment", None), ("latency", [])):
+        if len(body) <= MAX_LIVE_BYTES:
+            break
+        document[name] = less
+        body = _json(document)
+    return body
 
 
 def parse(data: bytes) -> Beat:
@@ -127,6 +193,7 @@ def _share(value: Any) -> Share | None:
         _count(found.get("requests", 0), "experiment"),
         _count(found.get("agree", 0), "experiment"),
         _count(found.get("errors", 0), "experiment"),
+        _count(found.get("dropped", 0), "experiment"),
         _sketch(found.get("latency")),
     )
 
@@ -186,8 +253,20 @@ def _text(document: dict[str, Any], key: str, pattern: re.Pattern[str], default:
     return value
 
 
+def _pairs(sketch: Mapping[int, int]) -> list[list[int]]:
+    return [[bucket, count] for bucket, count in sorted(sketch.items())]
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _is_name(value: str) -> bool:
+    return 0 < len(value) <= _MAX_NAME_CHARS and value.isprintable()
+
+
 def _name(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME_CHARS or not value.isprintable():
+    if not isinstance(value, str) or not _is_name(value):
         raise ValueError(f"{what} has a name that is none")
     return value
 

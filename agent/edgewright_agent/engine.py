@@ -114,7 +114,8 @@ def import_engine() -> Any:
 
 def has_variant(folder: Path, variant: str) -> bool:
     """Whether an artifact ships such a model beside its own."""
-    return all((folder / name).is_file() for name in VARIANTS[variant])
+    # Not `Path.is_file`: a folder that may not be read is no error here, opening it says what is wrong.
+    return all(os.path.isfile(folder / name) for name in VARIANTS[variant])  # noqa: PTH113
 
 
 def load(folder: Path, variant: str = "", *, providers: Sequence[str] | None = None) -> Engine:

@@ -225,7 +225,7 @@ def _experiment(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]
     if any(before.get(key) != entry.get(key) for key in ("name", "digest")):
         return entry
     both = {**before, **entry}
-    for key in ("requests", "agree", "errors"):
+    for key in ("requests", "agree", "errors", "dropped"):
         both[key] = (before.get(key) or 0) + (entry.get(key) or 0)
     both["latency"] = _buckets((*(before.get("latency") or ()), *(entry.get("latency") or ())))
     return both

@@ -19,8 +19,9 @@ from typing import Any
 
 from edgewright_agent import degrade
 from edgewright_agent.beat import Beat, parse
+from edgewright_agent.counts import Counts, mean_confidence, since
+from edgewright_agent.latency import percentile_ms
 from edgewright_agent.peers import Peer
-from edgewright_agent.tally import Counts, mean_confidence, percentile_ms, since
 
 MAX_SESSIONS = 64
 MAX_TALLIES = 32

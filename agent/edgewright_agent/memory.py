@@ -43,6 +43,30 @@ def of_process(pid: int | str, root: Path = ROOT) -> Process:
     return Process(found.get("VmRSS", 0), found.get("VmHWM", 0))
 
 
+def available_bytes(root: Path = ROOT) -> int | None:
+    """Return what this process could still get without swapping; None where nobody tells.
+
+    The least of what the device has and of what its control groups leave: under systemd's `MemoryMax=` or in a
+    container the device may have plenty. What a group's files hold in the page cache is given up first, so it counts
+    as free (cgroup v2 `memory.max`, `memory.current`, `inactive_file` of `memory.stat`).
+    """
+    left = [total for total in (_fields(root / "proc/meminfo").get("MemAvailable"),) if total is not None]
+    mount = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        number, _, rest = line.partition(":")
+        if number != "0":
+            continue
+        group = mount / rest.partition(":")[2].lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(mount):
+                break
+            limit, used = (_lines(folder / f"memory.{name}") for name in ("max", "current"))
+            if limit and used and limit[0].isdecimal() and used[0].isdecimal():
+                cached = _named(folder / "memory.stat", "inactive_file") or 0
+                left.append(max(0, int(limit[0]) - int(used[0]) + cached))
+    return min(left, default=None)
+
+
 def oom_kills(root: Path = ROOT) -> dict[str, int]:
     """Return how many processes have been killed for want of memory, as each place that counts them tells it.
 
@@ -71,9 +95,13 @@ def _cgroup_files(root: Path) -> Iterator[Path]:
 
 
 def _count(path: Path) -> int | None:
+    return _named(path, "oom_kill")
+
+
+def _named(path: Path, wanted: str) -> int | None:
     for line in _lines(path):
         name, _, value = line.partition(" ")
-        if name == "oom_kill" and value.isdecimal():
+        if name == wanted and value.isdecimal():
             return int(value)
     return None
 

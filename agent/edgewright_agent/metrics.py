@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent import __version__
 from edgewright_agent.clock import from_text
 from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
+from edgewright_agent.latency import middle_us
 from edgewright_agent.probe import Totals, health, rung_of
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _sessions(live: Totals) -> list[Metric]:
         of("input_errors_total", "counter", "Inputs that were refused.", "inputErrors"),
         of("safe_outputs_total", "counter", "Answers that were the declared safe output.", "safeOutputs"),
         of("crashes_total", "counter", "Processes that ended in the middle.", "crashed"),
+        of("hangs_total", "counter", "Inferences that took longer than any should.", "hangs"),
         Metric("edgewright_model_drift_psi", "gauge", "Distance from the model's reference.", drift),
         *([_latency(live)] if live else []),
     ]
@@ -152,7 +154,7 @@ def _latency(live: Totals) -> Metric:
             below = sum(n for bucket, n in sketch if bucket < power * LATENCY_BUCKETS_PER_DOUBLING)
             samples.append(({**labels, "le": repr(2.0**power / 1e6)}, below))
         count = sum(n for _bucket, n in sketch)
-        seconds = sum(n * 2.0 ** ((b + 0.5) / LATENCY_BUCKETS_PER_DOUBLING) for b, n in sketch) / 1e6
+        seconds = sum(n * middle_us(b) for b, n in sketch) / 1e6
         samples += [({**labels, "le": "+Inf"}, count), (labels, seconds), (labels, count)]
         suffixes += ["_bucket"] * (len(_BOUNDS) + 1) + ["_sum", "_count"]
     return Metric("edgewright_model_latency_seconds", "histogram", "Time of an inference.", samples, suffixes)

@@ -270,7 +270,7 @@ def _of_experiment(told: Mapping[str, Any], who: dict[str, Any], span: dict[str,
         "edgewright.experiment.kind": told.get("kind"),
         "edgewright.experiment.digest": told.get("digest"),
     }
-    for key in ("requests", "agree", "errors"):
+    for key in ("requests", "agree", "errors", "dropped"):
         if told.get(key) is not None:
             yield f"edgewright.experiment.{key}", "{inference}", "sum", span | _int(told[key]) | _with(here)
     if told.get("latency"):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("no-decision", "constant", "hold-last")
+NO_DECISION, CONSTANT, HOLD_LAST = KINDS = ("no-decision", "constant", "hold-last")
 MAX_VALUES = 4096
 MAX_DIMENSIONS = 8
 MAX_AGE_S = 10 * 365 * 86_400
@@ -32,7 +32,7 @@ class SafeOutput:
         max_age_s: With `hold-last`: how old the last answer may be, in seconds; then it is `no-decision`.
     """
 
-    kind: str = "no-decision"
+    kind: str = NO_DECISION
     outputs: Mapping[str, Any] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     max_age_s: float | None = None
@@ -53,15 +53,15 @@ def parse(value: object, signature: object) -> SafeOutput:
     if not isinstance(value, dict) or value.get("kind") not in KINDS:
         raise ValueError(f"safeOutput must be an object whose kind is one of {', '.join(KINDS)}")
     kind = value["kind"]
-    wanted = {"constant": {"kind", "outputs"}, "hold-last": {"kind", "maxAgeS"}}.get(kind, {"kind"})
+    wanted = {CONSTANT: {"kind", "outputs"}, HOLD_LAST: {"kind", "maxAgeS"}}.get(kind, {"kind"})
     if set(value) != wanted:
         raise ValueError(f"safeOutput of kind {kind} has {sorted(value)}, it must have {sorted(wanted)}")
-    if kind == "hold-last":
+    if kind == HOLD_LAST:
         age_s = value["maxAgeS"]
         if type(age_s) not in (int, float) or not 0 < age_s <= MAX_AGE_S:
             raise ValueError("safeOutput.maxAgeS must be seconds above 0")
         return SafeOutput(kind, max_age_s=float(age_s))
-    return _constant(value["outputs"], _outputs(signature)) if kind == "constant" else SafeOutput(kind)
+    return _constant(value["outputs"], _outputs(signature)) if kind == CONSTANT else SafeOutput(kind)
 
 
 def _outputs(signature: object) -> dict[str, tuple[str, tuple[Any, ...]]]:
@@ -85,7 +85,7 @@ def _constant(outputs: object, signature: Mapping[str, tuple[str, tuple[Any, ...
         good = all(type(number) is int or (not whole and type(number) is float) for number in values)
         if found != shape or len(values) > MAX_VALUES or not good or not all(map(_finite, values)):
             raise ValueError(f"safeOutput.outputs.{name} must be {dtype} of shape {list(shape)}, finite")
-    return SafeOutput("constant", outputs, {name: signature[name][0] for name in outputs})
+    return SafeOutput(CONSTANT, outputs, {name: signature[name][0] for name in outputs})
 
 
 def _flat(value: Any, depth: int = 0) -> tuple[tuple[int, ...] | None, list[Any]]:

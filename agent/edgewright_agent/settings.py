@@ -32,6 +32,7 @@ from edgewright_agent.safe_output import SafeOutput
 
 VERSION = 1
 VARIANTS = {"": (FILE_MODEL, FILE_RUNTIME), "cpu": (FILE_CPU_MODEL, FILE_CPU_RUNTIME)}  # model, settings
+BESIDE, AFTER_RELEASE = SWAPS = ("beside", "after-release")
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -71,6 +72,7 @@ class Settings:
         external_data: Files with weights, beside the model.
         expected: `loadMs` and `memoryBytes`, where the pipeline says what to expect.
         safe_output: What applications get when no model can be used.
+        swap: How applications take the model up, one of `SWAPS`; empty: as the memory they find allows.
     """
 
     versions: str
@@ -84,6 +86,7 @@ class Settings:
     external_data: tuple[str, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
     safe_output: SafeOutput = field(default_factory=SafeOutput)
+    swap: str = ""
 
     def session_options(self, engine: Any) -> Any:
         """Return `SessionOptions` with all that does not belong to a provider.
@@ -177,6 +180,7 @@ def parse(document: Mapping[str, Any]) -> Settings:
         # What somebody expected is no reason to refuse a model, whatever it is.
         expected=_figures(document.get("expected")),
         safe_output=safe_output.parse(document.get("safeOutput"), document.get("signature")),
+        swap=_get(document, "swap", "", _swap, f"one of {', '.join(SWAPS)}"),
     )
 
 
@@ -251,6 +255,12 @@ def _threads(value: Any) -> int:
 
 def _level(value: Any) -> str:
     if value not in LEVELS:
+        raise ValueError
+    return str(value)
+
+
+def _swap(value: Any) -> str:
+    if value not in SWAPS:
         raise ValueError
     return str(value)
 

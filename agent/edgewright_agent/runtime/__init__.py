@@ -21,10 +21,11 @@ from edgewright_agent.config import DEFAULT_STATE
 from edgewright_agent.contract import is_name
 from edgewright_agent.engine import EngineError, InferenceError, InputError, Port
 from edgewright_agent.errors import AgentError, ConfigError
-from edgewright_agent.runtime.beat import ExperimentFigures
+from edgewright_agent.runtime.account import ExperimentFigures
+from edgewright_agent.runtime.change import Change
 from edgewright_agent.runtime.experiment import Comparison
 from edgewright_agent.runtime.safe import NoDecisionError
-from edgewright_agent.runtime.seat import AUTO, SWAPS, Change
+from edgewright_agent.runtime.seat import AUTO, SWAPS
 from edgewright_agent.runtime.session import Answer, Session
 from edgewright_agent.runtime.tally import Figures
 
@@ -66,7 +67,8 @@ def open_model(
             `auto`: the model's manifest and the memory that is free decide.
 
     Raises:
-        ConfigError: `no-model` when none is installed, `bad-config` when the name is not one.
+        ConfigError: `no-model` when none is installed, `not-permitted` when this user may not read it, `bad-config`
+            when the name is not one.
         EngineError: the engine is missing or out of range.
         HealthError: the engine rejects the model, nothing else can answer, and no safe output is declared.
     """

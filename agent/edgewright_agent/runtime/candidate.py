@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewright_agent import settings
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError
 from edgewright_agent.experiments import Experiment
-from edgewright_agent.runtime.beat import ExperimentFigures
+from edgewright_agent.runtime.account import ExperimentFigures
+from edgewright_agent.runtime.errand import begin
 from edgewright_agent.runtime.experiment import (
     SHADOW,
     Comparison,
@@ -36,9 +38,9 @@ from edgewright_agent.runtime.experiment import (
     winning,
 )
 from edgewright_agent.runtime.ladder import FIRST_BACKOFF_S, MAX_BACKOFF_S, Standing, failed, kind_of
-from edgewright_agent.runtime.resident import Loader, Resident, Served, bring_up, warm_up
+from edgewright_agent.runtime.resident import Loader, Resident, Served, bring_up, lacking_bytes, warm_up
 from edgewright_agent.runtime.sketch import LatencySketch
-from edgewright_agent.runtime.steps import folder_of, version_of, ways
+from edgewright_agent.runtime.steps import beside_works, folder_of, state_of, version_of, ways
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
@@ -76,7 +78,7 @@ class Candidate:
         self.experiment = experiment
         self.version = version_of(state, model, experiment.digest)
         self.resident: Resident | None = None
-        self._model = model
+        self._model, self._state = model, state
         self._folder = folder_of(state, experiment.digest)
         self._loader = loader
         self._on_comparison = on_comparison
@@ -88,8 +90,7 @@ class Candidate:
         self._queue: queue.SimpleQueue[_Seen | None] = queue.SimpleQueue()
         self._queued = self._queued_bytes = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="edgewright-candidate", daemon=True)
-        self._thread.start()
+        begin(self._run, "edgewright-candidate")
 
     def sees(self, key: str) -> bool:
         """Whether this request is one for the candidate, and it is there."""
@@ -190,9 +191,17 @@ class Candidate:
     def _load(self) -> bool:
         digest = self.experiment.digest
         reason: Exception = AgentError("not-found", f"{self._folder} is not there")
-        steps = ways(self._folder, digest, "normal", self._available()) if self._folder.is_dir() else ()
+        beside = beside_works(state_of(self._state, self._model), digest)
+        steps = (
+            ways(self._folder, digest, "normal", self._available(), beside=beside)
+            if self._folder.is_dir()
+            else ()
+        )
         for step in steps:
             try:
+                # The device goes on without a candidate, and not without memory.
+                if lacking := lacking_bytes(settings.read(self._folder)):
+                    raise AgentError("low-memory", f"{lacking / 2**20:.0f} MiB are missing for it")
                 resident = bring_up(self._loader, step, self._folder)
                 warm_up(resident, self._folder)
             except (AgentError, OSError) as error:

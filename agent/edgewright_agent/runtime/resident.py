@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgewright_agent.contract import FILE_GOLDEN, FILE_RUNTIME
-from edgewright_agent.engine import Engine, InferenceError, Port, import_engine, load, load_labels
+from edgewright_agent import memory
+from edgewright_agent.contract import FILE_GOLDEN
+from edgewright_agent.engine import DTYPES, Engine, InferenceError, Port, import_engine, load, load_labels
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.golden import Golden, compare, load_golden
 from edgewright_agent.runtime.ladder import Step
-from edgewright_agent.settings import read, read_json
+from edgewright_agent.settings import BESIDE, Settings, read
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
 
 PROVIDER_DOWN = "provider-down"
 NOT_FINITE = "non-finite-output"
-AFTER_RELEASE = "after-release"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Resident:
         assert self.engine is not None  # noqa: S101  not released while somebody is in
         outputs = self.engine.infer(inputs)
         for name, array in outputs.items():
-            if not _is_finite(array):
+            if not is_finite(array):
                 raise InferenceError(NOT_FINITE, f"the model's {name} is not a finite number")
         return outputs
 
@@ -174,7 +174,7 @@ def warm_up(resident: Resident, folder: Path) -> None:
     """
     golden = _golden(folder)
     if golden is None:
-        resident.infer(_zeros(resident.inputs))
+        _run_stand_ins(resident)
         return
     first = is_free(resident.inputs)
     resident.infer({name: array[:1] if first else array for name, array in golden.inputs.items()})
@@ -193,35 +193,26 @@ def judge(resident: Resident, folder: Path) -> None:
     if golden is None:
         if resident.step.variant:
             raise HealthError("health-crash", f"{folder / FILE_GOLDEN} has no answers of the model beside")
-        resident.infer(_zeros(resident.inputs))
+        _run_stand_ins(resident)
         return
     assert resident.engine is not None  # noqa: S101  nobody else has it yet, or the caller is in
     compare(one_by_one(resident.engine, golden.inputs), golden)
 
 
 def fits_beside(folder: Path) -> bool:
-    """Whether an artifact may be loaded while another model is in memory: it says so, and there is room.
-
-    `swap` of its `runtime.json` may be `after-release`; otherwise what the pipeline expects it to take decides.
-    """
+    """Whether an artifact may be loaded while another model is in memory: as its manifest says, or if there is room."""
     try:
-        if read_json(folder / FILE_RUNTIME).get("swap") == AFTER_RELEASE:
-            return False
-        expected = read(folder).expected.get("memoryBytes", 0.0)
+        settings = read(folder)
     except AgentError:
         return True  # loading it says what is wrong
-    return expected <= available_bytes()
+    return settings.swap == BESIDE if settings.swap else lacking_bytes(settings) == 0
 
 
-def available_bytes() -> float:
-    """Return what new work can have without swapping (MemAvailable, proc(5)); infinity where nobody says."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    return next(
-        (float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), float("inf")
-    )
+def lacking_bytes(settings: Settings) -> float:
+    """Return how much memory is missing for one more model, as far as its manifest and the kernel tell."""
+    available = memory.available_bytes()
+    expected = settings.expected.get("memoryBytes", 0.0)
+    return 0.0 if available is None else max(0.0, expected - available)
 
 
 def is_free(ports: tuple[Port, ...]) -> bool:
@@ -234,16 +225,32 @@ def _golden(folder: Path, variant: str = "") -> Golden | None:
         golden = load_golden(folder / FILE_GOLDEN, variant)
     except (AgentError, ValueError, TypeError, KeyError):
         return None
-    return golden if golden.inputs else None
+    return golden if golden.tells else None
 
 
-def _zeros(ports: tuple[Port, ...]) -> Arrays:
+def stand_ins(ports: tuple[Port, ...]) -> Arrays | None:
+    """Return zeros in place of golden inputs, one sample; None where nobody knows what a model could run.
+
+    A free dimension other than the batch has a smallest size that only the model knows.
+    """
     import numpy
 
-    return {port.name: numpy.zeros([size or 1 for size in port.shape], port.dtype) for port in ports}
+    known = all(port.dtype in DTYPES.values() and None not in port.shape[1:] for port in ports)
+    return (
+        {port.name: numpy.zeros([size or 1 for size in port.shape], port.dtype) for port in ports}
+        if known
+        else None
+    )
 
 
-def _is_finite(array: Any) -> bool:
+def _run_stand_ins(resident: Resident) -> None:
+    zeros = stand_ins(resident.inputs)
+    if zeros is not None:
+        resident.infer(zeros)
+
+
+def is_finite(array: Any) -> bool:
+    """Whether every value of an array is a number; of what is no array of floating point, always."""
     import numpy
 
     return (

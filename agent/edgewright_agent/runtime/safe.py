@@ -10,6 +10,7 @@ array([[1.], [1.]], dtype=float32)
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,11 @@ from typing import TYPE_CHECKING, Any
 from edgewright_agent.contract import FILE_RUNTIME
 from edgewright_agent.engine import Port
 from edgewright_agent.errors import AgentError, HealthError
-from edgewright_agent.safe_output import SafeOutput, parse
+from edgewright_agent.safe_output import CONSTANT, HOLD_LAST, SafeOutput, parse
 from edgewright_agent.settings import read_json
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
-
-NO_DECISION, CONSTANT, HOLD_LAST = "no-decision", "constant", "hold-last"
 
 
 class NoDecisionError(AgentError):
@@ -41,10 +40,10 @@ class Signature:
     outputs: tuple[Port, ...] = ()
 
 
-def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature]:
+def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature] | None:
     """Return the safe output of the artifact in a folder, if it declares one, and its signature.
 
-    A file that cannot be read declares nothing: it cannot be asked any more.
+    None when its file cannot be read.
 
     Raises:
         HealthError: `health-crash` for a declaration that makes no sense.
@@ -52,7 +51,7 @@ def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature]:
     try:
         document = read_json(folder / FILE_RUNTIME)
     except AgentError:
-        return None, Signature()
+        return None
     told = document.get("signature")
     ports = told if isinstance(told, dict) else {}
     signature = Signature(_ports(ports.get("inputs")), _ports(ports.get("outputs")))
@@ -62,6 +61,26 @@ def read_safe_output(folder: Path) -> tuple[SafeOutput | None, Signature]:
         return parse(document["safeOutput"], told), signature
     except ValueError as error:
         raise HealthError("health-crash", f"{folder / FILE_RUNTIME}: {error}") from error
+
+
+class Stock:
+    """What a session can answer with when no model can; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, Arrays] | None = None
+
+    def note(self, safe: SafeOutput | None, outputs: Arrays) -> None:
+        """Keep a model's answer, where its safe output is the last one: copies, because callers may change theirs."""
+        if safe is not None and safe.kind == HOLD_LAST:
+            self._last = time.monotonic(), {name: array.copy() for name, array in outputs.items()}
+
+    def outputs(self, safe: SafeOutput, batch: int) -> Arrays | None:
+        """Return the safe output for so many samples; None when nothing is to be decided."""
+        if safe.kind == CONSTANT:
+            return constant(safe, batch)
+        last = self._last
+        fresh = last is not None and time.monotonic() - last[0] <= (safe.max_age_s or 0.0)
+        return held(last[1], batch) if safe.kind == HOLD_LAST and last is not None and fresh else None
 
 
 def constant(safe: SafeOutput, batch: int) -> Arrays:

@@ -12,23 +12,22 @@ and requests wait meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgewright_agent.contract import FILE_RUNTIME
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
 from edgewright_agent.runtime import ladder
+from edgewright_agent.runtime.change import Change, Changes
+from edgewright_agent.runtime.errand import Errand
 from edgewright_agent.runtime.ladder import Step, Way, kind_of
 from edgewright_agent.runtime.resident import (
-    AFTER_RELEASE,
     Loader,
     Resident,
     bring_up,
@@ -36,9 +35,11 @@ from edgewright_agent.runtime.resident import (
     judge,
     warm_up,
 )
+from edgewright_agent.runtime.room import Room
 from edgewright_agent.runtime.safe import Signature, read_safe_output
 from edgewright_agent.runtime.standings import Standings
-from edgewright_agent.runtime.steps import active_digest, folder_of, steps_of, version_of
+from edgewright_agent.runtime.steps import active_digest, denied, folder_of, steps_of, version_of
+from edgewright_agent.settings import AFTER_RELEASE, BESIDE
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Arrays
@@ -46,41 +47,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgewright")
 
-AUTO, BESIDE = "auto", "beside"
+AUTO = "auto"
 SWAPS = (AUTO, BESIDE, AFTER_RELEASE)
-DRAIN_S = 60.0  # to wait for inferences in flight before memory is needed twice after all
+PATIENCE_S = 10.0  # that a request which failed waits for a load in progress before it is answered without
+BLAME_S = 0.5  # the same, once it has its answer
 CLOSE_S = 1.0  # that closing waits for a load in progress
 FUTILE_S = 10.0  # after a request that every model failed at: others are not loaded for the next one like it
 STANDBY_S = 60.0  # that a model is kept which has answered for one that failed
 NORMAL, SAFE = "normal", "safe-output"
 
 
-@dataclass(frozen=True)
-class Change:
-    """What answers from now on, and why.
-
-    Attributes:
-        model: Its name.
-        digest, version, rung: What answers; for the rung see `degrade.RUNGS`.
-        before: Digest of what answered until now; empty at first.
-        code: Why it is not the normal rung; empty when it is.
-        reason: The same in words.
-    """
-
-    model: str
-    digest: str
-    version: str
-    rung: str
-    before: str
-    code: str = ""
-    reason: str = ""
-
-
 class Seat:
     """The seat of one session; safe to share between threads.
 
     Attributes:
-        current: What answers; None when nothing can, or while a model is let go of to make room.
         digest, version, rung, code: Of what answers, also when that is the safe output.
         safe: What the active model declares for when nothing can answer.
     """
@@ -95,32 +75,27 @@ class Seat:
         on_change: Callable[[Change], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.current: Resident | None = None
         self.digest = self.version = self.code = ""
         self.rung = NORMAL
         self.safe: SafeOutput | None = None
         self.signature = Signature()
+        self._said_by = ""
         self._model, self._state, self._loader = model, state, loader
-        self._swap, self._on_change, self._clock = swap, on_change, clock
+        self._swap, self._clock = swap, clock
+        self._room = Room(model)
         self._link = state / "current" / model
         self._target = ""
         self._steps: tuple[Step, ...] = ()
         self._standings = Standings(clock)
         self._next_try = float("inf")
-        self._standby: Resident | None = None
         self._standby_until = float("-inf")
-        self._leaving: list[Resident] = []
         self._doubts = 0
-        self._futile_until = float("-inf")
-        self._changes: deque[Change] = deque()
+        self._futile_until = self._examined_until = float("-inf")
+        self._changes = Changes(on_change)
+        self._errand = Errand(self.settle, "edgewright-loader", self._put_off)
         self._available: tuple[str, ...] = ()
         self._opened = self._closed = False
-        self._open_to_requests = threading.Event()
-        self._open_to_requests.set()
         self._loading = threading.RLock()
-        self._starting = threading.Lock()
-        self._wanted = False
-        self._thread: threading.Thread | None = None
 
     def open(self) -> None:
         """Load what the device runs, or what is next on the ladder.
@@ -132,31 +107,20 @@ class Seat:
         self._available = self._loader.available()
         self.settle()
         self._opened = True
-        if self.current is None and not self._steps:
+        if self.current is not None or self.safe is not None:
+            return
+        active = self._steps[0].digest if self._steps else ""
+        if error := denied(folder_of(self._state, active) / FILE_RUNTIME if active else self._link):
+            raise error
+        if not self._steps:
             raise ConfigError(
                 "no-model", f"{self._link} does not exist: no {self._model} has been installed here yet"
             )
-        if self.current is None and self.safe is None:
-            raise self.why()
+        raise self.why()
 
     def take(self) -> tuple[Resident, int] | None:
-        """Return what answers, held, and the ticket to give it back; None when nothing can.
-
-        Raises:
-            AgentError: `closed`.
-        """
-        while True:
-            resident = self.current
-            if resident is not None:
-                ticket = resident.enter()
-                if ticket is not None:
-                    return resident, ticket
-            elif self._closed:
-                raise AgentError("closed", f"the session with {self._model} is closed: open another one")
-            elif self._open_to_requests.is_set():
-                return None
-            else:
-                self._open_to_requests.wait()
+        """Return what answers, held, and the ticket to give it back; see `Room.take`."""
+        return self._room.take()
 
     def why(self) -> AgentError:
         """Return why the best step is not taken."""
@@ -173,45 +137,47 @@ class Seat:
         if changed or self._clock() >= self._next_try:
             self._next_try = float("inf")
             self.start()
-        elif self._standby is not None and self._clock() >= self._standby_until:
+        elif self._room.standby is not None and self._clock() >= self._standby_until:
             self.start()
 
     def start(self) -> None:
         """Settle in the background."""
-        with self._starting:
-            self._wanted = True
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._background, name="edgewright-loader", daemon=True
-                )
-                self._thread.start()
+        self._errand.want()
 
     def settle(self) -> None:
         """Bring the seat as high on the ladder as it goes now. Blocks; requests go on."""
         with self._loading:
             if not self._closed:
                 self._settle()
-        self._announce()
+        self._changes.announce()
 
-    def fall(self, failed: Resident, error: InferenceError, inputs: Arrays) -> tuple[Arrays, Resident] | None:
+    def fall(
+        self, failed: Resident, error: InferenceError, inputs: Arrays
+    ) -> tuple[Arrays, Resident, float] | None:
         """Answer a request that `failed` could not, by the next step that can; None when none can.
 
         Whether the failed one keeps its place is decided here as well: one that another has just shown to be wrong
         goes after too many failures; where all fail alike, the golden inputs decide later.
+
+        Returns:
+            Outputs, the model they are from, and how many microseconds it took.
         """
         tried = {failed.step.way}
         while (found := self._next(failed, error, tried)) is not None:
             resident, ticket = found
             tried.add(resident.step.way)
             try:
-                outputs = resident.infer(check_inputs(resident.inputs, inputs))
+                checked = check_inputs(resident.inputs, inputs)
+                started = time.perf_counter()
+                outputs = resident.infer(checked)
+                microseconds = (time.perf_counter() - started) * 1e6
             except (InferenceError, InputError):  # an older version may take other inputs
                 continue
             finally:
                 resident.leave(ticket)
             self._blame(failed, error)
-            self._announce()
-            return outputs, resident
+            self._changes.announce()
+            return outputs, resident, microseconds
         self._doubt(failed, error)
         return None
 
@@ -226,27 +192,39 @@ class Seat:
         finally:
             self._loading.release()
 
+    @property
+    def current(self) -> Resident | None:
+        """What answers; None when nothing can, or while a model is let go of to make room."""
+        return self._room.current
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Execution providers in use."""
+        current = self.current
+        return current.providers if current else ()
+
     def oldest_s(self) -> float:
-        """Return the age of the oldest inference in flight, of models that are leaving too."""
-        self._leaving = [resident for resident in self._leaving if not resident.released]
-        sitting = [self.current, self._standby, *self._leaving]
-        return max((resident.oldest_s() for resident in sitting if resident), default=0.0)
+        """Return the age of the oldest inference in flight on the model that answers, by whatever provider.
+
+        One that another model still works at says nothing about this one, which may have just come to prove itself.
+        """
+        return self._room.oldest_s(self.digest)
 
     def close(self) -> None:
         """Let go of everything once it is not used any more."""
-        with self._starting:
-            self._closed = True
-        # A load in progress must not hold up the end of a process; what it brings finds the door closed.
+        self._closed = True
+        self._errand.end()
+        # A load in progress must not hold up whoever closes; what it brings finds the door closed.
         waited = self._loading.acquire(timeout=CLOSE_S)
         try:
-            self._drop_standby()
-            resident, self.current = self.current, None
-            if resident is not None:
-                resident.retire()
-            self._open_to_requests.set()
+            self._room.close()
         finally:
             if waited:
                 self._loading.release()
+
+    def wait_over(self, timeout_s: float) -> bool:
+        """After `close`: wait until no request is in the engine any more; return whether that is so."""
+        return self._room.wait_over(timeout_s)
 
     # --- under `_loading` ---------------------------------------------------------------------------------------
 
@@ -258,9 +236,9 @@ class Seat:
         try:
             self._walk(current)
         finally:
-            self._open_to_requests.set()
+            self._room.open()
         if self._clock() >= self._standby_until:
-            self._drop_standby()
+            self._room.drop_standby()
         better = ladder.above(self._steps, self.current.step if self.current else None)
         self._next_try = self._standings.next_try(better)
 
@@ -274,10 +252,15 @@ class Seat:
         active = active_digest(self._state, self._model) or (self._steps[0].digest if self._steps else None)
         if active:
             try:
-                self.safe, self.signature = read_safe_output(folder_of(self._state, active))
+                found = read_safe_output(folder_of(self._state, active))
             except HealthError as error:
                 log.warning("%s: %s", self._model, error)
-                self.safe = None
+                found = None, self.signature
+            # Of a model whose files can no longer be read, what they said is still true.
+            if found is not None:
+                (self.safe, self.signature), self._said_by = found, active
+            elif self._said_by != active:
+                self.safe, self.signature = None, Signature()
 
     def _walk(self, current: Resident | None) -> None:
         for step in self._steps:
@@ -293,15 +276,21 @@ class Seat:
             self._sit(None, Step(SAFE, self._steps[0].digest))
         elif self.current is not None:
             self._sit(self.current, self.current.step)  # nothing is better than it, whatever it did
+        elif current is not None and (resident := self._load(current.step)):
+            self._sit(resident, current.step)  # the same, let go of in vain
 
-    def _load(self, step: Step) -> Resident | None:
-        """Return a step's model, loaded and warm; None when it is none, which is remembered."""
-        if self._standby is not None and self._standby.step.way == step.way:
-            resident, self._standby = self._standby, None
-            return resident
+    def _load(self, step: Step, *, beside: bool = False) -> Resident | None:
+        """Return a step's model, loaded and warm; None when it is none, which is remembered.
+
+        Args:
+            step: What to load.
+            beside: Whether what sits here stays, however little memory there is.
+        """
+        if claimed := self._room.claim(step):
+            return claimed
         folder = folder_of(self._state, step.digest)
-        if self.current is not None and self._releases_first(folder):
-            self._drain()
+        if self.current is not None and not beside and self._releases_first(folder):
+            self._room.drain()
         try:
             resident = bring_up(self._loader, step, folder)
             # A model beside another has to show that it is right: its trial may have found that it is not.
@@ -309,8 +298,8 @@ class Seat:
                 judge(resident, folder)
             elif self._opened:
                 warm_up(resident, folder)
-        except (AgentError, OSError, MemoryError) as error:
-            told = error if isinstance(error, AgentError) else HealthError("health-crash", str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is about, the next step may do
+            told = error if isinstance(error, AgentError) else HealthError("health-crash", f"{error!r}")
             log.warning("%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", told)
             self._standings.unloadable(step, told)
             return None
@@ -323,21 +312,18 @@ class Seat:
             if resident is not None:
                 resident.retire()
             return
-        before, old, was = self.digest, self.current, (self.digest, self.rung, self.code)
+        before, was = self.digest, (self.digest, self.rung, self.code)
         if resident is not None:
             resident.step = step
-            if resident is not old:
+            if resident is not self.current:
                 self._standings.rose(step)
             self._standings.excuse(step)
         top = not ladder.above(self._steps, step if resident is not None else None)
         why = None if top else self.why()
         self.digest, self.rung, self.code = step.digest, step.rung, why.code if why else ""
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
-        self.current = resident
-        self._open_to_requests.set()
-        if old is not None and old is not resident:
-            self._leave(old)
-        if (self.digest, self.rung, self.code) != was:
+        self._room.seat(resident)
+        if not self._closed and (self.digest, self.rung, self.code) != was:
             self._tell(before, str(why) if why else "")
 
     def _tell(self, before: str, reason: str) -> None:
@@ -351,35 +337,15 @@ class Seat:
                 change.rung,
                 f", because {change.code}: {reason}" if change.code else "",
             )
-        self._changes.append(change)
+        self._changes.note(change)
 
     def _releases_first(self, folder: Path) -> bool:
         return self._swap == AFTER_RELEASE or (self._swap == AUTO and not fits_beside(folder))
 
-    def _drain(self) -> None:
-        """Let go of what sits here, and wait until its memory is free; requests wait at the door."""
-        self._drop_standby()
-        old = self.current
-        if old is None:
-            return
-        self._open_to_requests.clear()
-        self.current = None
-        self._leave(old)
-        if not old.wait_released(DRAIN_S):
-            log.warning("%s: an inference has been running for %.0f s", self._model, old.oldest_s())
-
-    def _leave(self, resident: Resident) -> None:
-        self._leaving.append(resident)
-        resident.retire()
-
-    def _drop_standby(self) -> None:
-        if self._standby is not None:
-            self._leave(self._standby)
-            self._standby = None
-
     def _examine(self, current: Resident) -> None:
         """Let the golden inputs decide whether a model is wrong or the requests are that nothing could answer."""
         self._doubts = 0
+        self._examined_until = self._clock() + FUTILE_S
         ticket = current.enter()
         if ticket is None:
             return
@@ -394,85 +360,84 @@ class Seat:
 
     def _next(self, failed: Resident, error: InferenceError, tried: set[Way]) -> tuple[Resident, int] | None:
         """Return the next model to ask, held: what sits here by now, or one step further down, on standby."""
-        with self._loading:
-            if self._closed:
-                return None
-            current = self.current
-            lower = [step for step in ladder.below(self._steps, failed.step) if step.way not in tried]
-            if current is failed and lower and self._releases_first(folder_of(self._state, lower[0].digest)):
-                # No room for two: the failed one goes at once.
-                self._bring_down(failed, error)
-                current = self.current
-            if (
-                current is not None
-                and current.step.way not in tried
-                and (ticket := current.enter()) is not None
-            ):
-                return current, ticket
-            for step in lower:
-                if self._standings.is_down(step):
-                    continue
-                ready = self._standby is not None and self._standby.step.way == step.way
-                if not ready and self._clock() < self._futile_until:
-                    continue
-                resident = self._load_beside(step)
-                ticket = resident.enter() if resident else None
-                if resident is not None and ticket is not None:
-                    return resident, ticket
+        # Without the lock: who holds it may be loading something for minutes, or for ever.
+        for ready in (self._room.current, self._room.standby):
+            if ready is not None and ready.step.way not in tried and (ticket := ready.enter()) is not None:
+                return ready, ticket
+        if not self._loading.acquire(timeout=PATIENCE_S):
             return None
+        try:
+            return None if self._closed else self._further_down(failed, error, tried)
+        finally:
+            self._loading.release()
+
+    def _further_down(
+        self, failed: Resident, error: InferenceError, tried: set[Way]
+    ) -> tuple[Resident, int] | None:
+        lower = [step for step in ladder.below(self._steps, failed.step) if step.way not in tried]
+        if self.current is failed and lower and self._releases_first(folder_of(self._state, lower[0].digest)):
+            # No room for two: the failed one goes at once.
+            self._bring_down(failed, error)
+        current = self.current
+        if current is not None and current.step.way not in tried and (ticket := current.enter()) is not None:
+            return current, ticket
+        for step in lower:
+            if self._standings.is_down(step):
+                continue
+            standby = self._room.standby
+            ready = standby is not None and standby.step.way == step.way
+            if not ready and self._clock() < self._futile_until:
+                continue
+            if (
+                not ready
+                and current is not None
+                and self._releases_first(folder_of(self._state, step.digest))
+            ):
+                continue  # what sits here may be fine: another request is no reason to let go of it
+            resident = self._load_beside(step)
+            ticket = resident.enter() if resident else None
+            if resident is not None and ticket is not None:
+                return resident, ticket
+        return None
 
     def _load_beside(self, step: Step) -> Resident | None:
-        resident = self._load(step)
+        resident = self._load(step, beside=True)
         if resident is not None:
-            self._drop_standby()
-            self._standby = resident
+            self._room.keep(resident)
             self._standby_until = self._clock() + STANDBY_S
         return resident
 
     def _blame(self, failed: Resident, error: InferenceError) -> None:
-        with self._loading:
-            failed.failed = True
+        failed.failed = True
+        if not self._loading.acquire(timeout=BLAME_S):
+            return  # the request has its answer; the next failure is as good a reason
+        try:
             # One event fails many requests at once: those that come late are about an engine that has gone already.
             if self.current is failed and self._standings.failed(failed.step, error):
                 self._bring_down(failed, error)
+        finally:
+            self._loading.release()
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
         self._standings.fell(failed.step, error)
-        if self._standby is None:
+        standby = self._room.standby
+        if standby is None:
             self._settle()
             return
         # It has just shown that it works.
-        resident, self._standby = self._standby, None
-        self._sit(resident, resident.step)
+        self._room.claim(standby.step)
+        self._sit(standby, standby.step)
         self.start()
 
     def _doubt(self, failed: Resident, error: InferenceError) -> None:
-        with self._loading:
-            failed.failed = True
-            self._doubts += 1
-            self._futile_until = self._clock() + FUTILE_S
-            gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
-            if not gone and self._doubts < ladder.TOLERATED:
-                return
-        self.start()
+        failed.failed = True
+        self._doubts += 1
+        self._futile_until = self._clock() + FUTILE_S
+        gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
+        # The golden inputs are not replayed for every request of a caller that goes on sending what nothing can run.
+        if (gone or self._doubts >= ladder.TOLERATED) and self._clock() >= self._examined_until:
+            self.start()
 
-    def _announce(self) -> None:
-        """Tell of changes, in order, outside every lock: whoever listens may use the session."""
-        while self._changes:
-            with contextlib.suppress(IndexError):  # another thread was faster
-                change = self._changes.popleft()
-                if self._on_change is not None:
-                    self._on_change(change)
-
-    def _background(self) -> None:
-        while True:
-            with self._starting:
-                if not self._wanted or self._closed:
-                    self._thread = None
-                    return
-                self._wanted = False
-            try:
-                self.settle()
-            except Exception:  # whatever it was, what sits here goes on, and the next look tries again
-                log.exception("%s: the session cannot settle", self._model)
-                self._next_try = self._clock() + ladder.FIRST_BACKOFF_S
+    def _put_off(self) -> None:
+        """After a failure to settle: what sits here goes on, and a look later tries again."""
+        self._next_try = self._clock() + ladder.FIRST_BACKOFF_S

@@ -25,15 +25,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewright_agent.engine import InferenceError, InputError, Port, check_inputs
-from edgewright_agent.runtime.beat import HANGS_S, Beats, ExperimentFigures, Keeper, Told
+from edgewright_agent.errors import AgentError
+from edgewright_agent.runtime.account import Account, ExperimentFigures
 from edgewright_agent.runtime.candidate import Candidate
+from edgewright_agent.runtime.change import Change
+from edgewright_agent.runtime.complaints import Complaints
+from edgewright_agent.runtime.errand import join_all
 from edgewright_agent.runtime.experiment import AB, Comparison, winning
-from edgewright_agent.runtime.resident import Loader, OnnxRuntime, Resident, Served
-from edgewright_agent.runtime.safe import CONSTANT, HOLD_LAST, NoDecisionError, constant, held
-from edgewright_agent.runtime.seat import AUTO, Change, Seat
-from edgewright_agent.runtime.steps import folder_of
-from edgewright_agent.runtime.tally import Figures, Reference, Tally, read_reference
-from edgewright_agent.runtime.watch import Watch
+from edgewright_agent.runtime.keeper import Keeper
+from edgewright_agent.runtime.lookout import Lookout
+from edgewright_agent.runtime.resident import NOT_FINITE, Loader, OnnxRuntime, Resident, Served, is_finite
+from edgewright_agent.runtime.safe import NoDecisionError, Stock
+from edgewright_agent.runtime.seat import AUTO, Seat
+from edgewright_agent.runtime.tally import Figures
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array, Arrays
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("edgewright")
 
 LOOK_S = 0.05  # between two looks for an update, however many requests there are
+EXIT_S = 30.0  # that a process which ends waits for its threads to leave the engine
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Session:
         self._on_swap, self._on_comparison = on_swap, on_comparison
         self._swap, self._loader, self._clock = swap, loader or OnnxRuntime(), clock
         self._closed = False
-        self._held: tuple[float, Arrays | None] = (0.0, None)
+        self._complaints = Complaints(name)
         self._look_at = float("-inf")
         self._forget()
         self._begin()
@@ -173,25 +178,24 @@ class Session:
     @property
     def providers(self) -> tuple[str, ...]:
         """Execution providers in use."""
-        current = self._seat_now().current
-        return current.providers if current else ()
+        return self._seat_now().providers
 
     @property
     def figures(self) -> Figures:
         """What was counted since the session opened on this digest."""
-        return self._tally(self.digest).figures()
+        return self._account.of(self.digest).figures()
 
     @property
     def experiment(self) -> ExperimentFigures | None:
         """What was counted of the experiment on this model, if there is one."""
-        candidate = self._watch.candidate
+        candidate = self._lookout.candidate
         return candidate.figures() if candidate else None
 
     def refresh(self) -> str:
         """Take up an update now, and return the digest in use; `run` does so by itself, in the background."""
         seat = self._seat_now()
         seat.settle()
-        self._watch.look()
+        self._lookout.look()
         return seat.digest
 
     def close(self) -> None:
@@ -201,12 +205,17 @@ class Session:
         self._closed = True
         seat, keeper = self._seat, self._keeper
         if seat is not None:
-            self._beats.send("close", self._told(seat), anyway=True)
+            self._account.tell("close", seat, self.experiment)
             seat.close()
         if keeper is not None:
             keeper.end()
-        self._watch.end()
-        self._beats.close()
+        self._lookout.end()
+        self._account.close()
+
+    def __del__(self) -> None:
+        # Whoever drops a session has not crashed, and a daemon would think so if nobody said it.
+        if hasattr(self, "_seat"):
+            self.close()
 
     def __enter__(self) -> Session:
         return self
@@ -222,7 +231,7 @@ class Session:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look(seat, now)
-        candidate = self._watch.candidate
+        candidate = self._lookout.candidate
         if candidate is not None and candidate.experiment.kind == AB:
             if (served := self._by_candidate(candidate, seat, inputs, key)) is not None:
                 return served
@@ -231,15 +240,14 @@ class Session:
         if taken is None:
             return self._without_model(seat, inputs)
         resident, ticket = taken
-        tally = self._tally(resident.step.digest)
         failure: InferenceError | None = None
-        try:
+        try:  # from here on: whatever interrupts, the model must not be thought of as in use for ever
             checked = check_inputs(resident.inputs, inputs)
             started = time.perf_counter()
             outputs = resident.infer(checked)
             microseconds = (time.perf_counter() - started) * 1e6
         except InputError:
-            tally.input_error()
+            self._account.of(resident.step.digest).input_error()
             raise
         except InferenceError as error:
             failure = error
@@ -249,12 +257,18 @@ class Session:
             return self._after_failure(seat, resident, failure, checked)
         if resident.failed:
             seat.proved(resident)
-        tally.success(microseconds, checked, outputs)
+        served = self._answered(seat, resident, microseconds, checked, outputs)
         if candidate is not None and self._concerns(candidate, resident, key):
             candidate.offer(checked, outputs, active_ms=microseconds / 1000, key=key, labels=resident.labels)
-        if seat.safe is not None and seat.safe.kind == HOLD_LAST:
-            self._held = (now, {name: array.copy() for name, array in outputs.items()})
-        return Served(outputs, resident.step.digest, resident.version, resident.step.rung, resident.labels)
+        return served
+
+    def _answered(
+        self, seat: Seat, resident: Resident, microseconds: float, inputs: Arrays, outputs: Arrays
+    ) -> Served:
+        step = resident.step
+        self._account.of(step.digest).success(microseconds, inputs, outputs)
+        self._stock.note(seat.safe, outputs)
+        return Served(outputs, step.digest, resident.version, step.rung, resident.labels)
 
     def _by_candidate(
         self, candidate: Candidate, seat: Seat, inputs: Mapping[str, Array], key: str | None
@@ -266,7 +280,7 @@ class Session:
         try:
             checked = check_inputs(active.inputs, inputs)
         except InputError:
-            self._tally(active.step.digest).input_error()
+            self._account.of(active.step.digest).input_error()
             raise
         return candidate.serve(checked, active.step.rung)
 
@@ -277,14 +291,20 @@ class Session:
         )
 
     def _after_failure(self, seat: Seat, failed: Resident, error: InferenceError, inputs: Arrays) -> Served:
-        self._tally(failed.step.digest).error()
-        log.warning("%s: %s: %s", self.name, error.code, error)
+        self._complaints.warn(error)
+        if error.code == NOT_FINITE and (
+            odd := [name for name, array in inputs.items() if not is_finite(array)]
+        ):
+            # A sensor that gives no numbers says nothing about the model, and no other would do better.
+            self._account.of(failed.step.digest).input_error()
+            why = InferenceError(NOT_FINITE, f"{error}, nor is its input {odd[0]}")
+            return self._without_model(seat, inputs, why)
+        self._account.of(failed.step.digest).error()
         found = seat.fall(failed, error, inputs)
         if found is None:
             return self._without_model(seat, inputs, error)
-        outputs, resident = found
-        step = resident.step
-        return Served(outputs, step.digest, resident.version, step.rung, resident.labels)
+        outputs, resident, microseconds = found
+        return self._answered(seat, resident, microseconds, inputs, outputs)
 
     def _without_model(
         self, seat: Seat, inputs: Mapping[str, Array], error: InferenceError | None = None
@@ -296,7 +316,7 @@ class Session:
             NoDecisionError: `no-decision`.
             AgentError: what is wrong, when nothing is declared.
         """
-        safe, signature, tally = seat.safe, seat.signature, self._tally(seat.digest)
+        safe, signature, tally = seat.safe, seat.signature, self._account.of(seat.digest)
         if safe is None:
             raise error or seat.why()
         if error is None and signature.inputs:
@@ -306,25 +326,11 @@ class Session:
                 tally.input_error()
                 raise
         tally.safe_output()
-        batch = _batch_of(inputs)
         cause = error or seat.why()
-        outputs: Arrays | None = None
-        if safe.kind == HOLD_LAST:
-            when, last = self._held
-            if last is not None and time.monotonic() - when <= (safe.max_age_s or 0.0):
-                outputs = held(last, batch)
-        elif safe.kind == CONSTANT:
-            outputs = constant(safe, batch)
+        outputs = self._stock.outputs(safe, _batch_of(inputs))
         if outputs is None:
             raise NoDecisionError("no-decision", f"no {self.name} can answer ({cause.code}): {cause}")
         return Served(outputs, seat.digest, seat.version, "safe-output", decided=False)
-
-    def _tally(self, digest: str) -> Tally:
-        tally = self._tallies.get(digest)
-        if tally is None:
-            reference = read_reference(folder_of(self._state, digest)) if digest else Reference()
-            tally = self._tallies.setdefault(digest, Tally(reference))
-        return tally
 
     # --- looking after itself ------------------------------------------------------------------------------------
 
@@ -333,17 +339,17 @@ class Session:
         self._beginning = threading.Lock()
         self._seat: Seat | None = None
         self._keeper: Keeper | None = None
-        self._watch = Watch(self.name, self._state, self._loader, self._on_comparison)
-        self._tallies: dict[str, Tally] = {}
-        self._beats = Beats(self._state, self.name)
+        self._lookout = Lookout(self.name, self._state, self._loader, self._on_comparison)
+        self._account = Account(self._state, self.name)
         self._numbers = itertools.count(int.from_bytes(os.urandom(6), "big"))
-        self._held = (0.0, None)
+        self._stock = Stock()
         self._look_at = float("-inf")
-        self._beaten: tuple[object, ...] = ()
 
     def _begin(self) -> Seat:
         with self._beginning:
             if self._seat is None:
+                if self._closed:
+                    raise AgentError("closed", f"the session with {self.name} is closed: open another one")
                 seat = Seat(
                     self.name,
                     self._state,
@@ -354,9 +360,8 @@ class Session:
                 )
                 seat.open()
                 self._seat = seat
-                self._tally(seat.digest)
-                self._watch.look()
-                self._beats.send("open", self._told(seat))
+                self._lookout.look()
+                self._account.tell("open", seat, self.experiment)
                 self._keeper = Keeper(weakref.WeakMethod(self._tick))
             return self._seat
 
@@ -367,10 +372,7 @@ class Session:
         seat = self._seat
         if seat is None:
             return  # the session is only just opening
-        swapped = bool(change.before) and change.before != change.digest
-        if swapped:
-            self._tallies = {change.digest: self._tally(change.digest)}
-        self._beats.send("swap" if swapped else "beat", self._told(seat))
+        self._account.tell("beat", seat, self.experiment)
         if self._on_swap is not None:
             try:
                 self._on_swap(change)
@@ -379,8 +381,8 @@ class Session:
 
     def _look(self, seat: Seat, now: float) -> None:
         seat.look()
-        if now >= self._watch.due:
-            self._watch.look()
+        if now >= self._lookout.due:
+            self._lookout.look()
 
     def _tick(self) -> None:
         """Do what is due, every few seconds: the keeper's thread calls it."""
@@ -388,18 +390,7 @@ class Session:
         if seat is None or self._closed:
             return
         self._look(seat, time.monotonic())
-        told = self._told(seat)
-        tried = told.experiment
-        news = (told.digest, told.rung, told.code, self._tally(seat.digest).events, tried and tried.requests)
-        if news != self._beaten or told.in_flight_s >= HANGS_S:
-            self._beaten = news
-            self._beats.send("beat", told)
-
-    def _told(self, seat: Seat) -> Told:
-        figures = self._tally(seat.digest).figures()
-        return Told(
-            seat.digest, seat.rung, seat.code, self.providers, figures, seat.oldest_s(), self.experiment
-        )
+        self._account.tick(seat, self.experiment)
 
 
 def _batch_of(inputs: Mapping[str, Array]) -> int:
@@ -418,13 +409,19 @@ _INHERITED: list[object] = []
 
 def _after_fork_in_child() -> None:
     for session in list(_SESSIONS):
-        _INHERITED.append((session._seat, session._watch, session._keeper))
+        _INHERITED.append((session._seat, session._lookout, session._keeper))
         session._forget()  # the next request loads the model anew
 
 
 def _at_exit() -> None:
-    for session in list(_SESSIONS):
+    sessions = list(_SESSIONS)
+    seats = [session._seat for session in sessions]
+    for session in sessions:
         session.close()
+    ends = time.monotonic() + EXIT_S
+    over = all(seat.wait_over(max(0.0, ends - time.monotonic())) for seat in seats if seat is not None)
+    if not (join_all(max(0.0, ends - time.monotonic())) and over):
+        log.warning("after %.0f s a thread is still in the inference engine: the process may abort", EXIT_S)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

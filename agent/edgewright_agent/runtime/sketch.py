@@ -15,12 +15,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
+from edgewright_agent.latency import bucket_of, quantile_us
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array
 
-MAX_BUCKET = 40 * LATENCY_BUCKETS_PER_DOUBLING  # twelve days
 # A share of nothing has no logarithm; what industry uses in its place, below the share of one sample in a thousand.
 EPSILON = 1e-4
 # Below this many samples chance alone gives 20 bins about 0.1, from where on people call a shift moderate: without any
@@ -32,15 +31,14 @@ _ROUNDING = 5.1e-6
 
 
 class LatencySketch:
-    """Counts by bucket: bucket i holds 2^(i/8) to 2^((i+1)/8) microseconds, so quantiles are within 4.5 %."""
+    """Counts by bucket; see `edgewright_agent.latency`."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
 
     def add(self, microseconds: float) -> None:
         """Count one."""
-        bucket = int(LATENCY_BUCKETS_PER_DOUBLING * math.log2(microseconds)) if microseconds > 1 else 0
-        bucket = min(bucket, MAX_BUCKET)
+        bucket = bucket_of(microseconds)
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
 
     def pairs(self) -> list[list[int]]:
@@ -49,12 +47,7 @@ class LatencySketch:
 
     def quantile_us(self, share: float) -> float:
         """Return the middle of the bucket in which a share of all lies, in microseconds; 0 when nothing was counted."""
-        left = share * sum(self._counts.values())
-        for bucket, count in sorted(self._counts.items()):
-            left -= count
-            if left <= 0:
-                return float(2 ** ((bucket + 0.5) / LATENCY_BUCKETS_PER_DOUBLING))
-        return 0.0
+        return quantile_us(self._counts, share) or 0.0
 
 
 def psi(expected: Sequence[float], actual: Sequence[float]) -> float:

@@ -8,13 +8,19 @@ Only reads, and needs nothing but the right to read: an application has no busin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from edgewright_agent.contract import is_digest
 from edgewright_agent.engine import has_variant
-from edgewright_agent.errors import AgentError, StorageError
+from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
+from edgewright_agent.health import fallback_works
 from edgewright_agent.model_state import ModelState
 from edgewright_agent.record import Ledger
 from edgewright_agent.runtime.ladder import Step
@@ -40,6 +46,37 @@ def state_of(state: Path, model: str) -> ModelState:
         return Ledger(state, Disk()).record.model(model)
     except StorageError:
         return ModelState()
+
+
+def denied(path: Path) -> ConfigError | None:
+    """Return what keeps this process from reading a file of the agent; None when its modes do not.
+
+    Applications run as users of their own; the agent's group lets them read what it installs.
+    """
+    for place in (*reversed(path.parents), path):
+        try:
+            found = os.stat(place)  # noqa: PTH116  follows links, and says what is wrong
+        except PermissionError:
+            continue  # its folder, which comes first, was the one
+        except OSError:
+            return None
+        need = os.X_OK if stat.S_ISDIR(found.st_mode) else os.R_OK
+        if not os.access(place, need, effective_ids=True):
+            who = _name_of(pwd.getpwuid, os.geteuid())
+            group = _name_of(grp.getgrgid, found.st_gid)
+            return ConfigError(
+                "not-permitted",
+                f"{place} may not be read by {who}: let it into the agent's group "
+                f"(usermod -aG {group} {who}) and start the application anew",
+            )
+    return None
+
+
+def _name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def version_of(state: Path, model: str, digest: str) -> str:
@@ -78,16 +115,37 @@ def steps_of(
         if digest is None or digest in seen or (rung != "normal" and recorded.tombstone_of(digest)):
             continue
         seen.add(digest)
-        steps += ways(folder_of(state, digest), digest, rung, available)
+        beside = beside_works(recorded, digest)
+        steps += ways(folder_of(state, digest), digest, rung, available, beside=beside)
     return tuple(steps)
 
 
-def ways(folder: Path, digest: str, rung: str, available: Sequence[str]) -> Iterator[Step]:
+def beside_works(recorded: ModelState, digest: str) -> bool:
+    """Whether the trial lets an artifact's CPU model be used, if it ships one.
+
+    Where the record cannot be read, or does not say (it leaves figures out when it gets too long), loading it decides:
+    its answers are compared then as well.
+    """
+    tried = (recorded.active, recorded.previous, recorded.factory, recorded.candidate)
+    slot = next((slot for slot in tried if slot and slot.digest == digest), None)
+    return slot is None or slot.health is None or fallback_works(slot.health)
+
+
+def ways(
+    folder: Path, digest: str, rung: str, available: Sequence[str], *, beside: bool = True
+) -> Iterator[Step]:
     """Yield how one artifact can be run: by its providers, by those after the first, and so on.
 
     A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not.
+
+    Args:
+        folder: Of the artifact.
+        digest: Of its manifest.
+        rung: What its first way is called.
+        available: Execution providers of this engine.
+        beside: Whether its CPU model may be used.
     """
-    beside = has_variant(folder, "cpu")
+    beside = beside and has_variant(folder, "cpu")
     try:
         wanted = read(folder).providers
     except AgentError:

@@ -81,6 +81,7 @@ def runtime_manifest(
     expected: Expected | None = None,
     layout: Layout | None = None,
     safe_output: Mapping[str, Any] | None = None,
+    swap: str | None = None,
 ) -> dict[str, Any]:
     """Return `runtime.json` as JSON values.
 
@@ -91,6 +92,7 @@ def runtime_manifest(
         expected: What opening it should cost.
         layout: How the model's file is laid out; a single file when None.
         safe_output: What answers when no model can, in the words of the model's YAML; `no-decision` when None.
+        swap: How applications take it up, `beside` or `after-release`; the memory they find decides when None.
     """
     document: dict[str, Any] = {
         "version": VERSION,
@@ -112,6 +114,8 @@ def runtime_manifest(
         document["externalData"] = list(layout.external_data)
     if safe_output is not None:
         document["safeOutput"] = _safe_output(safe_output)
+    if swap is not None:
+        document["swap"] = swap
     if expected is not None and (figures := expected.to_json()):
         document["expected"] = figures
     return document

@@ -63,6 +63,7 @@ def run(job: Job) -> Result:
         expected=expected,
         layout=layout,
         safe_output=job.spec.get("safeOutput"),
+        swap=job.spec.get("swap"),
     )
     (job.out / FILE_RUNTIME).write_bytes(canonical_json(manifest))
     fallback = _fallback(job, found, winner)

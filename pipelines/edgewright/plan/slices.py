@@ -103,7 +103,12 @@ def optimized(workspace: Workspace, step: StepId) -> Slice:
         "sources": limit_sources(model, step.model, name),
         **_safe_output(model),
         **_fallback(hardware),
+        **_swap(hardware),
     }
+
+
+def _swap(hardware: HardwareClass) -> dict[str, Any]:
+    return {"swap": hardware.runtime.swap} if hardware.runtime.swap else {}
 
 
 def _fallback(hardware: HardwareClass) -> dict[str, Any]:

@@ -176,6 +176,9 @@ class Runtime(Spec):
     """ONNX Runtime graph optimization level; `extended` is the highest portable one."""
     cpu_fallback: bool | None = None
     """Whether a model that is made for the processor alone ships beside, for when the accelerator does not start."""
+    swap: Literal["beside", "after-release"] | None = None
+    """How applications take up an update: with both models in memory for a moment, or the old one released first, where
+    requests wait meanwhile. Absent: beside where the device has the memory for it by then."""
     tensorrt: TensorRt | None = None
     """Options of TensorrtExecutionProvider."""
     cuda: Cuda | None = None
@@ -288,8 +291,8 @@ class Sheet(Spec):
 
     @classmethod
     def of(cls, hardware: HardwareClass) -> Sheet:
-        """Return that part of a class; what ships beside a model costs nothing while the model runs."""
-        runtime = hardware.runtime.model_copy(update={"cpu_fallback": None})
+        """Return that part of a class; what is beside a model, or comes after it, costs nothing while it runs."""
+        runtime = hardware.runtime.model_copy(update={"cpu_fallback": None, "swap": None})
         parts = {name: getattr(hardware, name) for name in cls.model_fields}
         return cls.model_construct(**{**parts, "runtime": runtime})
 

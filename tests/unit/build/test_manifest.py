@@ -11,7 +11,7 @@ from edgewright.build.layout import Layout
 from edgewright.build.manifest import Expected, runtime_manifest, session_config
 from edgewright.build.provider_options import CUDA, OPENVINO, TENSORRT, provider_options
 from edgewright_agent.contract import FILE_DATA
-from edgewright_agent.settings import parse
+from edgewright_agent.settings import SWAPS, parse
 from unit.build.tiny import RUNTIME, SIGNATURE
 
 
@@ -38,6 +38,13 @@ def test_what_is_expected_says_how_it_was_got() -> None:
         "memoryFrom": "estimated",
     }
     assert "expected" not in runtime_manifest(RUNTIME, SIGNATURE, "fp32", expected=Expected())
+
+
+def test_how_applications_take_it_up_is_told_where_the_class_says_it() -> None:
+    for swap in SWAPS:
+        told = runtime_manifest(RUNTIME, SIGNATURE, "fp32", swap=swap)
+        assert (told["swap"], parse(told).swap) == (swap, swap)
+    assert "swap" not in runtime_manifest(RUNTIME, SIGNATURE, "fp32")
 
 
 def test_weights_in_a_second_file_are_told() -> None:

@@ -102,6 +102,14 @@ def test_a_changed_limit_decides_anew_from_the_same_figures(exported: Repository
     assert exported.files["searched/candidates.json"].read_bytes() == figures
 
 
+def test_how_applications_take_it_up_changes_the_manifest_and_nothing_else(exported: Repository) -> None:
+    once = {name: path.read_bytes() for name, path in exported.run("optimized").items()}
+    said = {name: path.read_bytes() for name, path in exported.run("optimized", swap="after-release").items()}
+    before, after = (json.loads(one.pop("runtime.json")) for one in (once, said))
+    assert after == {**before, "swap": "after-release"}
+    assert once == said
+
+
 def test_searching_twice_gives_the_same_bytes(exported: Repository) -> None:
     once, again = ({name: path.read_bytes() for name, path in shipped(exported).items()} for _ in range(2))
     assert once == again

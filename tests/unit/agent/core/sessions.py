@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,17 @@ class Device:
     def folder(self, digest: str) -> Path:
         return Store(self.state, Disk()).path(digest)
 
-    def activate(self, digest: str, *, previous: str | None = None, factory: str | None = None) -> None:
+    def activate(
+        self,
+        digest: str,
+        *,
+        previous: str | None = None,
+        factory: str | None = None,
+        health: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make a model the active one, as the agent does: the record, then the link."""
         slots = {
-            name: Slot(value, f"{value[7]}.0.0", "2030-01-01T00:00:00Z")
+            name: Slot(value, f"{value[7]}.0.0", "2030-01-01T00:00:00Z", health)
             for name, value in (("active", digest), ("previous", previous), ("factory", factory))
             if value
         }

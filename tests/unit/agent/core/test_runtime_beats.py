@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.beat import Beat, Share, encode, parse
 from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
-from edgewright_agent.runtime.beat import Beats, ExperimentFigures, Told, encode
-from edgewright_agent.runtime.tally import Figures
+from edgewright_agent.runtime.beats import Beats
 from real import ROOT
 from unit.agent.core.sessions import CPU, INPUTS, ONE, TWO, Accelerated, Device, EPFail, until
 
-TOLD = Told(ONE, "normal", "", (CPU,), Figures())
+BEAT = Beat("0" * 16, "digit-reader", ONE, "beat", providers=(CPU,))
 
 
 class Ear:
@@ -129,20 +129,20 @@ def test_a_hanging_inference_is_seen_from_outside(device: Device, ear: Ear) -> N
 
 
 def test_without_a_daemon_nothing_is_lost_and_nothing_is_said(device: Device) -> None:
-    beats = Beats(device.state, "digit-reader")
-    assert beats.send("beat", TOLD) is False
+    beats = Beats(device.state)
+    assert beats.send(BEAT) is False
     ear = Ear(device.state)
-    assert beats.send("beat", TOLD) is False  # it does not look again so soon
-    assert beats.send("close", TOLD, anyway=True) is True
-    assert beats.send("beat", TOLD) is True
+    assert beats.send(BEAT) is False  # it does not look again so soon
+    assert beats.send(BEAT, anyway=True) is True
+    assert beats.send(BEAT) is True
     ear.close()
-    assert beats.send("beat", TOLD) is False  # the socket of a daemon that has gone
+    assert beats.send(BEAT) is False  # the socket of a daemon that has gone
     beats.close()
 
 
 def test_a_daemon_that_does_not_read_holds_nobody_up(device: Device, ear: Ear) -> None:
-    beats = Beats(device.state, "digit-reader")
-    sent = [beats.send("beat", TOLD) for _ in range(5000)]
+    beats = Beats(device.state)
+    sent = [beats.send(BEAT) for _ in range(5000)]
     assert sent[0] is True
     assert sent[-1] is False
     beats.close()
@@ -158,36 +158,35 @@ def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
         ear.bind(LIVE_SOCKET)
     finally:
         os.chdir(here)
-    beats = Beats(state, "digit-reader")
-    assert beats.send("open", TOLD) is True
+    beats = Beats(state)
+    assert beats.send(replace(BEAT, event="open")) is True
     assert json.loads(ear.recv(65536))["event"] == "open"
     beats.close()
     ear.close()
 
 
 def test_a_datagram_is_never_too_long() -> None:
-    figures = Figures(
+    sketch = {bucket: 10**9 for bucket in range(321)}
+    beat = replace(
+        BEAT,
+        model="m" * 63,
+        providers=(CPU,) * 100,
         inferences=10**12,
-        latency=tuple((bucket, 10**9) for bucket in range(321)),
+        latency=sketch,
         confidence=(10**9,) * 20,
-        confidence_drift=0.123456,
-        input_drift={"image": 0.1, "x" * 1000: 0.1, "": 0.1, "\n": 0.1},
+        drift_confidence=0.123456,
+        drift_inputs={"image": 0.1, "x" * 1000: 0.1, "": 0.1, "\n": 0.1},
+        experiment=Share("e" * 63, "shadow", TWO, 10**9, 10**9, 1, 0, sketch),
     )
+    body = encode(beat)
+    assert len(body) <= MAX_LIVE_BYTES
+    assert parse(body).inferences == 10**12
+    assert parse(body).drift_inputs == {"image": 0.1}  # the others are no names to a daemon
+    assert parse(body).latency == sketch
     names = {f"{number:0128}": 0.123456 for number in range(1000)}
-    experiment = ExperimentFigures("e" * 63, "shadow", TWO, 10**9, 10**9, 1, 0, figures.latency)
-    body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,) * 100, figures, 1.0, experiment))
+    body = encode(replace(beat, drift_inputs=names))
     assert len(body) <= MAX_LIVE_BYTES
-    told = json.loads(body)
-    assert told["inferences"] == 10**12
-    assert told["drift"] == {
-        "confidence": 0.123456,
-        "inputs": {"image": 0.1},
-    }  # the others are no names to a daemon
-    assert len(told["latency"]) == 321
-    figures = replace(figures, input_drift=names)
-    body = encode("beat", "0" * 16, "m" * 63, Told(ONE, "normal", "", (CPU,), figures, 1.0, experiment))
-    assert len(body) <= MAX_LIVE_BYTES
-    assert json.loads(body)["latency"] == told["latency"]
+    assert parse(body).latency == sketch
 
 
 def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
@@ -215,19 +214,18 @@ def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
 
 
 def test_a_session_nobody_has_any_more_leaves_no_thread(device: Device) -> None:
-    def ours() -> int:
-        return sum(thread.name.startswith("edgewright") for thread in threading.enumerate())
+    others = set(threading.enumerate())
 
-    before = ours()
+    def ours() -> set[threading.Thread]:
+        return {one for one in set(threading.enumerate()) - others if one.name.startswith("edgewright")}
+
     session = device.session()
     session.run(INPUTS)
-    assert ours() > before
+    assert ours()
     session.close()
-    until(lambda: ours() == before)
+    until(lambda: not ours())
     session = device.session()
-    keeper = session._keeper
+    assert ours()
     del session
     gc.collect()
-    assert keeper is not None
-    keeper.nudge()
-    until(lambda: ours() == before)
+    until(lambda: not ours())

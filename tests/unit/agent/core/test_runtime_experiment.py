@@ -29,7 +29,7 @@ def device(tmp_path: Path) -> Device:
 
 
 def ready(session: Session) -> None:
-    until(lambda: (candidate := session._watch.candidate) is not None and candidate.wait_idle(10))
+    until(lambda: (candidate := session._lookout.candidate) is not None and candidate.wait_idle(10))
 
 
 def tried(session: Session) -> ExperimentFigures:
@@ -262,6 +262,21 @@ def test_an_experiment_beside_another_model_waits(device: Device) -> None:
         ready(session)
         assert session.answer(INPUTS).digest == ONE
         assert tried(session).requests == 0
+
+
+def test_a_candidate_that_memory_has_no_room_for_is_not_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = Device(tmp_path)
+    device.install(ONE)
+    device.install(TWO, expected={"memoryBytes": 2**50})
+    device.activate(ONE)
+    device.experiment(kind="ab")
+    loader = Accelerated()
+    with device.session(loader=loader) as session:
+        until(lambda: "MiB are missing for it" in caplog.text)
+        assert who(session.run(INPUTS)) == ONE
+    assert {digest for digest, _variant, _providers in loader.loaded} == {ONE}
 
 
 def test_a_candidate_that_is_not_there_or_cannot_be_loaded_changes_nothing(device: Device) -> None:

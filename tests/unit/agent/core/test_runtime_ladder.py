@@ -13,6 +13,7 @@ import pytest
 
 from edgewright_agent.engine import InferenceError, InputError
 from edgewright_agent.errors import AgentError, HealthError
+from edgewright_agent.files import Disk
 from edgewright_agent.runtime import Change, NoDecisionError
 from edgewright_agent.runtime.ladder import (
     FIRST_BACKOFF_S,
@@ -23,6 +24,7 @@ from edgewright_agent.runtime.ladder import (
     risen,
 )
 from edgewright_agent.runtime.steps import steps_of
+from edgewright_agent.slots import Slots
 from unit.agent.core.onnx_artifact import PIXELS, encoded, scores
 from unit.agent.core.sessions import (
     BY_DIGEST,
@@ -62,7 +64,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def ship_cpu_model(device: Device, digest: str, *, right: bool = True) -> None:
+def ship_cpu_model(device: Device, digest: str, *, right: bool = True, code: str = "") -> None:
+    """Ship one, as its trial on this device found it."""
     folder = device.folder(digest)
     golden = json.loads((folder / "golden.json").read_text())
     answers = encoded(scores(PIXELS, BY_DIGEST[digest if right else ONE]))
@@ -71,6 +74,7 @@ def ship_cpu_model(device: Device, digest: str, *, right: bool = True) -> None:
     shutil.copy(folder / "model.onnx", folder / "model.cpu.onnx")
     text = (folder / "runtime.json").read_text()
     (folder / "runtime.cpu.json").write_text(text.replace(f'"{GPU}", ', ""))
+    device.activate(digest, previous=ONE, factory=THREE, health={"fallback": {"code": code, "message": ""}})
 
 
 # --- which steps there are ----------------------------------------------------------------------------------
@@ -95,6 +99,25 @@ def test_a_cpu_model_shipped_beside_stands_for_the_cpu(device: Device) -> None:
         ("normal", "", (GPU, CPU)),
         ("cpu-model", "cpu", None),
     ]
+
+
+def test_a_cpu_model_that_failed_its_trial_is_no_step(device: Device) -> None:
+    ship_cpu_model(device, TWO, code="health-wrong-output")
+    steps = steps_of(device.state, "digit-reader", (GPU, CPU))[:2]
+    assert [(step.rung, step.variant, step.providers) for step in steps] == [
+        ("normal", "", (GPU, CPU)),
+        ("next-provider", "", (CPU,)),
+    ]
+
+
+def test_where_the_record_cannot_be_read_the_cpu_model_is_judged_as_it_is_loaded(
+    device: Device, loader: Accelerated
+) -> None:
+    ship_cpu_model(device, TWO)
+    Slots(device.state, Disk()).set_aside()
+    loader.starts = False
+    with device.session(loader=loader) as session:
+        assert (session.rung, who(session.run(INPUTS))) == ("cpu-model", TWO)
 
 
 def test_what_was_given_up_here_is_no_way_down(device: Device) -> None:

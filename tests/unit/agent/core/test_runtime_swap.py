@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgewright_agent import memory
 from edgewright_agent.engine import Engine, load
 from edgewright_agent.runtime import Change
 from edgewright_agent.runtime.resident import OnnxRuntime
@@ -219,6 +220,34 @@ def test_a_model_that_needs_more_memory_than_is_free_waits_for_that_of_the_old_o
         device.activate(TWO, previous=ONE)
         assert session.refresh() == TWO
     assert loader.most_at_once == 1
+
+
+def test_a_manifest_may_ask_for_both_in_memory_whatever_there_is(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.install(ONE)
+    device.install(TWO, expected={"memoryBytes": 2**50}, swap="beside")
+    device.activate(ONE)
+    loader = Watched()
+    with device.session(loader=loader) as session:
+        device.activate(TWO, previous=ONE)
+        assert session.refresh() == TWO
+    assert loader.most_at_once == 2
+
+
+def test_memory_that_can_be_had_is_what_the_device_and_every_control_group_leave(tmp_path: Path) -> None:
+    def tell(path: str, text: str) -> None:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    assert memory.available_bytes(tmp_path) is None
+    tell("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    assert memory.available_bytes(tmp_path) == 8000 * 1024
+    tell("proc/self/cgroup", "0::/system.slice/app.service\n")
+    for group, limit in (("", "max"), ("system.slice/", "7000000"), ("system.slice/app.service/", "max")):
+        tell(f"sys/fs/cgroup/{group}memory.max", f"{limit}\n")
+        tell(f"sys/fs/cgroup/{group}memory.current", "5000000\n")
+        tell(f"sys/fs/cgroup/{group}memory.stat", "anon 4000000\ninactive_file 1000000\n")
+    assert memory.available_bytes(tmp_path) == 7_000_000 - 5_000_000 + 1_000_000
 
 
 def test_a_session_keeps_its_model_when_its_files_and_the_link_are_gone(device: Device) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewright_agent.beat import Beat
 from edgewright_agent.clock import uptime
 from edgewright_agent.model_state import Soak
-from edgewright_agent.runtime.beat import Beats, Told
-from edgewright_agent.runtime.tally import Figures
+from edgewright_agent.runtime.beats import Beats
 from unit.agent.core.beats import DIGEST, beat
 from unit.agent.core.idle import settled
 from unit.agent.core.running import Running
@@ -283,12 +283,12 @@ def test_a_session_as_applications_have_it_is_heard_below_a_deep_directory_too(
     daemons.append(running := Running(Bench(deep), NOWHERE))
     running.until("sleep")
     assert len(str(running.bench.state / "live.sock")) > 107
-    beats = Beats(running.bench.state, MODEL)
-    told = Told(DIGEST, "normal", "", ("CPUExecutionProvider",), Figures())
-    assert beats.send("open", told)
-    assert beats.send("beat", replace(told, figures=Figures(inferences=3)))
+    beats = Beats(running.bench.state)
+    told = Beat(beats.session, MODEL, DIGEST, "open")
+    assert beats.send(told)
+    assert beats.send(replace(told, event="beat", inferences=3))
     running.eventually(f"models.{MODEL}.live.inferences", 3)
-    assert beats.send("close", told)
+    assert beats.send(replace(told, event="close"))
     running.eventually("agent.sessions", 0)
     beats.close()
 

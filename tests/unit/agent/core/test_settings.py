@@ -75,6 +75,7 @@ def test_unknown_keys_are_left_alone() -> None:
         ({"externalData": ["../../etc/passwd"]}, "externalData is"),
         ({"externalData": "model.onnx.data"}, "externalData is"),
         ({"versions": 1}, "versions is 1"),
+        ({"swap": "sometime"}, 'swap is "sometime", it must be one of beside, after-release'),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_what_it_must_be(

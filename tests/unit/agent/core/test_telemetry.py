@@ -222,11 +222,25 @@ def test_merging_adds_counts_and_keeps_the_worst(bench: Telling) -> None:
 
 
 def test_merging_keeps_digests_apart_and_adds_experiments() -> None:
-    told = {"name": "e", "kind": "shadow", "digest": OTHER, "requests": 5, "agree": 4, "errors": 0}
+    told = {
+        "name": "e",
+        "kind": "shadow",
+        "digest": OTHER,
+        "requests": 5,
+        "agree": 4,
+        "errors": 0,
+        "dropped": 1,
+    }
     older = aggregate_of(live(experiment={**told, "latency": [[80, 5]]}), 0)
     newer = aggregate_of(live(experiment={**told, "latency": [[81, 5]]}), 15)
     (model,) = events.parse(events.merged(older, newer))["models"]
-    assert model["experiment"] == {**told, "requests": 10, "agree": 8, "latency": [[80, 5], [81, 5]]}
+    assert model["experiment"] == {
+        **told,
+        "requests": 10,
+        "agree": 8,
+        "dropped": 2,
+        "latency": [[80, 5], [81, 5]],
+    }
     apart = events.parse(events.merged(older, aggregate_of(live(digest=OTHER), 15)))
     assert [entry["digest"] for entry in apart["models"]] == [DIGEST, OTHER]
 

@@ -1,7 +1,7 @@
 """Notices when the device begins, changes or ends an experiment, and keeps the candidate it is about.
 
->>> watch = Watch("digit-reader", state, OnnxRuntime(), None)        # doctest: +SKIP
->>> watch.look(); watch.candidate                                    # doctest: +SKIP
+>>> lookout = Lookout("digit-reader", state, OnnxRuntime(), None)        # doctest: +SKIP
+>>> lookout.look(); lookout.candidate                                    # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgewright_agent.runtime.resident import Loader
 LOOK_S = 1.0
 
 
-class Watch:
+class Lookout:
     """The experiment on one model, as `<state>/experiments/<model>.json` says; safe to share between threads.
 
     Attributes:

@@ -1,9 +1,9 @@
-"""Counting what sessions do: from cumulative beats to totals, to what is new, and to percentiles.
+"""What the sessions of one model did, summed up: from cumulative beats to what is new, and to totals.
 
->>> percentile_ms({80: 95, 104: 5}, 0.5), percentile_ms({}, 0.5)
-(1.069, None)
-
-Bucket `i` of a latency sketch holds 2^(i/8) to 2^((i+1)/8) microseconds, so a percentile is off by 4.5 % at most.
+>>> total = Counts()
+>>> total.add(since(None, beat)); total.add(since(beat, later))          # doctest: +SKIP
+>>> total.inferences                                                     # doctest: +SKIP
+128
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgewright_agent.beat import CONFIDENCE_BINS, Beat, Share
-from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
 
 
 @dataclass
@@ -90,20 +89,6 @@ def since(before: Beat | None, now: Beat) -> Counts:
     )
 
 
-def percentile_ms(sketch: Mapping[int, int], share: float) -> float | None:
-    """Return the latency in milliseconds that a share of all inferences did not exceed; None without any."""
-    total = sum(sketch.values())
-    if not total:
-        return None
-    seen = 0
-    for bucket in sorted(sketch):
-        seen += sketch[bucket]
-        if seen >= share * total:
-            break
-    middle_us: float = 2.0 ** ((bucket + 0.5) / LATENCY_BUCKETS_PER_DOUBLING)
-    return round(middle_us / 1000, 3)
-
-
 def mean_confidence(bins: Iterable[int] | None) -> float | None:
     """Return the mean of a confidence histogram, taking each bin for its middle; None without any."""
     counts = list(bins or ())
@@ -138,6 +123,7 @@ def _joined(one: Share | None, other: Share | None) -> Share | None:
         requests=one.requests + other.requests,
         agree=one.agree + other.agree,
         errors=one.errors + other.errors,
+        dropped=one.dropped + other.dropped,
         latency=latency,
     )
 
@@ -150,6 +136,7 @@ def _experiment_since(before: Share | None, now: Share | None) -> Share | None:
         requests=now.requests - before.requests,
         agree=max(0, now.agree - before.agree),
         errors=max(0, now.errors - before.errors),
+        dropped=max(0, now.dropped - before.dropped),
         latency={
             i: n - before.latency.get(i, 0) for i, n in now.latency.items() if n > before.latency.get(i, 0)
         },
@@ -164,6 +151,7 @@ def _experiment(share: Share) -> dict[str, Any]:
         "requests": share.requests,
         "agree": share.agree,
         "errors": share.errors,
+        "dropped": share.dropped,
         "latency": _pairs(share.latency),
     }
 

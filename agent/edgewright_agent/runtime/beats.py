@@ -1,0 +1,76 @@
+"""The way from a session to the agent's daemon, if there is one: small datagrams, sent and forgotten.
+
+>>> beats = Beats(Path("/var/lib/edgewright"))                       # doctest: +SKIP
+>>> beats.send(beat)                                                 # doctest: +SKIP
+
+Nothing waits for them, nothing fails for want of them, and nobody has to listen. The daemon notices with their help
+that an application crashed or hangs in an inference, shows its figures, and sends them home.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from edgewright_agent.beat import Beat, encode
+from edgewright_agent.contract import LIVE_SOCKET
+
+SILENT_S = 30.0  # not to look for a daemon again, once there was none
+_SUN_PATH = 107  # bytes of a socket's address (unix(7)), without its end
+
+
+class Beats:
+    """The way to the daemon of one session. Safe to share between threads; never blocks, never raises."""
+
+    def __init__(self, state: Path) -> None:
+        self.session = os.urandom(8).hex()
+        self._folder = state
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._silent_until = float("-inf")
+
+    def send(self, beat: Beat, *, anyway: bool = False) -> bool:
+        """Send one datagram; return whether a daemon took it.
+
+        Args:
+            beat: What to say.
+            anyway: Look for a daemon even if there was none a moment ago.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now < self._silent_until and not anyway:
+                return False
+            try:
+                if self._socket is None:
+                    self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+                    self._socket.setblocking(False)
+                self._send_to(encode(beat))
+            except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+                self._silent_until = now + SILENT_S
+                return False
+            except OSError:  # a daemon too busy to read: it hears the next one
+                return False
+            self._silent_until = float("-inf")
+            return True
+
+    def close(self) -> None:
+        """Give the socket back."""
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def _send_to(self, body: bytes) -> None:
+        assert self._socket is not None  # noqa: S101  made by the caller
+        path = self._folder / LIVE_SOCKET
+        if len(os.fsencode(path)) <= _SUN_PATH:
+            self._socket.sendto(body, str(path))
+            return
+        fd = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._socket.sendto(body, f"/proc/self/fd/{fd}/{LIVE_SOCKET}")
+        finally:
+            os.close(fd)
