@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             told = {**entry.document(), "name": entry.name, "acknowledged": entry.acknowledged}
             print(json.dumps(told, sort_keys=True))
         else:
-            print("\n".join(_lines(entry, entry.document())))
+            print("\n".join(_plain(line) for line in _lines(entry, entry.document())))
     if options.json:
         return 0
     if not entries:
@@ -47,6 +47,11 @@ def run(options: argparse.Namespace) -> int:
     elif not all(entry.acknowledged for entry in entries):
         print(f"next, when it is noted: edgewright-agent acknowledge {options.model or '--all'}")
     return 0
+
+
+def _plain(line: str) -> str:
+    """Return a line without what would move a cursor, or be taken for a command, on somebody's terminal."""
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def _lines(entry: Entry, told: Mapping[str, Any]) -> Iterator[str]:

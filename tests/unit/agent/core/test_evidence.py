@@ -12,6 +12,7 @@ import pytest
 from edgewright_agent import evidence
 from edgewright_agent.cli import main
 from edgewright_agent.clock import Uptime
+from edgewright_agent.commands.evidence import _lines, _plain
 from edgewright_agent.errors import HealthError
 from edgewright_agent.evidence import (
     MAX_BYTES,
@@ -200,3 +201,21 @@ def test_the_command_line_shows_and_acknowledges(tmp_path: Path, capsys: pytest.
     assert "(acknowledged)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["acknowledge", "--config", str(config)])
+
+
+def test_what_a_failing_model_wrote_moves_no_cursor_on_a_terminal(tmp_path: Path) -> None:
+    """Also where somebody else has written the file: nothing in it is believed."""
+    folder = tmp_path / "evidence" / "digit-reader"
+    folder.mkdir(parents=True)
+    told = {
+        "version": 1,
+        "code": "\x1b[2J",
+        "reason": "\x1b]0;x\x07",
+        "engine": "\x9b1A",
+        "stderr": "a\x1b[1A",
+    }
+    (folder / "ab12cd34ef56-1.json").write_text(json.dumps(told))
+    (entry,) = Archive(tmp_path, Disk()).entries()
+    lines = [_plain(line) for line in _lines(entry, entry.document())]
+    assert all(line.isprintable() for line in lines)
+    assert any("?[2J" in line for line in lines)
