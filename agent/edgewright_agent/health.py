@@ -172,8 +172,8 @@ def parse_evidence(report: Mapping[str, Any]) -> Evidence:
         evidence = Evidence(**{**report, "providers": tuple(report["providers"]), "soak": soak})
     except (TypeError, KeyError) as error:
         raise ValueError(f"not what a health check says: {error}") from None
-    figures = (evidence.load_ms, evidence.inference_ms, evidence.peak_memory_bytes, evidence.samples)
-    figures += (soak.seconds, soak.inferences, soak.p95_ms, soak.growth_bytes) if soak else ()
+    figures = [evidence.load_ms, evidence.inference_ms, evidence.peak_memory_bytes, evidence.samples]
+    figures += [soak.seconds, soak.inferences, soak.p95_ms, soak.growth_bytes] if soak else []
     words = (evidence.engine, *evidence.providers)
     fallback = evidence.fallback if evidence.fallback is not None else {"code": "", "message": ""}
     expected = evidence.expected

@@ -346,7 +346,7 @@ def _redirect_target(url: str, location: str | None) -> str:
 
 
 def _without_query(url: str) -> str:
-    """Return what may be told of a URL in logs and telemetry: a store's query may be a signature that lets one fetch."""
+    """Return what logs and telemetry may tell of a URL: a store's query may be a signature that lets one fetch."""
     return url.partition("?")[0]
 
 
