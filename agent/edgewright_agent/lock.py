@@ -45,8 +45,8 @@ def exclusive(path: Path) -> Iterator[None]:
 def open_lock(path: Path) -> int:
     """Return a descriptor of a lock file that nobody else can open.
 
-    Who can open a file, if only to read it, can hold its lock (flock(2)): any account of the device could keep the agent
-    from its work for ever.
+    Who can open a file, if only to read it, can hold its lock (flock(2)): any account of the device could keep the
+    agent from its work for ever.
 
     Raises:
         OSError: it cannot be opened; a link is not followed.

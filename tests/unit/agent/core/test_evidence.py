@@ -19,6 +19,7 @@ from edgewright_agent.evidence import (
     MAX_KEPT,
     MAX_KEPT_OF_MODEL,
     Archive,
+    Entry,
     acknowledge,
     document_of,
 )
@@ -219,3 +220,14 @@ def test_what_a_failing_model_wrote_moves_no_cursor_on_a_terminal(tmp_path: Path
     lines = [_plain(line) for line in _lines(entry, entry.document())]
     assert all(line.isprintable() for line in lines)
     assert any("?[2J" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "told", [{"boot": 7, "tries": 1.5}, {"boot": [1], "tries": [7, None]}, {"stderr": 7}]
+)
+def test_evidence_that_a_bad_disk_has_changed_is_shown_as_far_as_it_goes(
+    told: dict[str, Any], tmp_path: Path
+) -> None:
+    entry = Entry("digit-reader", "ab12cd34ef56-1.json", acknowledged=False, path=tmp_path / "x")
+    assert next(_lines(entry, {"code": "health-crash", **told})).startswith("digit-reader  ?")
+    list(_lines(entry, told))
