@@ -26,12 +26,14 @@ class Terminator:
 
     Args:
         authority: Vouches for the terminator itself.
-        clients: Who must vouch for clients (PEM file).
+        clients: Who must vouch for clients (PEM file); None: nobody is asked for a certificate.
         revoked: Revocation list of that authority (PEM file); it is read at every connection.
         port: Where the registry listens, in plain HTTP.
     """
 
-    def __init__(self, authority: Authority, *, clients: Path, revoked: Path, port: int) -> None:
+    def __init__(
+        self, authority: Authority, *, clients: Path | None = None, revoked: Path | None = None, port: int
+    ) -> None:
         self._authority, self._clients, self._revoked, self._port = authority, clients, revoked, port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
@@ -60,10 +62,12 @@ class Terminator:
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*map(str, self._authority.server))
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(str(self._clients))
-        context.load_verify_locations(str(self._revoked))
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        if self._clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(str(self._clients))
+        if self._revoked is not None:
+            context.load_verify_locations(str(self._revoked))
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         return context
 
     def _start(self, target: object, *arguments: object) -> None:

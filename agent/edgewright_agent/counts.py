@@ -14,6 +14,10 @@ from typing import Any
 
 from edgewright_agent.beat import CONFIDENCE_BINS, Beat, Share
 
+# No device ever counts so far, and every reader of JSON still agrees on it (RFC 8259 6). An application that says so
+# again and again must not make a number that no collector takes.
+MOST = 2**53 - 1
+
 
 @dataclass
 class Counts:
@@ -37,12 +41,12 @@ class Counts:
 
     def add(self, more: Counts) -> None:
         """Add what happened since."""
-        self.inferences += more.inferences
-        self.errors += more.errors
-        self.input_errors += more.input_errors
-        self.safe_outputs += more.safe_outputs
-        self.crashed += more.crashed
-        self.hangs += more.hangs
+        self.inferences = plus(self.inferences, more.inferences)
+        self.errors = plus(self.errors, more.errors)
+        self.input_errors = plus(self.input_errors, more.input_errors)
+        self.safe_outputs = plus(self.safe_outputs, more.safe_outputs)
+        self.crashed = plus(self.crashed, more.crashed)
+        self.hangs = plus(self.hangs, more.hangs)
         _pour(self.latency, more.latency)
         self.confidence = _bins(self.confidence, more.confidence)
         self.experiment = _joined(self.experiment, more.experiment)
@@ -63,6 +67,11 @@ class Counts:
 
     def __bool__(self) -> bool:
         return self != Counts()
+
+
+def plus(one: int, other: int) -> int:
+    """Return a sum of counts, or the highest count there is."""
+    return min(one + other, MOST)
 
 
 def since(before: Beat | None, now: Beat) -> Counts:
@@ -100,13 +109,13 @@ def mean_confidence(bins: Iterable[int] | None) -> float | None:
 
 def _pour(into: dict[int, int], more: Mapping[int, int]) -> None:
     for bucket, count in more.items():
-        into[bucket] = into.get(bucket, 0) + count
+        into[bucket] = plus(into.get(bucket, 0), count)
 
 
 def _bins(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> tuple[int, ...] | None:
     if one is None or other is None:
         return other if one is None else one
-    return tuple(a + b for a, b in zip(one, other, strict=True))
+    return tuple(plus(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _same(one: Share, other: Share) -> bool:
@@ -120,10 +129,10 @@ def _joined(one: Share | None, other: Share | None) -> Share | None:
     _pour(latency, other.latency)
     return replace(
         one,
-        requests=one.requests + other.requests,
-        agree=one.agree + other.agree,
-        errors=one.errors + other.errors,
-        dropped=one.dropped + other.dropped,
+        requests=plus(one.requests, other.requests),
+        agree=plus(one.agree, other.agree),
+        errors=plus(one.errors, other.errors),
+        dropped=plus(one.dropped, other.dropped),
         latency=latency,
     )
 

@@ -24,16 +24,17 @@ from edgewright_agent.contract import digest_of
 from edgewright_agent.delta import apply, read_header
 from edgewright_agent.delta_manifest import parse
 from edgewright_agent.download import RESUMABLE, fetch
-from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
+from edgewright_agent.errors import AgentError, LinkClosedError, StorageError, TransportError, TrustError
 from edgewright_agent.reuse import size_of
 from edgewright_agent.store import Store, part_of, unpacked_of
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.mirrors import in_turn
+from edgewright_agent.transport.portal import CAPTIVE_PORTAL
 from edgewright_agent.trust.approval import Approval, Delta
 
 FAILED = "delta-failed.part"  # names that no file of an artifact has; `Store.install` clears them away
 STALLED = "delta-stalled.part"
-TRANSIENT = (*RESUMABLE, "busy")
+TRANSIENT = (*RESUMABLE, "busy", CAPTIVE_PORTAL)  # of the line: none says anything about the delta
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Route:
         """Fetch the delta of a file and make the file; return whether that worked.
 
         Raises:
-            TransportError: the line dropped; the next try goes on from there.
+            TransportError: the line dropped, or nothing may be loaded any more; the next try goes on from there.
         """
         delta, layer = self.layers[file], self._layer(file)
         disk, left = self.store.disk, self.left_bytes(file)
@@ -86,6 +87,8 @@ class Route:
             whole = unpacked_of(self.staging, layer)
             apply(self.staging / delta.file, base, layer, whole, disk, reserve_bytes=reserve_bytes)
             disk.rename(whole, self.staging / file)
+        except LinkClosedError:
+            raise  # no fault of anything: what has come stays for the next window
         except AgentError as error:
             if isinstance(error, TransportError) and error.code in TRANSIENT:
                 _stall(self.store, self.staging, error, progress=self.left_bytes(file) < left)

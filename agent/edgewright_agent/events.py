@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.clock import Uptime, from_text, to_text
 from edgewright_agent.contract import canonical_json
+from edgewright_agent.counts import plus
 from edgewright_agent.model_state import shorten
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.transport.document import parse_json
@@ -209,11 +210,13 @@ def _added(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     both = {**before, **entry}
     for key in _COUNTS:
         if key in before or key in entry:
-            both[key] = before.get(key, 0) + entry.get(key, 0)
+            both[key] = plus(before.get(key, 0), entry.get(key, 0))
     if "latency" in both:
         both["latency"] = _buckets((*before.get("latency", ()), *entry.get("latency", ())))
     if before.get("confidence") and entry.get("confidence"):
-        both["confidence"] = [a + b for a, b in zip(before["confidence"], entry["confidence"], strict=True)]
+        both["confidence"] = [
+            plus(a, b) for a, b in zip(before["confidence"], entry["confidence"], strict=True)
+        ]
     if before.get("drift") or entry.get("drift"):
         both["drift"] = _drift(before.get("drift") or {}, entry.get("drift") or {})
     if before.get("experiment") and entry.get("experiment"):
@@ -226,7 +229,7 @@ def _experiment(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]
         return entry
     both = {**before, **entry}
     for key in ("requests", "agree", "errors", "dropped"):
-        both[key] = (before.get(key) or 0) + (entry.get(key) or 0)
+        both[key] = plus(before.get(key) or 0, entry.get(key) or 0)
     both["latency"] = _buckets((*(before.get("latency") or ()), *(entry.get("latency") or ())))
     return both
 
@@ -242,5 +245,5 @@ def _drift(before: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
 def _buckets(pairs: Iterable[Any]) -> list[list[int]]:
     counts: dict[int, int] = {}
     for bucket, count in pairs:
-        counts[bucket] = counts.get(bucket, 0) + count
+        counts[bucket] = plus(counts.get(bucket, 0), count)
     return [[bucket, counts[bucket]] for bucket in sorted(counts)]

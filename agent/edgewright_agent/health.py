@@ -40,6 +40,7 @@ from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S, shorten
 from edgewright_agent.pulse import Pulse
 from edgewright_agent.settings import read
 from edgewright_agent.sustained import Sustained, sustain
+from edgewright_agent.transport.document import parse_json
 from edgewright_agent.watchdog import PARENT, Ended, Watch, run
 
 TIMED_RUNS = 5
@@ -47,6 +48,8 @@ SURPRISE = (
     2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
 )
 _PR_SET_PDEATHSIG = 1
+_MAX_WORD_CHARS = 200  # of the names of engine and providers
+_MAX_FIGURE = 2**53  # what every reader of JSON agrees on (RFC 8259 6)
 
 
 @dataclass(frozen=True)
@@ -140,24 +143,59 @@ def check(
     child = (*(command or (sys.executable, "-m", "edgewright_agent.health")), str(folder), f"{soak_s:g}")
     ended = run(child, Watch(timeout_s, soak_s, inference_timeout_s, budget.peak_memory_bytes))
     try:
-        report = json.loads(ended.output)
+        report = parse_json(ended.output, "the health check's answer")
         if not isinstance(report, dict):
             raise ValueError("not an object")
-    except (ValueError, RecursionError):
+        if "code" in report:
+            raise _refusal(ended, report)
+        if ended.code != 0:
+            raise _death(ended)
+        evidence = parse_evidence(report)
+    except ValueError:
         raise _death(ended) from None
-    if "code" in report:
-        raise _refusal(ended, report)
-    if ended.code != 0:
-        raise _death(ended)
-    if report["soak"] is not None:
-        report["soak"] = Sustained(**report["soak"])
-    evidence = Evidence(**{**report, "providers": tuple(report["providers"])})
     try:
         _check_budget(evidence, budget)
     except HealthError as error:
         error.facts = {**ended.facts, "figures": evidence.document()}
         raise
     return evidence
+
+
+def parse_evidence(report: Mapping[str, Any]) -> Evidence:
+    """Read what a child says it measured. A model is in it that may have taken it over: only its form is believed.
+
+    Raises:
+        ValueError: it has not the form that `replay` gives it.
+    """
+    try:
+        soak = None if report["soak"] is None else Sustained(**report["soak"])
+        evidence = Evidence(**{**report, "providers": tuple(report["providers"]), "soak": soak})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"not what a health check says: {error}") from None
+    figures = [evidence.load_ms, evidence.inference_ms, evidence.peak_memory_bytes, evidence.samples]
+    figures += [soak.seconds, soak.inferences, soak.p95_ms, soak.growth_bytes] if soak else []
+    words = (evidence.engine, *evidence.providers)
+    fallback = evidence.fallback if evidence.fallback is not None else {"code": "", "message": ""}
+    expected = evidence.expected
+    if not all(_is_number(figure) for figure in figures):
+        raise ValueError("a figure is no number")
+    if not all(
+        isinstance(word, str) and len(word) <= _MAX_WORD_CHARS and word.isprintable() for word in words
+    ):
+        raise ValueError("a name is none")
+    if not isinstance(expected, dict) or not all(_is_number(figure) for figure in expected.values()):
+        raise ValueError("what was expected is no figure")
+    if not isinstance(fallback, dict) or not all(
+        isinstance(fallback.get(key), str) for key in ("code", "message")
+    ):
+        raise ValueError("the model beside it has no verdict")
+    if fallback["message"] != shorten(fallback["message"]):
+        raise ValueError("the verdict about the model beside it is no line of text")
+    return evidence
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_FIGURE
 
 
 def _death(ended: Ended) -> HealthError:

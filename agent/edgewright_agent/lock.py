@@ -16,6 +16,8 @@ from pathlib import Path
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk, faults
 
+PRIVATE = 0o600
+
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -27,7 +29,7 @@ def exclusive(path: Path) -> Iterator[None]:
     if not path.parent.is_dir():
         Disk().make_dir(path.parent)
     with faults(path, "lock"):
-        fd = _open(path)
+        fd = open_lock(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,11 +42,26 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _open(path: Path) -> int:
+def open_lock(path: Path) -> int:
+    """Return a descriptor of a lock file that nobody else can open.
+
+    Who can open a file, if only to read it, can hold its lock (flock(2)): any account of the device could keep the
+    agent from its work for ever.
+
+    Raises:
+        OSError: it cannot be opened; a link is not followed.
+    """
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | flags, PRIVATE)
     except OSError as error:
         # A disk that has gone read-only: what can be done without writing still is, and says what is wrong.
         if error.errno != errno.EROFS or not path.exists():
             raise
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | flags)
+    if (
+        os.fstat(fd).st_mode & 0o077
+    ):  # of an earlier agent; who has it open already keeps it until the next boot
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, PRIVATE)
+    return fd

@@ -36,9 +36,15 @@ def installed(store: Store) -> tuple[Artifact, ...]:
 
 
 def twins(store: Store, layer: Layer) -> Iterator[Path]:
-    """Yield files in the store that should be the layer's, by digest and size; they may be damaged."""
+    """Yield files in the store that should be the layer's, by digest and size; they may be damaged.
+
+    What came encrypted is copied to where it comes encrypted again and nowhere else: a manifest that names the digest
+    of a plaintext must not make it a file that everybody reads.
+    """
     for artifact in installed(store):
         for other in artifact.layers:
+            if other.sealed and not layer.sealed:
+                continue
             if (other.file_digest, other.file_size) == (layer.file_digest, layer.file_size):
                 path = store.path(artifact.digest) / other.file
                 if size_of(path) == layer.file_size:

@@ -30,6 +30,7 @@ from edgewright_agent.clock import to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk, faults
+from edgewright_agent.lock import open_lock
 from edgewright_agent.spool_head import Head, to_slot
 from edgewright_agent.spool_layout import (
     DEFAULT_BYTES,
@@ -341,8 +342,8 @@ class Spool:
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Ring]:
-        """Open the file to read; on a disk that cannot be written, without the lock."""
-        locked = self._lock() if (self._folder / LOCK).exists() else contextlib.nullcontext()
+        """Open the file to read; on a disk that cannot be written, and for another user, without the lock."""
+        locked = self._lock() if os.access(self._folder / LOCK, os.R_OK) else contextlib.nullcontext()
         with locked, contextlib.closing(Ring(self._folder / RING, self._disk, self._merge)) as ring:
             yield ring
 
@@ -372,10 +373,7 @@ class Spool:
     def _lock(self) -> Iterator[None]:
         path = self._folder / LOCK
         with faults(path, "lock"):
-            try:
-                fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            except OSError:
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # flock(2) needs no more
+            fd = open_lock(path)
         try:
             for _ in range(_LOCK_TRIES):
                 try:

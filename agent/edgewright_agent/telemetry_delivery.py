@@ -38,7 +38,7 @@ from edgewright_agent.telemetry import spool_of
 from edgewright_agent.telemetry_batch import MAX_RECORDS, Made, Speaker, make
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.document import parse_json
-from edgewright_agent.transport.host import origin
+from edgewright_agent.transport.host import is_loopback, origin
 from edgewright_agent.transport.registry import retry_after_s
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
@@ -172,7 +172,8 @@ class _Sender:
             timeout_s=TIMEOUT_S,
             ca_file=str(ca_file) if ca_file else None,
             identity=identity,
-            proxy=config.origin.mirrors[0].route(),  # where there is one, nothing else leads out
+            # Where there is a proxy, nothing else leads out; a collector on this machine is not out there.
+            proxy=None if is_loopback(parts.hostname or "") else config.origin.mirrors[0].route(),
         )
         self._batches = self._records = self._rejected = 0
         self._status_sent = False
@@ -279,7 +280,8 @@ class _Sender:
         """
         url = f"{self._endpoint}/v1/{batch.signal}"
         headers = {**self._secrets, **batch.headers, "Accept": "application/json"}
-        with self._wire.post(url, headers, batch.body, ceiling=MAX_ANSWER_BYTES) as response:
+        secret = bool(self._secrets)
+        with self._wire.post(url, headers, batch.body, ceiling=MAX_ANSWER_BYTES, secret=secret) as response:
             if 200 <= response.status < 300:
                 return _rejected(_body(response), url, batch.count)
             status, wait_s = response.status, retry_after_s(response.header("Retry-After"))

@@ -23,7 +23,8 @@ from edgewright_agent.clock import from_text, to_text
 from edgewright_agent.contract import ISSUED_FIELD, TUF_REPOSITORY
 
 
-def _recover(scene: Scene, *roles: str) -> None:
+def recover(scene: Scene, *roles: str) -> None:
+    """Let the owner take keys away from a thief who has published with them, and publish again."""
     owner = scene.owner()
     rotate(owner.workspace, list(roles), now=owner.now)
     with pytest.raises(TrustError, match="somebody released from another copy"):
@@ -56,7 +57,7 @@ def _fast_forward(scene: Scene, *, role: str, keys: tuple[str, ...]) -> Iterator
     yield
     # The registry shows what the thief left again: that is what the owner has to publish over.
     forgery.publish(scene.tuf, *forgery.last)
-    _recover(scene, *keys)
+    recover(scene, *keys)
 
 
 for _role, _keys in (
@@ -92,7 +93,7 @@ def far_future(scene: Scene) -> Iterator[None]:
     forgery.publish(scene.tuf)
     yield
     scene.owner()
-    _recover(scene, "timestamp")
+    recover(scene, "timestamp")
 
 
 @attack(
@@ -120,7 +121,7 @@ def near_future(scene: Scene) -> Iterator[None]:
     assert before and after  # it goes on with the device's own time, and with nothing else
     assert timedelta(0) <= from_text(after) - from_text(before) < timedelta(minutes=10)
     forgery.publish(scene.tuf, "timestamp")
-    _recover(scene, "timestamp")
+    recover(scene, "timestamp")
 
 
 @attack(
@@ -135,4 +136,4 @@ def beyond_numbers(scene: Scene) -> Iterator[None]:
     forgery.publish(scene.tuf)
     yield
     assert MetadataFolder(scene.owner().metadata).read() is not None
-    _recover(scene, "timestamp", "snapshot", "rollout", "artifacts")
+    recover(scene, "timestamp", "snapshot", "rollout", "artifacts")

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from attacks.device import Device, Told, clock_shifted
 from attacks.fleet import MODEL, OTHER_MODEL, PI, PREFIX, RELEASES, Fleet, Release, lane
@@ -36,6 +36,7 @@ from private_sigstore.instance import PrivateSigstore
 from unit.publish.lane import LaneFiles
 from unit.trust.fleet import SmallFleet
 
+_Started = TypeVar("_Started")
 _API = Path("docker/registry/v2")
 _REPOSITORIES = _API / "repositories" / PREFIX
 
@@ -52,6 +53,7 @@ class Scene:
         floor: Highest versions that the device has accepted before the poll that is judged.
         collected: What the collector of reports said, where the attack is on it.
         sigstore: Returns the private Sigstore instance of this test run.
+        instead: What is done in place of the poll that is judged, once.
     """
 
     fleet: Fleet
@@ -61,6 +63,7 @@ class Scene:
     floor: dict[str, int] = field(default_factory=dict)
     collected: str | None = None
     sigstore: Callable[[], PrivateSigstore] | None = None
+    instead: Callable[[], Told] | None = None
     served: int = 0
     _base: Path | None = None
     _tampered: bool = False
@@ -170,12 +173,19 @@ class Scene:
         self.floor = dict(self.device.record.floor)
 
     def poll(self, *, as_a_process: bool = False) -> Told:
-        """Let the device poll, by its own clock."""
+        """Let the device poll, by its own clock, or do what the attack is on."""
+        if self.instead is not None:
+            instead, self.instead = self.instead, None
+            return instead()
         if as_a_process:
             assert not self.clock, "a process has the clock of the machine"
             return self.device.once_as_a_process()
         with clock_shifted(self.clock):
             return self.device.once()
+
+    def start(self, started: contextlib.AbstractContextManager[_Started]) -> _Started:
+        """Start something that ends with the scene."""
+        return self._stack.enter_context(started)
 
     def close(self) -> None:
         """End whatever the attack started."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MODULES = (
     "on_metadata", "on_keys", "on_recovery", "on_artifacts", "on_policy", "on_keyless", "on_encryption", "on_transport",
-    "on_mirrors", "on_bundle_files", "on_state", "on_identity",
+    "on_mirrors", "on_links", "on_deltas", "on_bundle_files", "on_state", "on_identity", "on_telemetry", "on_sockets",
 )  # fmt: skip
 EXIT_REFUSED, EXIT_NETWORK = 2, 3
 
@@ -43,6 +43,7 @@ class Attack:
             honest, or signed by every key that it needs, and only the artifact is refused.
         installs: Release that the device installs all the same, from an honest hand; 0: none.
         collector: Whether it is the collector of device reports that refuses; the device is not even asked.
+        who: Who speaks, where it is not a poll of the device: its daemon, or what sends its telemetry.
     """
 
     name: str
@@ -56,12 +57,15 @@ class Attack:
     floor_kept: bool = True
     installs: int = 0
     collector: bool = False
+    who: str = ""
 
     @property
     def verdict(self) -> str:
         """What is said to it, for people."""
         if self.collector:
             return f"the collector: `{self.code}`"
+        if self.who:
+            return f"{self.who}: `{self.code}`" + (f" (exit {self.exit_code})" if self.exit_code else "")
         if self.installs:
             return f"nothing: the honest release {self.installs} is installed"
         if not self.exit_code:
@@ -83,6 +87,7 @@ def attack(
     failed: str = "",
     noted: str = "",
     collector: str = "",
+    who: str = "",
     seen: int = 1,
     honest: int | None = None,
     process: bool = False,
@@ -98,6 +103,7 @@ def attack(
         failed: Reason of what is treated as a broken source (exit code 3).
         noted: Reason that is told while the poll goes on (exit code 0). Nothing of these: the lie is passed by.
         collector: Reason that the collector of device reports gives.
+        who: See `Attack`; the scene says what is done in place of a poll.
         seen: Release that the device has installed before.
         honest: Release that is served afterwards; default: the next one.
         process: Run the agent as a process of its own.
@@ -112,7 +118,18 @@ def attack(
         kept = floor_kept and not installs
         ATTACKS.append(
             Attack(
-                name, has, exit_code, code, play, seen, following, process, kept, installs, bool(collector)
+                name,
+                has,
+                exit_code,
+                code,
+                play,
+                seen,
+                following,
+                process,
+                kept,
+                installs,
+                bool(collector),
+                who,
             )
         )
         return play

@@ -67,6 +67,7 @@ def _requests() -> list[bytes]:
         b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
         b"HEAD /metrics?x=1 HTTP/1.0\r\n\r\n",
         b"GET http://localhost/v1/status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" \t" * 1500 + b"x" + b" " * 1500 + b"\r\n\r\n",
     ]
 
 

@@ -6,7 +6,16 @@
 
 from __future__ import annotations
 
-from fuzz import of_artifacts, of_attestations, of_http, of_keys, of_metadata, of_own_files, of_sockets
+from fuzz import (
+    of_artifacts,
+    of_attestations,
+    of_http,
+    of_keys,
+    of_links,
+    of_metadata,
+    of_own_files,
+    of_sockets,
+)
 from fuzz.target import TARGETS, Target, tidy
 
 # Importing a module enters its targets.
@@ -17,6 +26,7 @@ __all__ = [
     "of_attestations",
     "of_http",
     "of_keys",
+    "of_links",
     "of_metadata",
     "of_own_files",
     "of_sockets",

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             told = {**entry.document(), "name": entry.name, "acknowledged": entry.acknowledged}
             print(json.dumps(told, sort_keys=True))
         else:
-            print("\n".join(_lines(entry, entry.document())))
+            print("\n".join(_plain(line) for line in _lines(entry, entry.document())))
     if options.json:
         return 0
     if not entries:
@@ -49,13 +49,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _plain(line: str) -> str:
+    """Return a line without what would move a cursor, or be taken for a command, on somebody's terminal."""
+    return "".join(one if one.isprintable() else "?" for one in line)
+
+
 def _lines(entry: Entry, told: Mapping[str, Any]) -> Iterator[str]:
     noted = "  (acknowledged)" if entry.acknowledged else ""
     yield f"{entry.model}  {told.get('modelVersion', '?')} {entry.name}  {told.get('code')}{noted}"
     yield f"  {'reason':8} {told.get('reason')}"
-    boot = told.get("boot") or {}
+    boot = _object(told.get("boot"))
     yield f"  {'at':8} {told.get('at')}, boot {boot.get('number')}, up {boot.get('upS')} s"
-    for number, attempt in enumerate(told.get("tries") or (), 1):
+    tries = told.get("tries")
+    for number, attempt in enumerate(map(_object, tries if isinstance(tries, list) else ()), 1):
         yield f"  {f'try {number}':8} {attempt.get('code')}: {attempt.get('reason')}"
     for name, value in told.items():
         if name not in _FIRST:

@@ -118,6 +118,12 @@ def service(config: Config) -> Iterator[Finding]:
             with exclusive(config.state / "daemon.lock"):
                 pass
         except AgentError as error:
+            if error.code == "not-permitted":
+                yield Finding(
+                    "service", WARN, "only the agent's user, or root, sees whether an agent is running",
+                    f"run this as the user that owns {config.state}",
+                )  # fmt: skip
+                return
             running = error.code == "busy"
     if running:
         yield Finding("service", OK, "an agent is running")

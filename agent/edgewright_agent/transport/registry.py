@@ -335,10 +335,19 @@ def _redirect_target(url: str, location: str | None) -> str:
     except ValueError:
         usable = False
     if not usable or "@" in parts.netloc:
-        raise TransportError("bad-response", f"{urlsplit(url).netloc} redirects to {location!r}")
+        raise TransportError(
+            "bad-response", f"{urlsplit(url).netloc} redirects to {_without_query(location)!r}"
+        )
     if url.startswith("https:") and parts.scheme != "https":
-        raise TransportError("bad-response", f"{urlsplit(url).netloc} redirects from https to {target}")
+        raise TransportError(
+            "bad-response", f"{urlsplit(url).netloc} redirects from https to {_without_query(target)}"
+        )
     return target
+
+
+def _without_query(url: str) -> str:
+    """Return what logs and telemetry may tell of a URL: a store's query may be a signature that lets one fetch."""
+    return url.partition("?")[0]
 
 
 def retry_after_s(header: str | None) -> float | None:

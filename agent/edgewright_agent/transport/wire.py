@@ -178,6 +178,7 @@ class Wire:
         ceiling: int,
         form: bytes | None = None,
         allowance: Allowance | None = None,
+        secret: bool | None = None,
     ) -> Response:
         """Send one GET request; redirects and authentication are the caller's.
 
@@ -187,13 +188,16 @@ class Wire:
             ceiling: Bytes of body the caller is ready to read.
             form: Sent as a form by POST instead, for what must not stand in a URL.
             allowance: What the body may take of the link.
+            secret: Whether headers or form hold one; None: a form does, and an `Authorization`.
 
         Raises:
             TransportError: `network`, `too-slow`, `too-large`, `bad-response`; `denied`: a proxy would read a password.
         """
         parts = urlsplit(url)
         place = origin(parts)
-        if parts.scheme == "http" and (form or "Authorization" in headers) and self._through(parts):
+        if secret is None:
+            secret = form is not None or "Authorization" in headers
+        if parts.scheme == "http" and secret and self._through(parts):
             raise TransportError(
                 "denied", f"a password for {parts.netloc} goes through a proxy over TLS only; not sent"
             )
@@ -211,7 +215,9 @@ class Wire:
 
         return Response(answer, parts.netloc, release, allowance)
 
-    def post(self, url: str, headers: Mapping[str, str], body: bytes, *, ceiling: int) -> Response:
+    def post(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, ceiling: int, secret: bool
+    ) -> Response:
         """Send one POST request. It may arrive twice, if a kept connection breaks while it is sent.
 
         Args:
@@ -219,11 +225,12 @@ class Wire:
             headers: As for `get`, `Content-Type` among them.
             body: All of it.
             ceiling: Bytes of the answer's body the caller is ready to read.
+            secret: Whether headers or body hold a secret.
 
         Raises:
             TransportError: as `get`.
         """
-        return self.get(url, headers, ceiling=ceiling, form=body)
+        return self.get(url, headers, ceiling=ceiling, form=body, secret=secret)
 
     def close(self) -> None:
         """Close the kept connection."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgewright_agent.contract import ANNOTATION_TITLE, digest_of
-from edgewright_agent.errors import TransportError
+from edgewright_agent.errors import LinkClosedError, TransportError
 from edgewright_agent.files import Calls, Free
 from edgewright_agent.trial import Outcome
 from unit.agent.core.delta_shelf import RUNTIME, SIZE, delta_bytes, offer, version
@@ -373,3 +373,34 @@ def test_a_file_that_is_there_is_copied_into_an_encrypted_artifact_for_few_to_re
     assert outcome.code == "installed" and outcome.transfer and outcome.transfer.copied_files
     model = running.store.path(SEALED.digest) / "model.onnx"
     assert (model.stat().st_mode & 0o777, model.parent.stat().st_mode & 0o777) == (0o640, 0o750)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        LinkClosedError("waits-for-window", "the window closes"),
+        LinkClosedError("waits-for-link", "bytes cost money now"),
+        TransportError("captive-portal", "a login page answers"),
+    ],
+    ids=lambda error: str(error.code),
+)
+def test_a_link_that_closes_in_the_middle_of_a_delta_says_nothing_about_the_delta(
+    running: Bench, ends: TransportError
+) -> None:
+    """The next poll goes on with the delta: what it saved was not given up for the whole model."""
+    offer(running, ONE, TWO)
+    running.publish(TWO)
+    running.shelf.chunk = 100
+    asked = running.shelf.blob
+
+    def closes(repository: str, digest: str, *, size: int, offset: int = 0) -> Any:
+        yield next(asked(repository, digest, size=size, offset=offset))
+        raise ends
+
+    running.shelf.blob = closes  # type: ignore[method-assign]
+    (outcome,) = running.once().outcomes
+    assert (outcome.code, came_whole(running)) == (ends.code, False)
+    running.shelf.blob = asked  # type: ignore[method-assign]
+    outcome = update(running)
+    assert not came_whole(running)
+    assert outcome.transfer is not None and outcome.transfer.delta_base == "1.0.0"

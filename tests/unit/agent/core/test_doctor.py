@@ -7,12 +7,24 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from edgewright_agent import cli
-from edgewright_agent.doctor import FAIL, OK, WARN, Finding, document, examine, exit_code, in_words
+from edgewright_agent.doctor import (
+    FAIL,
+    OK,
+    WARN,
+    Finding,
+    document,
+    examine,
+    exit_code,
+    in_words,
+    installation,
+)
 from edgewright_agent.doctor.device import mounted
+from edgewright_agent.errors import StorageError
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
 
 
@@ -143,3 +155,18 @@ def test_the_command_tells_and_ends_with_what_it_found(
     assert {"configuration", "software", "state", "record", MODEL} <= {f["what"] for f in told["findings"]}
     assert cli.main(["doctor", "--config", str(config)]) == 3, "its source is an empty folder"
     assert "FAIL  source" in capsys.readouterr().out
+
+
+def test_who_may_not_see_whether_an_agent_runs_is_told_so(
+    device: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock is the agent's alone: an agent that runs must not be called one that does not."""
+
+    def closed(path: Path) -> NoReturn:
+        raise StorageError("not-permitted", f"cannot lock {path}")
+
+    (device.state / "daemon.lock").touch()
+    monkeypatch.setattr(installation, "exclusive", closed)
+    (finding,) = looked_at(device)["service"]
+    assert finding.level == WARN
+    assert "only the agent's user" in finding.message

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.artifact import Layer
 from edgewright_agent.config import MAX_DECRYPTION_KEYS
 from edgewright_agent.contract import digest_of
 from edgewright_agent.errors import ConfigError
 from edgewright_agent.files import Calls
+from edgewright_agent.reuse import twins
 from unit.agent.core.sealing import make_key, seal, write_private
 from unit.agent.core.workbench import Bench, DyingCalls, Made, PowerCut, make_artifact
 
@@ -209,3 +211,13 @@ def test_keys_are_few_and_named_in_the_configuration(tmp_path: Path) -> None:
         bench.document["decryption"] = wrong
         with pytest.raises(ConfigError, match="decryption"):
             _ = bench.config
+
+
+def test_a_decrypted_file_is_never_copied_to_where_everybody_reads(device: Bench) -> None:
+    """Who can sign for the class may name the digest of a plaintext, and still does not get it made readable."""
+    give_key(device)
+    assert device.codes() == ["installed"]
+    weights = {layer.file: layer for layer in device.store.artifact(SEALED.digest).layers}["model.onnx"]
+    open_layer = Layer("model.onnx", weights.file_digest, weights.file_size)
+    assert list(twins(device.store, weights)), "to where it is encrypted again it is copied"
+    assert not list(twins(device.store, open_layer))

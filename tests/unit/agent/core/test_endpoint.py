@@ -262,3 +262,19 @@ def test_a_standard_client_understands_it(server: Server) -> None:
     answer.begin()
     assert (answer.status, answer.read()) == (200, b'{"status": "ok"}\n')
     answer.close()
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t"])
+def test_a_header_of_nothing_but_spaces_is_read_once_and_not_in_every_split(space: bytes) -> None:
+    """It took minutes, in which the daemon did nothing else: this test would not end."""
+    row = space * (2500 // len(space))
+    found = parse(b"GET / HTTP/1.1\r\nHost:" + row + b"\r\nX:" + row + b"x" + row + b"\r\n\r\n")
+    assert found is not None and found.path == "/"
+    with pytest.raises(RefusedError, match="malformed"):
+        parse(b"GET / HTTP/1.1\r\nHost: localhost\r\nX:" + row * 3 + b"\x01\r\n\r\n")
+
+
+def test_spaces_around_a_value_are_none_of_it() -> None:
+    with pytest.raises(RefusedError, match="no body"):
+        parse(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length:  \t7 \t\r\n\r\n")
+    assert parse(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length:  0\t\r\n\r\n") is not None

@@ -12,12 +12,14 @@ import pytest
 from edgewright_agent import evidence
 from edgewright_agent.cli import main
 from edgewright_agent.clock import Uptime
+from edgewright_agent.commands.evidence import _lines, _plain
 from edgewright_agent.errors import HealthError
 from edgewright_agent.evidence import (
     MAX_BYTES,
     MAX_KEPT,
     MAX_KEPT_OF_MODEL,
     Archive,
+    Entry,
     acknowledge,
     document_of,
 )
@@ -200,3 +202,32 @@ def test_the_command_line_shows_and_acknowledges(tmp_path: Path, capsys: pytest.
     assert "(acknowledged)" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["acknowledge", "--config", str(config)])
+
+
+def test_what_a_failing_model_wrote_moves_no_cursor_on_a_terminal(tmp_path: Path) -> None:
+    """Also where somebody else has written the file: nothing in it is believed."""
+    folder = tmp_path / "evidence" / "digit-reader"
+    folder.mkdir(parents=True)
+    told = {
+        "version": 1,
+        "code": "\x1b[2J",
+        "reason": "\x1b]0;x\x07",
+        "engine": "\x9b1A",
+        "stderr": "a\x1b[1A",
+    }
+    (folder / "ab12cd34ef56-1.json").write_text(json.dumps(told))
+    (entry,) = Archive(tmp_path, Disk()).entries()
+    lines = [_plain(line) for line in _lines(entry, entry.document())]
+    assert all(line.isprintable() for line in lines)
+    assert any("?[2J" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "told", [{"boot": 7, "tries": 1.5}, {"boot": [1], "tries": [7, None]}, {"stderr": 7}]
+)
+def test_evidence_that_a_bad_disk_has_changed_is_shown_as_far_as_it_goes(
+    told: dict[str, Any], tmp_path: Path
+) -> None:
+    entry = Entry("digit-reader", "ab12cd34ef56-1.json", acknowledged=False, path=tmp_path / "x")
+    assert next(_lines(entry, {"code": "health-crash", **told})).startswith("digit-reader  ?")
+    list(_lines(entry, told))

@@ -16,7 +16,7 @@ import pytest
 from edgewright_agent.config import Budget
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError
-from edgewright_agent.health import Evidence, check
+from edgewright_agent.health import Evidence, check, parse_evidence
 from unit.agent.core import onnx_artifact
 from unit.agent.core.onnx_artifact import PIXELS, WEIGHTS
 
@@ -251,3 +251,62 @@ def test_the_check_leaks_no_descriptors(tmp_path: Path) -> None:
     for _ in range(3):
         misbehaving("raise SystemExit(1)")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def _answer(**changes: Any) -> dict[str, Any]:
+    told = {
+        "load_ms": 1.5, "inference_ms": 0.5, "peak_memory_bytes": 4096, "providers": ["CPUExecutionProvider"],
+        "engine": "onnxruntime 1.23.0", "samples": 8, "expected": {}, "soak": None, "fallback": None,
+    }  # fmt: skip
+    return {**told, **changes}
+
+
+def test_an_answer_in_the_form_of_a_check_is_taken() -> None:
+    soak = {"seconds": 1.0, "inferences": 7, "p95_ms": 0.5, "growth_bytes": -4096}
+    fallback = {"code": "", "message": "", "loadMs": 1.0}
+    found = parse_evidence(_answer(soak=soak, fallback=fallback, expected={"loadMs": 2.0}))
+    assert found.soak is not None and found.soak.inferences == 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        _answer(more=1),
+        _answer(load_ms="1"),
+        _answer(load_ms=True),
+        _answer(peak_memory_bytes=2**60),
+        _answer(providers=7),
+        _answer(providers=[7]),
+        _answer(providers=["\x1b[2J"]),
+        _answer(engine="x" * 1000),
+        _answer(expected=[]),
+        _answer(expected={"loadMs": "soon"}),
+        _answer(soak=7),
+        _answer(soak={"seconds": 1}),
+        _answer(soak={"seconds": "1", "inferences": 7, "p95_ms": 1, "growth_bytes": 0}),
+        _answer(fallback="good"),
+        _answer(fallback={"code": 0, "message": ""}),
+        _answer(fallback={"code": "", "message": "\x1b]0;title"}),
+    ],
+)
+def test_an_answer_that_a_model_has_made_up_is_a_crash_and_no_traceback(
+    answer: dict[str, Any], tmp_path: Path
+) -> None:
+    child = (sys.executable, "-c", f"print({json.dumps(answer)!r})")
+    with pytest.raises(HealthError) as failed:
+        check(tmp_path, timeout_s=30, budget=Budget(), command=child)
+    assert failed.value.code == "health-crash"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_a_figure_that_is_no_number_is_under_no_budget(number: str, tmp_path: Path) -> None:
+    text = json.dumps(_answer()).replace("1.5", number)
+    with pytest.raises(HealthError) as failed:
+        check(
+            tmp_path,
+            timeout_s=30,
+            budget=Budget(load_ms=1),
+            command=(sys.executable, "-c", f"print({text!r})"),
+        )
+    assert failed.value.code == "health-crash"

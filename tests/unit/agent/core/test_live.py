@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import Parse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from edgewright_agent import events, otlp
 from edgewright_agent import live as module
 from edgewright_agent.beat import Beat, Share, encode, parse
 from edgewright_agent.contract import MAX_LIVE_BYTES
@@ -370,3 +375,24 @@ def test_what_a_session_sends_is_understood_to_the_last_field() -> None:
         Share("wider", "ab", OTHER, 4, 3, 1, 2, {81: 4}),
     )
     assert parse(encode(told)) == told
+
+
+def test_an_application_that_counts_to_the_end_again_and_again_makes_no_number_that_nobody_takes(
+    live: Live,
+) -> None:
+    most = 2**53 - 1
+    live.hear(beat("open"), 7)
+    for _ in range(3):
+        live.hear(beat(inferences=most, errors=most, latency=[[80, most]], confidence=[most] * 20), 7)
+        live.hear(beat("open", inferences=0, errors=0), 7)
+    told = live.take()["digit-reader"]
+    assert (told["inferences"], told["errors"], told["latency"]) == (most, most, [[80, most]])
+    span = {
+        "since": datetime(2030, 1, 1, tzinfo=timezone.utc),
+        "until": datetime(2030, 1, 2, tzinfo=timezone.utc),
+    }
+    event = events.encode({"at": "2030-01-02T00:00:00Z", **events.aggregate({"digit-reader": told}, **span)})
+    for _ in range(12):
+        event = events.merged(event, event)
+    document = otlp.metrics({}, [(1, {**events.parse(event), "upS": 1, "boot": "b"})], {})
+    Parse(json.dumps({"resourceMetrics": document["resourceMetrics"]}), ExportMetricsServiceRequest())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,15 @@ from edgewright.collect.store import Store
 from edgewright.collect.telemetry import verify_batch
 from edgewright_agent import telemetry
 from edgewright_agent.clock import to_text
-from edgewright_agent.config import Config, parse
+from edgewright_agent.config import Config, Origin, parse
 from edgewright_agent.contract import TELEMETRY_SIGNATURE
-from edgewright_agent.errors import ConfigError, StorageError
+from edgewright_agent.errors import ConfigError, StorageError, TransportError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Priority, Spool
 from edgewright_agent.telemetry_delivery import BATCHES_PER_ROUND, REFUSALS, Delivery, send
+from edgewright_agent.transport.proxy import parse_proxy
+from edgewright_agent.transport.wire import Wire
 from unit.agent.core.collector import Collector, Request
 from unit.devices.plant import START, Device, Plant
 
@@ -554,3 +558,33 @@ def test_other_bytes_under_a_known_id_are_refused(plant: Plant, sent: Request, t
         assert store.receive(batch)
         with pytest.raises(Refused, match="conflict"):
             store.receive(replace(batch, sha256="0" * 64))
+
+
+def test_a_collector_on_the_device_itself_is_not_asked_through_the_proxy(
+    pump: Pump, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = replace(
+        pump.config.origin.mirrors[0], url="https://registry.example", proxy="http://127.0.0.1:9"
+    )
+    monkeypatch.setattr(pump, "config", replace(pump.config, origin=Origin((source,))))
+    pump.errs("no-space")
+    assert pump.send().outcome == "ok"
+    assert len(collector.taken) == 1
+
+
+def test_what_is_no_secret_goes_through_a_proxy_in_plain_http_and_a_secret_does_not(
+    collector: Collector,
+) -> None:
+    """A refresh token in a form is one; a batch to a collector that was named with http:// is none."""
+    through = parse_proxy(collector.url)
+    wire = Wire(timeout_s=5, proxy=through)
+    with contextlib.closing(wire):
+        with pytest.raises(TransportError) as failed:
+            wire.get("http://collector.example/token", {}, ceiling=1, form=b"refresh_token=x")
+        assert failed.value.code == "denied"
+        with pytest.raises(TransportError) as failed:
+            wire.post("http://collector.example/v1/logs", {"X-Key": "x"}, b"{}", ceiling=1, secret=True)
+        assert failed.value.code == "denied"
+        assert not collector.asked
+        with wire.post("http://collector.example/v1/logs", {}, b"{}", ceiling=9999, secret=False) as answer:
+            assert answer.status

@@ -25,7 +25,7 @@ from edgewright_agent.contract import (
 from edgewright_agent.errors import TransportError
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.pace import Pace
-from edgewright_agent.transport.registry import RegistrySource
+from edgewright_agent.transport.registry import RegistrySource, _redirect_target
 from real import closed_port
 from unit.agent.transport.liar import Liar, answer
 from unit.agent.transport.test_sources import refuses
@@ -497,3 +497,15 @@ def test_of_many_addresses_a_few_are_tried(
         else:
             refuses("network", lambda: made.manifest("model", "1"))
             assert liar.connections == 0
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://store.example/blob?X-Amz-Signature=s3cret", "ftp://store.example/blob?X-Amz-Signature=s3cret"],
+)
+def test_a_refused_redirect_is_told_without_the_signature_in_its_query(location: str) -> None:
+    with pytest.raises(TransportError) as failed:
+        _redirect_target("https://registry.example/v2/blob", location)
+    assert failed.value.code == "bad-response"
+    assert "store.example/blob" in str(failed.value)
+    assert "s3cret" not in str(failed.value)
