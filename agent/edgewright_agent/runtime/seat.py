@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
+from edgewright_agent.ladder import step as rung_of
 from edgewright_agent.runtime import ladder
 from edgewright_agent.runtime.ladder import Step, Way, kind_of
 from edgewright_agent.runtime.resident import (
@@ -331,14 +332,18 @@ class Seat:
             self._standings.excuse(step)
         top = not ladder.above(self._steps, step if resident is not None else None)
         why = None if top else self.why()
-        self.digest, self.rung, self.code = step.digest, step.rung, why.code if why else ""
+        below = rung_of(
+            step.rung
+        )  # also the best step there is may stand below normal: no such provider here
+        code, reason = (why.code, str(why)) if why else (below.code, below.meanwhile if below.code else "")
+        self.digest, self.rung, self.code = step.digest, step.rung, code
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
         self.current = resident
         self._open_to_requests.set()
         if old is not None and old is not resident:
             self._leave(old)
         if (self.digest, self.rung, self.code) != was:
-            self._tell(before, str(why) if why else "")
+            self._tell(before, reason)
 
     def _tell(self, before: str, reason: str) -> None:
         change = Change(self._model, self.digest, self.version, self.rung, before, self.code, reason)

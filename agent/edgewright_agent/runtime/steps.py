@@ -15,7 +15,7 @@ from edgewright_agent.contract import is_digest
 from edgewright_agent.engine import has_variant
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
-from edgewright_agent.model_state import ModelState
+from edgewright_agent.model_state import ModelState, Slot, fallback_works
 from edgewright_agent.record import Ledger
 from edgewright_agent.runtime.ladder import Step
 from edgewright_agent.settings import read
@@ -78,28 +78,48 @@ def steps_of(
         if digest is None or digest in seen or (rung != "normal" and recorded.tombstone_of(digest)):
             continue
         seen.add(digest)
-        steps += ways(folder_of(state, digest), digest, rung, available)
+        slots = (recorded.active, recorded.previous, recorded.factory)
+        slot = next((one for one in slots if one and one.digest == digest), None)
+        steps += ways(folder_of(state, digest), digest, rung, available, beside=not _fails_beside(slot))
     return tuple(steps)
 
 
-def ways(folder: Path, digest: str, rung: str, available: Sequence[str]) -> Iterator[Step]:
+def ways(
+    folder: Path, digest: str, rung: str, available: Sequence[str], *, beside: bool = True
+) -> Iterator[Step]:
     """Yield how one artifact can be run: by its providers, by those after the first, and so on.
 
-    A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not.
+    A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not. Where this
+    engine has not got the first provider, the best way there is stands a rung lower.
+
+    Args:
+        folder: The artifact.
+        digest: Its digest.
+        rung: Where it stands.
+        available: Execution providers of this engine.
+        beside: Whether a CPU model shipped beside may be used.
     """
-    beside = has_variant(folder, "cpu")
+    beside = beside and has_variant(folder, "cpu")
     try:
         wanted = read(folder).providers
     except AgentError:
         wanted = ()  # loading it says what is wrong
     usable = tuple(name for name in wanted if name in available)
-    yield Step(rung, digest, providers=usable or None)
+    first = wanted.index(usable[0]) if usable else 0
+    if not (beside and first and usable == (CPU,)):
+        yield Step(_lower(rung, "next-provider") if first else rung, digest, providers=usable or None)
     for start in range(1, len(usable)):
         rest = usable[start:]
         if not (beside and rest == (CPU,)):
             yield Step(_lower(rung, "next-provider"), digest, providers=rest)
     if beside:
         yield Step(_lower(rung, "cpu-model"), digest, variant="cpu")
+
+
+def _fails_beside(slot: Slot | None) -> bool:
+    """Whether a trial here has found that the CPU model beside is not right; without a word the session finds out."""
+    told = slot.health if slot else None
+    return told is not None and "fallback" in told and not fallback_works(told)
 
 
 def _lower(rung: str, below: str) -> str:
