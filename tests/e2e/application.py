@@ -2,8 +2,9 @@
 
 $ python application.py STATE MODEL --threads 3 [--abort-on DIGEST]
 
-Tells every change of what answers, one JSON object per line. It ends when its standard input
-does, and then tells everything: requests, what failed, and which values each version gave.
+Tells every change of what answers, one JSON object per line, and for every line of its standard input one more answer
+that came after it. It ends when its standard input does, and then tells everything: requests, what failed, and which
+values each version gave.
 """
 
 from __future__ import annotations
@@ -31,14 +32,16 @@ class Application:
         self.failures: list[str] = []
         self.seen: Counter[tuple[str, str, str, float]] = Counter()
         self.last: tuple[str, str, str, float] | None = None
+        self._asked = 0
         self._lock = threading.Lock()
 
     def work(self) -> None:
         """Infer until it is over."""
-        question = {port.name: np.zeros((1, 2), np.float32) for port in self.session.inputs}
+        inputs = {port.name: np.zeros((1, 2), np.float32) for port in self.session.inputs}
         while not self.over.wait(0.002):  # a device has other things to do as well
+            asked = self._asked
             try:
-                answer = self.session.answer(question)
+                answer = self.session.answer(inputs)
             except Exception as error:  # noqa: BLE001  whatever it is, the request has failed
                 self._note(None, repr(error))
                 continue
@@ -46,6 +49,16 @@ class Application:
                 os.abort()
             value = float(answer.outputs["y"][0, 0])
             self._note((answer.version, answer.digest, answer.rung, value), None)
+            if asked:
+                with self._lock:
+                    told, self._asked = min(asked, self._asked), max(0, self._asked - asked)
+                for _ in range(told):
+                    tell(event="goes-on", version=answer.version, value=value)
+
+    def ask(self) -> None:
+        """Have the next answer told."""
+        with self._lock:
+            self._asked += 1
 
     def _note(self, seen: tuple[str, str, str, float] | None, failure: str | None) -> None:
         with self._lock:
@@ -80,7 +93,8 @@ def main() -> None:
         threads = [threading.Thread(target=application.work) for _ in range(options.threads)]
         for thread in threads:
             thread.start()
-        sys.stdin.read()
+        for _line in sys.stdin:
+            application.ask()
         application.over.set()
         for thread in threads:
             thread.join()

@@ -249,6 +249,14 @@ class Application(Process):
     def __enter__(self) -> Application:
         return self
 
+    def goes_on(self) -> dict[str, Any]:
+        """Return an answer that it gets from now on."""
+        since = len(self.said)
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.wait_for(since=since, event="goes-on")
+
     def over(self) -> dict[str, Any]:
         """End it; returns all that it saw."""
         code = self.end()
@@ -281,7 +289,9 @@ class Device:
     def configure(self, **more: Any) -> None:
         """Change sections of its configuration; None takes one away."""
         document = json.loads(self.config.read_text()) | more
-        self.config.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+        self.config.write_text(
+            json.dumps({key: value for key, value in document.items() if value is not None})
+        )
 
     def words(self, verb: str, *more: str) -> list[str]:
         """Return a command line."""

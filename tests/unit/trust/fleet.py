@@ -133,7 +133,9 @@ class SmallFleet:
         models: dict[str, Any] = {
             name: SimpleNamespace(classes=None, model_version="1.0.0") for name in self.models
         }
-        return Workspace(self.root, fleet, {name: hardware(**self.sheet) for name in self.classes}, models, {})
+        return Workspace(
+            self.root, fleet, {name: hardware(**self.sheet) for name in self.classes}, models, {}
+        )
 
     def open(self, repository: str) -> Registry:
         """Open one repository of the registry."""
