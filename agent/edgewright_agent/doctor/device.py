@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from edgewright_agent.clock import from_text, uptime, utc_now
 from edgewright_agent.config import Config
+from edgewright_agent.degrade import reserve_of
 from edgewright_agent.doctor import FAIL, OK, WARN, Finding
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
@@ -70,12 +72,16 @@ def space(config: Config) -> Iterator[Finding]:
         return
     free = Disk().free(config.state)
     inodes = "" if free.inodes is None else f", {free.inodes:,} inodes"
-    told = f"{free.bytes / 1e6:,.0f} MB{inodes} free, {config.reserve_bytes / 1e6:,.0f} MB of it never used"
-    if free.bytes <= config.reserve_bytes:
+    policy: Mapping[str, Any] = {}
+    with contextlib.suppress(StorageError):
+        policy = Ledger(config.state, Disk()).record.policy
+    reserve = reserve_of(config, policy)
+    told = f"{free.bytes / 1e6:,.0f} MB{inodes} free, {reserve.bytes / 1e6:,.0f} MB of it never used"
+    if free.bytes <= reserve.bytes:
         yield Finding(
             "space", FAIL, told, "free some space: nothing can be installed; what runs keeps running"
         )
-    elif free.inodes is not None and free.inodes < 256:
+    elif free.inodes is not None and free.inodes < max(256, reserve.inodes):
         yield Finding("space", FAIL, told, "remove small files: nothing can be installed")
     else:
         yield Finding("space", OK, told)
