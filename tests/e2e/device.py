@@ -54,19 +54,19 @@ _SIGNATURE = {
 
 
 class Fleet:
-    """A fleet of one class and one model on a real registry; everything is signed as always.
+    """A fleet of one class and one model; everything is signed as always.
 
     Args:
         root: Its repository.
-        registry: Where it publishes.
+        registry: Where it publishes: a real registry, or a folder of layouts.
         sheet: Sections of the class's sheet.
     """
 
-    def __init__(self, root: Path, registry: Registry, **sheet: Any) -> None:
+    def __init__(self, root: Path, registry: Registry | Path, **sheet: Any) -> None:
         policy = {"poll": {"interval": "1h", "maxBackoff": "6h"}, "diskReserve": "64KiB"}
         self.signed = SmallFleet(
             root,
-            url=f"{registry.url}/acme",
+            url=f"oci:{registry}" if isinstance(registry, Path) else f"{registry.url}/acme",
             now=datetime.now(UTC),
             classes=(CLASS,),
             sheet={"updatePolicy": policy, **sheet},

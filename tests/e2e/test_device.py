@@ -209,6 +209,30 @@ def test_a_model_waits_for_its_windows_and_is_activated_without_a_network(
         assert application.over()["failures"] == []
 
 
+def test_what_a_person_installs_from_a_stick_waits_for_no_window_and_is_told_to_the_fleet(
+    registry: Registry, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    fleet = Fleet(tmp_path / "fleet", stick)
+    digest = fleet.publish("1.0.0")
+    never = {"download": [window(hours=3)], "activation": [window(hours=3)], "timeZone": "utc"}
+    device = Device(
+        fleet,
+        tmp_path / "pump-1",
+        source={"url": f"{registry.url}/acme"},
+        network={"windows": never},
+        telemetry={},
+    )
+    assert device.do("install", str(tmp_path / "no-stick")).returncode == 1
+    done = device.do("install", str(stick))
+    assert (done.returncode, f"{MODEL}  installed  1.0.0" in done.stdout) == (0, True), done.stderr
+    assert device.model()["active"] == digest
+    waiting = device.told("telemetry")["classes"]["update-status"]["waiting"]
+    assert waiting == 1
+    (stick / "tuf/index.json").unlink()
+    assert device.do("install", str(stick)).returncode == 3, "the stick is broken"
+
+
 def window(*, hours: int) -> str:
     """Return a window of two hours that begins so many hours from now, UTC."""
     begin = datetime.now(timezone.utc) + timedelta(hours=hours)
