@@ -273,6 +273,12 @@ def replay_fallback(folder: Path) -> dict[str, Any] | None:
     return told
 
 
+def fallback_works(health: Mapping[str, Any] | None) -> bool:
+    """Whether a slot's figures say that the model beside it for the processor passed its trial."""
+    found = (health or {}).get("fallback")
+    return isinstance(found, Mapping) and found.get("code") == ""
+
+
 def _latency_ms(engine: Engine, golden: Golden) -> float:
     """Median wall time of one sample (of the whole batch when the model fixes it), in milliseconds."""
     free = batch_is_free(engine)

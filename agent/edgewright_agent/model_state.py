@@ -28,12 +28,6 @@ class Slot:
     health: Mapping[str, Any] | None = None
 
 
-def fallback_works(health: Mapping[str, Any] | None) -> bool:
-    """Whether a slot's figures say that the model beside it for the processor passed its trial."""
-    found = (health or {}).get("fallback")
-    return isinstance(found, Mapping) and found.get("code") == ""
-
-
 @dataclass(frozen=True)
 class Terms:
     """What the class's signed `rollbackPolicy` asks of a new model beyond one golden replay; here: nothing.

@@ -15,7 +15,8 @@ from edgewright_agent.contract import is_digest
 from edgewright_agent.engine import has_variant
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
-from edgewright_agent.model_state import ModelState, Slot, fallback_works
+from edgewright_agent.health import fallback_works
+from edgewright_agent.model_state import ModelState
 from edgewright_agent.record import Ledger
 from edgewright_agent.runtime.ladder import Step
 from edgewright_agent.settings import read
@@ -78,10 +79,20 @@ def steps_of(
         if digest is None or digest in seen or (rung != "normal" and recorded.tombstone_of(digest)):
             continue
         seen.add(digest)
-        slots = (recorded.active, recorded.previous, recorded.factory)
-        slot = next((one for one in slots if one and one.digest == digest), None)
-        steps += ways(folder_of(state, digest), digest, rung, available, beside=not _fails_beside(slot))
+        beside = beside_works(recorded, digest)
+        steps += ways(folder_of(state, digest), digest, rung, available, beside=beside)
     return tuple(steps)
+
+
+def beside_works(recorded: ModelState, digest: str) -> bool:
+    """Whether the trial lets an artifact's CPU model be used, if it ships one.
+
+    Where the record cannot be read, or does not say (it leaves figures out when it gets too long), loading it decides:
+    its answers are compared then as well.
+    """
+    tried = (recorded.active, recorded.previous, recorded.factory, recorded.candidate)
+    slot = next((slot for slot in tried if slot and slot.digest == digest), None)
+    return slot is None or slot.health is None or fallback_works(slot.health)
 
 
 def ways(
@@ -114,12 +125,6 @@ def ways(
             yield Step(_lower(rung, "next-provider"), digest, providers=rest)
     if beside:
         yield Step(_lower(rung, "cpu-model"), digest, variant="cpu")
-
-
-def _fails_beside(slot: Slot | None) -> bool:
-    """Whether a trial here has found that the CPU model beside is not right; without a word the session finds out."""
-    told = slot.health if slot else None
-    return told is not None and "fallback" in told and not fallback_works(told)
 
 
 def _lower(rung: str, below: str) -> str:

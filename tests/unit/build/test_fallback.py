@@ -19,8 +19,7 @@ from edgewright.plan.job import Job
 from edgewright.publish import package
 from edgewright_agent.config import Budget
 from edgewright_agent.contract import FILE_CPU_MODEL, FILE_CPU_RUNTIME, digest_of, file_of_layer
-from edgewright_agent.health import check
-from edgewright_agent.model_state import fallback_works
+from edgewright_agent.health import check, fallback_works
 from unit.build.tiny import RUNTIME, SPEC, Repository
 
 GPU: dict[str, Any] = {

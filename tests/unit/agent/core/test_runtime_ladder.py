@@ -50,7 +50,7 @@ def device(tmp_path: Path) -> Device:
     """TWO is active, ONE was before it, and THREE came with the device."""
     device = Device(tmp_path)
     for digest in (ONE, TWO, THREE):
-        device.install(digest)
+        device.install(digest, providers=[GPU, CPU])
     device.activate(TWO, previous=ONE, factory=THREE)
     return device
 
@@ -125,7 +125,7 @@ def test_a_cpu_model_that_failed_its_trial_here_is_no_step(
     ledger = Ledger(device.state, Disk())
     state = ledger.record.model("digit-reader")
     assert state.active
-    health = {"fallback": fallback} if fallback else {}
+    health = {"fallback": fallback} if fallback else None
     active = replace(state.active, health=health)
     ledger.commit(ledger.record.with_model("digit-reader", replace(state, active=active)))
     steps = steps_of(device.state, "digit-reader", (GPU, CPU))
