@@ -332,9 +332,7 @@ class Seat:
             self._standings.excuse(step)
         top = not ladder.above(self._steps, step if resident is not None else None)
         why = None if top else self.why()
-        below = rung_of(
-            step.rung
-        )  # also the best step there is may stand below normal: no such provider here
+        below = rung_of(step.rung)  # the best step of all may stand below normal: it has not got the provider
         code, reason = (why.code, str(why)) if why else (below.code, below.meanwhile if below.code else "")
         self.digest, self.rung, self.code = step.digest, step.rung, code
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
