@@ -218,7 +218,15 @@ def _status(options: argparse.Namespace) -> int:
     status = gather(
         config, Ledger(config.state, disk), Store(config.state, disk), utc_now(), may_anchor=may_anchor
     )
-    print(json.dumps(status.document(), indent=2) if options.json else status.text())
+    spool = None
+    if config.telemetry.kept:
+        from edgewright_agent.spool import fill
+
+        spool = fill(config.state)
+    if options.json:
+        print(json.dumps({**status.document(), "spool": spool}, indent=2))
+    else:
+        print(status.text(spool))
     return 0
 
 

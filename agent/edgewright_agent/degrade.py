@@ -39,6 +39,7 @@ __all__ = [
     "RUNGS",
     "Look",
     "Reserve",
+    "as_tried",
     "entered",
     "from_beats",
     "look",
@@ -245,6 +246,12 @@ def proved(state: ModelState, wanted: Sequence[str], got: Sequence[str], at: str
     if wanted and got and got[0] != wanted[0]:
         return stand(state, "next-provider", f"{wanted[0]} did not start, {got[0]} did", at)
     return stand(state, "normal", "", at)
+
+
+def as_tried(state: ModelState, wanted: Sequence[str], at: str) -> ModelState:
+    """Return the state of a model whose active artifact is another one that ran here before, as its trial found it."""
+    health = (state.active.health if state.active else None) or {}
+    return proved(state, wanted, health.get("providers") or (), at)
 
 
 def from_beats(state: ModelState, beats: Iterable[Mapping[str, Any]], at: str) -> ModelState:

@@ -59,6 +59,10 @@ def judge_soak(config: Config, seen: Mapping[str, Seen]) -> Judgement:
             if digest in seen
         }
         judged = judge(ledger, store, observations, now=utc_now(), up=uptime())
+        if judged.fallen and config.telemetry.kept:
+            from edgewright_agent import telemetry
+
+            telemetry.note_fallen(config, judged.fallen, ledger, store)
     return Judgement(
         frozenset(proving[model] for model in judged.taken if model in proving),
         tuple((one.model, one.code, one.message) for one in judged.fallen),

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from edgewright_agent.clock import from_text, to_text, uptime
 from edgewright_agent.contract import ROLE_CLASS_PREFIX, ROLE_ROLLOUT, is_name
+from edgewright_agent.degrade import as_tried
 from edgewright_agent.errors import ConfigError, StorageError
 from edgewright_agent.files import Disk, faults, fresh_of
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import ModelState, Pin, Slot, Tombstone, Verdict
 from edgewright_agent.record import MISSING, Ledger, Record
+from edgewright_agent.settings import wanted_providers
 from edgewright_agent.store import Store
 
 _ROLES = ("root", "timestamp", "snapshot", "targets", ROLE_ROLLOUT)
@@ -64,6 +66,7 @@ def rollback(ledger: Ledger, store: Store, model: str, *, now: datetime, to: str
         pin=None,
         last=verdict,
     )
+    state = as_tried(state, wanted_providers(store.path(active.digest)), at)
     # Without the ETag the next poll is a whole one, which also collects what is not needed any more.
     record = ledger.record.with_model(model, state).counted(rollbacks=1, manual_rollbacks=1)
     ledger.commit(replace(record, seen=None))
@@ -100,6 +103,7 @@ def pin(ledger: Ledger, store: Store, model: str, *, now: datetime, version: str
         target = replace(target, since=at)
         previous = active if state.proving is None else state.spare_for(target.digest)
         state = replace(state, active=target, previous=previous)
+        state = as_tried(state, wanted_providers(store.path(target.digest)), at)
     held = Pin(target.digest, target.version, at)
     if state.pin and state.pin.digest == held.digest:
         held = state.pin  # saying it again does not begin it again

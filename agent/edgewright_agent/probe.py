@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.degrade import RUNGS, worst
+from edgewright_agent.status import AS_ASSIGNED
 
 if TYPE_CHECKING:
     from edgewright_agent.record import Record
@@ -84,7 +85,7 @@ def _reasons(model: ModelStatus, record: Record, live: Totals) -> list[dict[str,
 
 
 def _warnings(model: ModelStatus) -> list[dict[str, Any]]:
-    if model.active is None or model.state == "running":
+    if model.active is None or model.state in AS_ASSIGNED:
         return []
     return [{"model": model.name, "code": model.state, "message": model.reason or model.state}]
 

@@ -99,9 +99,8 @@ def link_wait(config: Config, record: Record, now: datetime) -> Wait | None:
     if wait := _window_wait(config, record, now, "download", "is loaded when the download window opens"):
         return wait
     if record.policy.get("metered", "metadata") != "allow" and _metered(config, record):
-        return Wait(
-            WAITS_FOR_LINK, "is loaded over a link that is not metered: `edgewright-agent metered off`"
-        )
+        how = "`edgewright-agent metered off`" if config.network.metered == "ask" else "`network.metered`"
+        return Wait(WAITS_FOR_LINK, f"is loaded over a link that is not metered: {how}")
     return None
 
 

@@ -270,9 +270,15 @@ def fall_back(
         active=replace(spare, since=at),
         previous=None,
         soak=None,
-        rung=Rung(rung, failure.code, at, shorten(failure.message)),
         last=verdict,
     )
+    from edgewright_agent.degrade import as_tried
+    from edgewright_agent.settings import wanted_providers
+
+    if rung == "previous":  # the last proved model, as before the update: that is no emergency
+        state = as_tried(state, wanted_providers(store.path(spare.digest)), at)
+    else:
+        state = replace(state, rung=Rung(rung, failure.code, at, shorten(failure.message)))
     # Without the ETag the next poll is a whole one, which also collects what is not needed any more.
     record = ledger.record.with_model(model, state).counted(rollbacks=1, soaks_failed=1)
     ledger.commit(replace(record, seen=None))

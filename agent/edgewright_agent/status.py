@@ -40,20 +40,22 @@ from edgewright_agent.ladder import step, worst
 from edgewright_agent.model_state import Candidate, ModelState, Pin, Rung, Slot, Soak, Tombstone
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import MISSING, Ledger, Poll, Record
-from edgewright_agent.report import short
 from edgewright_agent.schedule import WAITS, model_wait
 from edgewright_agent.soak import left_s
 from edgewright_agent.store import Store
 
 _SETTLED = ("installed", "current", "repaired")
 _GIVEN_UP = ("tombstoned", "manual-rollback")
-_AS_ASSIGNED = ("running", "soaking")
-_HEADINGS = ("MODEL", "RUNNING", "VERSION", "SINCE", "PREVIOUS", "STATE", "REASON")
+AS_ASSIGNED = ("running", "soaking")
 
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model: `active` is what applications get, if anything; `health` its trial's figures."""
+    """One model: `active` is what applications get, if anything; `health` its trial's figures.
+
+    Attributes:
+        unseen: Whether it has failed here and nobody has taken note of the evidence.
+    """
 
     name: str
     state: str
@@ -72,6 +74,7 @@ class ModelStatus:
     rung: Rung | None = None
     waiting: Mapping[str, Any] | None = None
     candidate: Candidate | None = None
+    unseen: bool = False
 
     def document(self) -> dict[str, Any]:
         """Return the model's entry as JSON values."""
@@ -167,64 +170,23 @@ class Status:
         """Return what a person has to run, if anything."""
         if self.quarantined is not None:
             return f"edgewright-agent {'anchor' if self.may_anchor else 'reanchor'}"
+        standing = [rung.name for _model, rung in self.standing()]
+        command = step(worst(standing)).command
+        for model in self.models:
+            if model.unseen:  # another poll does not help what has been given up
+                return f"edgewright-agent evidence {model.name}"
         damaged = next((model.name for model in self.models if not model.factory_whole), None)
-        standing = [*self.rungs, *(model.rung.name for model in self.models if model.rung)]
-        if standing and (command := self._fallen(worst(standing)) or step(worst(standing)).command):
-            return command
-        return f"edgewright-agent factory {damaged}" if damaged else None
+        return command or (f"edgewright-agent factory {damaged}" if damaged else None)
 
-    def _fallen(self, rung: str) -> str | None:
-        """Return what tells why a model stands there, when it failed its soak: fetching it again would not help."""
-        stands = (model for model in self.models if model.rung and model.rung.name == rung)
-        fallen = next((m for m in stands if m.rung and m.rung.code.startswith("soak-")), None)
-        return f"edgewright-agent evidence {fallen.name}" if fallen else None
+    def text(self, spool: Mapping[str, Any] | None = None) -> str:
+        """Return the status for a terminal; `spool` is how full the telemetry spool is, where there is one."""
+        from edgewright_agent.status_words import in_words
 
-    def text(self) -> str:
-        """Return the status for a terminal."""
-        labels = " ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
-        roles = ", ".join(f"{role} {version}" for role, version in sorted(self.versions.items()))
-        ends = min(self.expires.items(), key=lambda item: item[1], default=None)
-        state = (
-            f"stale: {', '.join(self.stale)} ended" if self.stale and self.state == "stale" else self.state
-        )
-        if self.quarantined:
-            state = f"{self.quarantined}: what runs keeps running, nothing is installed; next: {self.next_command()}"
-        lines = [
-            f"device     {self.device} ({self.hardware_class}) {labels}".rstrip(),
-            f"source     {self.source}",
-            f"state      {state}",
-            f"metadata   {roles or 'none yet'}" + (f"; {ends[0]} ends first, {ends[1]}" if ends else ""),
-            "last poll  "
-            + (f"{self.poll.at} {self.poll.code}: {self.poll.message}" if self.poll else "never"),
-        ]
-        if self.poll:
-            lines += [f"mirror     {url} failed {told}" for url, told in sorted(self.poll.mirrors.items())]
-        if self.behind_s and self.clock_floor:
-            lines.insert(
-                3,
-                f"clock      behind the signed time by {_duration(self.behind_s)}; taken to be {self.clock_floor}",
-            )
-        lines += [
-            f"ladder     {where}{rung.name} since {rung.since}, {rung.code}: {rung.reason}"
-            for where, rung in self._standing()
-        ]
-        lines += [
-            f"factory    {model.name}: {model.factory} is damaged: nothing to fall back on below `previous`"
-            for model in self.models
-            if not model.factory_whole
-        ]
-        if not self.quarantined and (command := self.next_command()):
-            lines.append(f"next       {command}")
-        rows = [_HEADINGS, *(_row(model) for model in self.models)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-        table = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        ]
-        return "\n".join([*lines, "", *(line.rstrip() for line in table)])
+        return in_words(self, spool)
 
-    def _standing(self) -> list[tuple[str, Rung]]:
-        """Return every step of the ladder that something stands on, the device's first."""
-        models = [(f"{model.name} ", model.rung) for model in self.models if model.rung]
+    def standing(self) -> list[tuple[str, Rung]]:
+        """Return every step of the ladder that something stands on, by model, the device's first, without one."""
+        models = [(model.name, model.rung) for model in self.models if model.rung]
         return [*(("", rung) for rung in self.rungs.values()), *models]
 
 
@@ -299,7 +261,7 @@ def _device_state(record: Record, rungs: Mapping[str, Rung], models: tuple[Model
 
 
 def _as_wanted(model: ModelStatus) -> bool:
-    return model.state in _AS_ASSIGNED or (model.state == "waiting" and model.active is not None)
+    return model.state in AS_ASSIGNED or (model.state == "waiting" and model.active is not None)
 
 
 def _waiting(config: Config, record: Record, model: str, now: datetime) -> Mapping[str, Any] | None:
@@ -344,7 +306,19 @@ def _model_status(
         factory_whole=state.factory is None or store.intact(state.factory.digest),
         rung=state.rung,
         candidate=state.candidate,
+        unseen=_unseen(store, name, state),
     )
+
+
+def _unseen(store: Store, name: str, state: ModelState) -> bool:
+    failed = state.last.digest if state.last else None
+    stone = state.tombstone_of(failed) if failed else None
+    if stone is None or stone.evidence is None:
+        return False
+    from edgewright_agent.evidence import Archive
+
+    entry = Archive.beside(store).last(name, stone.digest)
+    return entry is not None and not entry.acknowledged
 
 
 def _told(rung: Rung) -> dict[str, str]:
@@ -380,31 +354,3 @@ def _reason(state: ModelState) -> str | None:
         return None
     version = f" ({state.last.version})" if state.last.version else ""
     return f"{state.last.code}{version}: {state.last.message}"
-
-
-def _duration(seconds: int) -> str:
-    for name, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {name}"
-    return f"{seconds} s"
-
-
-def _row(model: ModelStatus) -> tuple[str, ...]:
-    return (
-        model.name,
-        short(model.active) or "-",
-        model.version or "-",
-        model.since or "-",
-        model.previous or "-",
-        model.state,
-        model.reason or _aside(model),
-    )
-
-
-def _aside(model: ModelStatus) -> str:
-    """Return what is worth saying of a model that runs as assigned."""
-    if model.soak and model.soak.failed:
-        return f"{model.soak.failed}, and nothing to go back to"
-    if model.soak:
-        return f"its live soak goes on for {_duration(model.soak_left_s)}"
-    return f"pinned by hand since {model.pin.at}" if model.pin else ""

@@ -18,7 +18,7 @@ import functools
 import json
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +35,15 @@ if TYPE_CHECKING:
     from edgewright_agent.config import Config
     from edgewright_agent.record import Ledger, Record
     from edgewright_agent.report import Report
+    from edgewright_agent.soak import Fallen
     from edgewright_agent.store import Store
+    from edgewright_agent.trial import Outcome
 
 SAY_AGAIN = timedelta(hours=24)  # an update status that has not changed
 URGENT_S = 60.0  # after the last try, for update statuses and errors; as much again to spread them
+EVIDENCE = "evidence"  # the fact of an error that carries it
+_SAID_ANYWAY = ("version", "model", "digest", "modelVersion")
+_FAILED_HERE = ("health-", "soak-")
 MAX_AHEAD_S = 2 * 86400  # a next try further away comes from a clock that was wrong
 
 
@@ -58,6 +63,10 @@ def note_report(
 
     now = now or utc_now()
     spool, disk = spool_of(config), Disk()
+    when = events.moment(now, uptime())
+    for outcome in report.outcomes:
+        if outcome.code.startswith(_FAILED_HERE):  # each time: it was tried again
+            _note_failure(config, outcome, when, now)
     try:
         status = gather(config, ledger, store, now)
     except AgentError:
@@ -66,7 +75,6 @@ def note_report(
     event = events.update(status, report, record)
     if not _is_news(spool, event, now):
         return
-    when = events.moment(now, uptime())
     floor = record.lowest(uptime()).clock
     event |= {
         **when,
@@ -79,9 +87,54 @@ def note_report(
     if report.exit_code and report.poll.code not in ("ok", "not-modified"):
         _note_error(spool, report.poll.code, report.poll.message, when, now)
     for outcome in report.outcomes:
-        if outcome.exit_code:
+        if outcome.exit_code and not outcome.code.startswith(_FAILED_HERE):
             facts = {"model": outcome.model, "digest": outcome.digest, "modelVersion": outcome.version}
             _note_error(spool, outcome.code, outcome.message, {**when, **facts}, now)
+
+
+def note_fallen(config: Config, fallen: Sequence[Fallen], ledger: Ledger, store: Store) -> None:
+    """Record that models have failed their live soak, each with its evidence, and what runs instead."""
+    if not config.telemetry.kept or not fallen:
+        return
+    from edgewright_agent.record import Poll
+    from edgewright_agent.report import Report
+
+    now = utc_now()
+    for one in fallen:
+        _note_failure(config, one, events.moment(now, uptime()), now)
+    poll = ledger.record.poll or Poll("", "ok", "not polled yet")
+    note_report(config, Report(poll, (), 0), ledger, store, now=now)
+
+
+def _note_failure(config: Config, failed: Outcome | Fallen, when: Mapping[str, Any], now: datetime) -> None:
+    """Record a model's failure with the evidence against it, which counts as noted once it is delivered."""
+    from edgewright_agent.evidence import Archive
+
+    facts: dict[str, Any] = {
+        **when, "model": failed.model, "digest": failed.digest, "modelVersion": failed.version,
+    }  # fmt: skip
+    entry = Archive(config.state, Disk()).last(failed.model, failed.digest or "")
+    if entry and not entry.acknowledged:
+        document = {key: value for key, value in entry.document().items() if key not in _SAID_ANYWAY}
+        told = events.error(
+            failed.code,
+            failed.message,
+            facts | {EVIDENCE: {"name": f"{entry.model}/{entry.name}", **document}},
+        )
+        if spool_of(config).append(ERROR, events.encode(told), now=now) is not None:
+            return
+    # None is kept, or it is too large for the spool: it stays until a person has seen it.
+    _note_error(spool_of(config), failed.code, failed.message, facts, now)
+
+
+def evidence_in(payload: bytes) -> str | None:
+    """Return the name of the evidence that a record of the spool carries: `<model>/<file>`."""
+    try:
+        found = events.parse(payload).get(EVIDENCE)
+    except ValueError:
+        return None
+    name = found.get("name") if isinstance(found, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def note_error(

@@ -174,8 +174,14 @@ def _spool(spool: Mapping[str, Any]) -> str:
     return f"spool {100 * used:.0f} % full" + (f", {dropped} dropped" if dropped else "")
 
 
+def _figures(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the live figures if they are of what is active: after a rollback those heard last are of another."""
+    live: Mapping[str, Any] = model["live"] or {}
+    return live if live.get("digest") == model["active"] else {}
+
+
 def _recent(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (model["live"] or {}).get("recent", {})
+    found: Mapping[str, Any] = _figures(model).get("recent", {})
     return found
 
 
@@ -188,7 +194,7 @@ def _rate(_name: str, model: Mapping[str, Any]) -> Cell:
 
 
 def _errors(_name: str, model: Mapping[str, Any]) -> Cell:
-    live = model["live"]
+    live = _figures(model)
     if not live:
         return _figure(None)
     count = live["errors"]
@@ -196,7 +202,7 @@ def _errors(_name: str, model: Mapping[str, Any]) -> Cell:
 
 
 def _drift(_name: str, model: Mapping[str, Any]) -> Cell:
-    drift = (model["live"] or {}).get("drift", {"confidence": None, "inputs": {}})
+    drift = _figures(model).get("drift", {"confidence": None, "inputs": {}})
     known = [value for value in (drift["confidence"], *drift["inputs"].values()) if value is not None]
     if not known:
         return _figure(None)

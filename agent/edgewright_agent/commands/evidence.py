@@ -69,6 +69,19 @@ def _lines(entry: Entry, told: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {f'try {number}':8} {attempt.get('code')}: {attempt.get('reason')}"
     for name, value in told.items():
         if name not in _FIRST:
-            yield f"  {name:8} {value if isinstance(value, str) else json.dumps(value, sort_keys=True)}"
+            yield f"  {name:8} {_plainly(value)}"
     for line in str(told.get("stderr") or "").splitlines()[-10:]:
         yield f"  | {line}"
+
+
+def _plainly(value: Any) -> str:
+    """Return a value for people: `exit signal SIGSEGV`, `availableBytes 12.5 MiB, totalBytes 512.0 MiB`."""
+    if isinstance(value, dict) and not any(isinstance(one, dict | list) for one in value.values()):
+        return ", ".join(f"{key} {_figure(key, one)}" for key, one in sorted(value.items()))
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _figure(name: str, value: Any) -> str:
+    if name.endswith("Bytes") and isinstance(value, int):
+        return f"{value / 2**20:,.1f} MiB"
+    return str(value)

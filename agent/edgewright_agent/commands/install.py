@@ -4,7 +4,8 @@
     digit-reader  installed  1.1.0 sha256:beae0c81683b (1.1.0: loads in 9 ms, infers in 0.10 ms, 4.1 MiB)
 
 It is an ordinary poll of another source: the same metadata, signatures, trial and rollback, and the same record, so an
-older bundle is refused as an older registry would be.
+older bundle is refused as an older registry would be. Only windows do not count: a person stands by. Exit codes are
+those of `once`: 0, 2 when something was refused or failed its trial, 3 for a fault.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def install(config: Config, file: Path) -> Report:
     """
     # Imported here: `--help` needs none of it.
     from edgewright_agent.metered import Traffic
+    from edgewright_agent.telemetry import note_report
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
     from edgewright_agent.work import at_work
@@ -61,5 +63,7 @@ def install(config: Config, file: Path) -> Report:
         contextlib.closing(brought.origin.open(traffic=traffic)) as source,
     ):
         # Forced: what was found in a bundle says nothing about the next one under the same name.
-        report = Update(brought, ledger, store, source, DeviceTrust(brought)).run(force=True)
-    return replace(report, traffic=traffic.document())
+        report = Update(brought, ledger, store, source, DeviceTrust(brought)).run(force=True, at_once=True)
+        report = replace(report, traffic=traffic.document())
+        note_report(config, report, ledger, store)
+    return report

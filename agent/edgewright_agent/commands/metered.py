@@ -49,14 +49,15 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"metered": metered, "policy": what}))
     else:
-        print(_in_words(metered, what))
+        print(_in_words(metered, what, by_hand=config.network.metered == "ask"))
     return 0
 
 
-def _in_words(metered: bool, policy: str) -> str:
+def _in_words(metered: bool, policy: str, *, by_hand: bool) -> str:
     if not metered:
         return "not metered: models are loaded; SIGHUP has the daemon poll now"
-    return {
-        "allow": "metered: models are loaded all the same, as the class's policy says",
-        "defer": "metered: polls are rare and models wait for another link; next: edgewright-agent metered off",
-    }.get(policy, "metered: models wait for another link; next: edgewright-agent metered off")
+    if policy == "allow":
+        return "metered: models are loaded all the same, as the class's policy says"
+    what = "polls are rare and models wait" if policy == "defer" else "models wait"
+    how = "next: edgewright-agent metered off" if by_hand else "network.metered in the configuration says so"
+    return f"metered: {what} for another link; {how}"

@@ -62,8 +62,12 @@ def examine(config: Config, *, offline: bool = False, deep: bool = False) -> lis
         device.clock,
         device.memory,
         installation.service,
+        installation.sockets,
+        link.policy,
+        link.telemetry,
         models.record,
         models.installed,
+        models.standing,
         *([models.intact, models.loads] if deep else []),
         *([] if offline else [link.source]),
     ]

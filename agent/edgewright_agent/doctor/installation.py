@@ -11,6 +11,7 @@ from importlib import metadata
 from edgewright_agent import __version__
 from edgewright_agent.clock import utc_now
 from edgewright_agent.config import Config
+from edgewright_agent.contract import HEALTH_SOCKET, LIVE_SOCKET
 from edgewright_agent.doctor import FAIL, OK, WARN, Finding
 from edgewright_agent.errors import AgentError
 from edgewright_agent.lock import exclusive
@@ -112,20 +113,14 @@ def identity(config: Config) -> Iterator[Finding]:
 
 def service(config: Config) -> Iterator[Finding]:
     """Somebody polls: a running agent, or systemd units that start one."""
-    running = False
-    if (config.state / "daemon.lock").exists():
-        try:
-            with exclusive(config.state / "daemon.lock"):
-                pass
-        except AgentError as error:
-            if error.code == "not-permitted":
-                yield Finding(
-                    "service", WARN, "only the agent's user, or root, sees whether an agent is running",
-                    f"run this as the user that owns {config.state}",
-                )  # fmt: skip
-                return
-            running = error.code == "busy"
-    if running:
+    runs = _runs(config)
+    if runs is None:
+        yield Finding(
+            "service", WARN, "only the agent's user, or root, sees whether an agent is running",
+            f"run this as the user that owns {config.state}",
+        )  # fmt: skip
+        return
+    if runs:
         yield Finding("service", OK, "an agent is running")
         return
     systemctl = shutil.which("systemctl")
@@ -147,6 +142,41 @@ def service(config: Config) -> Iterator[Finding]:
             "service", WARN, "no agent is running, and none starts by itself",
             f"systemctl enable --now {UNITS[0]}",
         )  # fmt: skip
+
+
+def sockets(config: Config) -> Iterator[Finding]:
+    """Applications can tell a running agent what their models do, and anybody who may can ask it."""
+    if not _runs(config):
+        return
+    from edgewright_agent.top import fetch
+
+    health = config.state / HEALTH_SOCKET
+    try:
+        found = fetch(config.state)
+    except PermissionError:
+        yield Finding("sockets", WARN, f"you may not talk to the agent at {health}",
+                      f"become a member of the group of {config.state}")  # fmt: skip
+        return
+    except (OSError, AgentError) as error:
+        yield Finding("sockets", FAIL, f"the agent does not answer at {health}: {error}", "restart the agent")
+        return
+    if not (config.state / LIVE_SOCKET).is_socket():
+        yield Finding("sockets", WARN, f"{config.state / LIVE_SOCKET} is not there: sessions are not heard",
+                      "the agent's log says why (not-listening)")  # fmt: skip
+        return
+    count = found["agent"]["sessions"]
+    yield Finding("sockets", OK, f"the agent answers, and hears {count} session{'' if count == 1 else 's'}")
+
+
+def _runs(config: Config) -> bool | None:
+    """Whether a daemon runs; None when this user may not see it."""
+    if not (config.state / "daemon.lock").exists():
+        return False
+    try:
+        with exclusive(config.state / "daemon.lock"):
+            return False
+    except AgentError as error:
+        return None if error.code == "not-permitted" else error.code == "busy"
 
 
 def _says(systemctl: str, verb: str, unit: str) -> str:

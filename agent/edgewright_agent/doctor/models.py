@@ -9,8 +9,9 @@ from edgewright_agent.config import Config
 from edgewright_agent.doctor import FAIL, OK, WARN, Finding
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
+from edgewright_agent.ladder import step
 from edgewright_agent.record import Ledger
-from edgewright_agent.status import gather
+from edgewright_agent.status import AS_ASSIGNED, ModelStatus, gather
 from edgewright_agent.store import Store
 
 
@@ -37,6 +38,7 @@ def record(config: Config) -> Iterator[Finding]:
             "metadata",
             WARN,
             f"the last poll, {known.poll.at}, failed: {known.poll.code}: {known.poll.message}",
+            "edgewright-agent once",
         )
     else:
         yield Finding("metadata", OK, f"last poll {known.poll.at}: {known.poll.message}")
@@ -55,11 +57,33 @@ def installed(config: Config) -> Iterator[Finding]:
         what = f"{model.version or 'nothing'} runs" + (f"; {model.reason}" if model.reason else "")
         if model.active is None or model.state == "damaged":
             yield Finding(model.name, FAIL, f"{model.state}: {what}", "edgewright-agent once --force")
-        elif model.state == "running":
+        elif model.state in AS_ASSIGNED:
+            soak = "; its live soak is not over" if model.soak else ""
+            yield Finding(model.name, OK, what + soak)
+        elif model.state == "waiting":
             yield Finding(model.name, OK, what)
         else:
-            yield Finding(model.name, WARN, f"{model.state}: {what}", f"edgewright-agent retry {model.name}"
-                          if model.tombstones else "")  # fmt: skip
+            yield Finding(model.name, WARN, f"{model.state}: {what}", _remedy(model))
+
+
+def _remedy(model: ModelStatus) -> str:
+    if model.state == "pinned":
+        return f"edgewright-agent unpin {model.name}"
+    if model.unseen:
+        return f"edgewright-agent evidence {model.name}"
+    return f"edgewright-agent retry {model.name}" if model.tombstones else ""
+
+
+def standing(config: Config) -> Iterator[Finding]:
+    """Nothing stands on a step of the degraded-mode ladder."""
+    status = gather(config, Ledger(config.state, Disk()), Store(config.state, Disk()), utc_now())
+    for model, rung in status.standing():
+        told = f"{rung.name} since {rung.since}, {rung.code}: {rung.reason}"
+        yield Finding("ladder", WARN, f"{model} {told}".lstrip(), step(rung.name).command)
+    for one in status.models:
+        if not one.factory_whole:
+            remedy = f"edgewright-agent factory {one.name}"
+            yield Finding("ladder", WARN, f"{one.name}: its factory model {one.factory} is damaged", remedy)
 
 
 def intact(config: Config) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from edgewright_agent.contract import FILE_RUNTIME
 from edgewright_agent.engine import InferenceError, InputError, check_inputs
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
+from edgewright_agent.ladder import step as rung_of
 from edgewright_agent.runtime import ladder
 from edgewright_agent.runtime.change import Change, Changes
 from edgewright_agent.runtime.errand import Errand
@@ -320,11 +321,13 @@ class Seat:
             self._standings.excuse(step)
         top = not ladder.above(self._steps, step if resident is not None else None)
         why = None if top else self.why()
-        self.digest, self.rung, self.code = step.digest, step.rung, why.code if why else ""
+        below = rung_of(step.rung)  # the best step of all may stand below normal: it has not got the provider
+        code, reason = (why.code, str(why)) if why else (below.code, below.meanwhile if below.code else "")
+        self.digest, self.rung, self.code = step.digest, step.rung, code
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
         self._room.seat(resident)
         if not self._closed and (self.digest, self.rung, self.code) != was:
-            self._tell(before, str(why) if why else "")
+            self._tell(before, reason)
 
     def _tell(self, before: str, reason: str) -> None:
         change = Change(self._model, self.digest, self.version, self.rung, before, self.code, reason)

@@ -136,14 +136,15 @@ def ways(
 ) -> Iterator[Step]:
     """Yield how one artifact can be run: by its providers, by those after the first, and so on.
 
-    A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not.
+    A CPU model shipped beside stands for the CPU: it was made and measured for that, and the other was not. Where this
+    engine has not got the first provider, the best way there is stands a rung lower.
 
     Args:
-        folder: Of the artifact.
-        digest: Of its manifest.
-        rung: What its first way is called.
+        folder: The artifact.
+        digest: Its digest.
+        rung: Where it stands.
         available: Execution providers of this engine.
-        beside: Whether its CPU model may be used.
+        beside: Whether a CPU model shipped beside may be used.
     """
     beside = beside and has_variant(folder, "cpu")
     try:
@@ -151,7 +152,9 @@ def ways(
     except AgentError:
         wanted = ()  # loading it says what is wrong
     usable = tuple(name for name in wanted if name in available)
-    yield Step(rung, digest, providers=usable or None)
+    first = wanted.index(usable[0]) if usable else 0
+    if not (beside and first and usable == (CPU,)):
+        yield Step(_lower(rung, "next-provider") if first else rung, digest, providers=usable or None)
     for start in range(1, len(usable)):
         rest = usable[start:]
         if not (beside and rest == (CPU,)):

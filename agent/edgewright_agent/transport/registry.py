@@ -21,6 +21,7 @@ from edgewright_agent.contract import (
     MAX_MANIFEST_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
+    TUF_REPOSITORY,
     fallback_tag,
 )
 from edgewright_agent.errors import ConfigError, TransportError
@@ -143,11 +144,11 @@ class RegistrySource:
         if offset >= size:
             return
         headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
-        if self._allowance:
-            self._allowance.permit()
-        with self._get(
-            repository, f"blobs/{digest}", headers, ceiling=size, allowance=self._allowance
-        ) as response:
+        # Metadata comes as blobs as well: it is what a closed link must still let through.
+        allowance = None if repository == TUF_REPOSITORY else self._allowance
+        if allowance:
+            allowance.permit()
+        with self._get(repository, f"blobs/{digest}", headers, ceiling=size, allowance=allowance) as response:
             if offset and response.status == 416:
                 raise TransportError("truncated", f"{repository}@{digest} is shorter than {size} bytes")
             self._expect(response, {200, 206} if offset else {200}, repository, digest)

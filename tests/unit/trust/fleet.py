@@ -48,8 +48,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-def hardware(arch: str = "arm64") -> HardwareClass:
-    """Return a valid hardware sheet."""
+def hardware(arch: str = "arm64", **more: Any) -> HardwareClass:
+    """Return a valid hardware sheet; `more` are further sections of it, or others in place of those here."""
     return HardwareClass.model_validate(
         {
             "version": 1,
@@ -73,6 +73,7 @@ def hardware(arch: str = "arm64") -> HardwareClass:
                 "poll": {"interval": "15m", "maxBackoff": "6h"},
                 "diskReserve": "256MiB",
             },
+            **more,
         }
     )
 
@@ -87,6 +88,7 @@ class SmallFleet:
         groups: `groups` of fleet.yaml.
         lanes: What `edgewright run` published for the current specs.
         more: Further keys of fleet.yaml, or other values of those that are given here.
+        sheet: The same of every class's sheet.
     """
 
     root: Path
@@ -98,6 +100,7 @@ class SmallFleet:
     lanes: dict[str, dict[str, PublishedLane]] = field(default_factory=dict)
     now: datetime = START
     more: dict[str, Any] = field(default_factory=dict)
+    sheet: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (self.root / ".edgewright/keys").exists():
@@ -130,7 +133,9 @@ class SmallFleet:
         models: dict[str, Any] = {
             name: SimpleNamespace(classes=None, model_version="1.0.0") for name in self.models
         }
-        return Workspace(self.root, fleet, {name: hardware() for name in self.classes}, models, {})
+        return Workspace(
+            self.root, fleet, {name: hardware(**self.sheet) for name in self.classes}, models, {}
+        )
 
     def open(self, repository: str) -> Registry:
         """Open one repository of the registry."""

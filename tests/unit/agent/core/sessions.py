@@ -46,8 +46,8 @@ class Device:
         Ledger(state, Disk()).reanchor(Record())
 
     def install(self, digest: str, **changes: Any) -> Path:
-        """Put a model into the store."""
-        changes = {"weights": BY_DIGEST[digest], **changes}
+        """Put a model into the store, made for the processor unless `providers` says otherwise."""
+        changes = {"weights": BY_DIGEST[digest], "providers": [CPU], **changes}
         return onnx_artifact.write(self.folder(digest), **changes)
 
     def folder(self, digest: str) -> Path:

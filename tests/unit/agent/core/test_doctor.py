@@ -12,6 +12,8 @@ from typing import NoReturn
 import pytest
 
 from edgewright_agent import cli
+from edgewright_agent.clock import to_text
+from edgewright_agent.degrade import stand
 from edgewright_agent.doctor import (
     FAIL,
     OK,
@@ -25,6 +27,11 @@ from edgewright_agent.doctor import (
 )
 from edgewright_agent.doctor.device import mounted
 from edgewright_agent.errors import StorageError
+from edgewright_agent.lock import exclusive
+from edgewright_agent.manual import pin
+from edgewright_agent.telemetry import note_error
+from edgewright_agent.telemetry_delivery import send
+from real import closed_port
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
 
 
@@ -170,3 +177,44 @@ def test_who_may_not_see_whether_an_agent_runs_is_told_so(
     (finding,) = looked_at(device)["service"]
     assert finding.level == WARN
     assert "only the agent's user" in finding.message
+
+
+def test_windows_the_metered_link_pins_and_rungs_are_told_with_a_way_out(device: Bench) -> None:
+    device.document["network"] = {"windows": {"activation": ["03:00-03:01"]}, "metered": "yes"}
+    pin(device.ledger, device.store, MODEL, now=device.now)
+    device.publish(make_artifact("2.0.0"))
+    device.once()
+    ledger, state = device.ledger, device.ledger.record.model(MODEL)
+    down = stand(state, "factory", "damaged", to_text(device.now))
+    ledger.commit(ledger.record.with_model(MODEL, down))
+    found = looked_at(device)
+    (link,) = found["link"]
+    assert link.level == OK
+    assert "when the activation window opens" in link.message
+    assert "not metered" in link.message
+    (model,) = found[MODEL]
+    assert (model.level, model.remedy) == (WARN, f"edgewright-agent unpin {MODEL}")
+    (rung,) = found["ladder"]
+    assert (rung.level, rung.remedy) == (WARN, "edgewright-agent once")
+    assert f"{MODEL} factory since" in rung.message
+
+
+def test_telemetry_that_does_not_arrive_is_told(device: Bench) -> None:
+    assert "telemetry" not in looked_at(device), "nobody asked for any"
+    device.document["telemetry"] = {}
+    (told,) = looked_at(device)["telemetry"]
+    assert (told.level, "no endpoint" in told.message) == (WARN, True)
+    with closed_port() as port:
+        device.document["telemetry"] = {"endpoint": f"http://127.0.0.1:{port}"}
+        assert levels(looked_at(device), "telemetry") == [OK], "nothing was sent yet"
+        note_error(device.config, "session-crashed", "once")
+        assert send(device.config).outcome == "network"
+        (told,) = looked_at(device)["telemetry"]
+    assert (told.level, told.remedy) == (WARN, "edgewright-agent telemetry --send")
+
+
+def test_an_agent_that_runs_but_does_not_answer_is_a_failure(device: Bench) -> None:
+    assert "sockets" not in looked_at(device), "none runs"
+    with exclusive(device.state / "daemon.lock"):
+        (told,) = looked_at(device)["sockets"]
+    assert (told.level, told.remedy) == (FAIL, "restart the agent")

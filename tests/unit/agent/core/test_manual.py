@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent.cli import main
+from edgewright_agent.clock import to_text
+from edgewright_agent.degrade import stand
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import ConfigError, HealthError, StorageError
+from edgewright_agent.evidence import Archive
+from edgewright_agent.files import Disk
 from edgewright_agent.manual import pin, reanchor, retry, rollback, unpin
 from edgewright_agent.model_state import Slot
 from edgewright_agent.status import ModelStatus, Status, gather
@@ -344,3 +348,23 @@ def test_status_of_a_device_that_cannot_reach_its_source(bench: Bench) -> None:
     bench.shelf.down = True
     bench.once()
     assert (status(bench).state, model(bench).state) == ("failing", "running")
+
+
+def test_after_a_rollback_the_model_stands_where_its_own_trial_found_it(bench: Bench) -> None:
+    ledger, state = bench.ledger, bench.ledger.record.model(MODEL)
+    down = stand(state, "next-provider", "CUDAExecutionProvider did not start", to_text(NOW))
+    ledger.commit(ledger.record.with_model(MODEL, down))
+    rollback(bench.ledger, bench.store, MODEL, now=NOW)
+    assert bench.ledger.record.model(MODEL).rung is None, "that was about the other version"
+
+
+def test_status_sends_people_to_the_evidence_until_somebody_has_seen_it(bench: Bench) -> None:
+    bench.doctor.verdicts["3.0.0"] = HealthError("health-crash", "died of SIGSEGV " + "far from here " * 10)
+    bench.publish(make_artifact("3.0.0"), attempts=1)
+    bench.once()
+    found = status(bench)
+    assert found.document()["next"] == f"edgewright-agent evidence {MODEL}"
+    assert max(map(len, found.text().splitlines())) <= 120
+    archive = Archive(bench.state, Disk())
+    archive.acknowledge(archive.entries())
+    assert status(bench).document()["next"] is None

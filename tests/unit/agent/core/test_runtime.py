@@ -26,8 +26,9 @@ ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A device whose active digit-reader is ONE; TWO, with other weights, is stored."""
-    onnx_artifact.write(tmp_path / "store" / ("1" * 64))
-    onnx_artifact.write(tmp_path / "store" / ("2" * 64), weights=-WEIGHTS)
+    providers = ["CPUExecutionProvider"]
+    onnx_artifact.write(tmp_path / "store" / ("1" * 64), providers=providers)
+    onnx_artifact.write(tmp_path / "store" / ("2" * 64), weights=-WEIGHTS, providers=providers)
     make_current(tmp_path, ONE)
     return tmp_path
 

@@ -20,7 +20,7 @@ from edgewright_agent.beat import Beat, Share, encode, parse
 from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
 from edgewright_agent.runtime.beats import Beats
 from real import ROOT
-from unit.agent.core.sessions import CPU, INPUTS, ONE, TWO, Accelerated, Device, EPFail, until
+from unit.agent.core.sessions import CPU, GPU, INPUTS, ONE, THREE, TWO, Accelerated, Device, EPFail, until
 
 BEAT = Beat("0" * 16, "digit-reader", ONE, "beat", providers=(CPU,))
 
@@ -94,6 +94,8 @@ def test_a_session_tells_of_its_life(device: Device, ear: Ear) -> None:
 
 
 def test_a_step_down_the_ladder_is_told_at_once(device: Device, ear: Ear) -> None:
+    device.install(THREE, providers=[GPU, CPU])
+    device.activate(THREE)
     loader = Accelerated()
     with device.session(loader=loader) as session:
         loader.fails = EPFail("device reset")

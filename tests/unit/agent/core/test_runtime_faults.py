@@ -44,12 +44,14 @@ from unit.agent.core.sessions import (
 ROOT = Path(__file__).parents[4]
 NANS = {"image": np.full_like(PIXELS, np.nan)}
 
+BOTH = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
 
 @pytest.fixture
 def device(tmp_path: Path) -> Device:
     device = Device(tmp_path)
-    device.install(ONE)
-    device.install(TWO)
+    device.install(ONE, providers=BOTH)
+    device.install(TWO, providers=BOTH)
     device.activate(ONE)
     return device
 
@@ -163,7 +165,7 @@ def test_a_user_outside_the_agents_group_is_told_how_to_come_in(closed: str, tmp
         if folder.name.startswith(("test_", "pytest-", "popen-")):
             folder.chmod(0o755)
     device = Device(tmp_path / "state")
-    device.install(ONE)
+    device.install(ONE, providers=BOTH)
     device.activate(ONE)
     (device.state / closed).chmod(0o750)
     program = (
@@ -182,11 +184,14 @@ def test_a_user_outside_the_agents_group_is_told_how_to_come_in(closed: str, tmp
 def test_a_session_nobody_holds_any_more_is_closed_and_has_not_crashed(device: Device, heard: Any) -> None:
     session = device.session()
     del session
-    gc.collect()
     events: list[str] = []
-    until(
-        lambda: events.extend(beat.event for beat in heard()) or len(events) == 2
-    )  # a collection may be under way
+
+    def both() -> bool:
+        gc.collect()  # a thread of its own may have held it until just now
+        events.extend(beat.event for beat in heard())
+        return len(events) == 2
+
+    until(both)
     assert events == ["open", "close"]
 
 
@@ -409,7 +414,7 @@ def test_inputs_that_are_no_numbers_are_nothing_against_the_model(device: Device
 
 def test_a_sensor_without_numbers_gets_the_safe_output(tmp_path: Path) -> None:
     device = Device(tmp_path)
-    device.install(ONE, safeOutput={"kind": "no-decision"})
+    device.install(ONE, providers=BOTH, safeOutput={"kind": "no-decision"})
     device.activate(ONE)
     with device.session() as session, pytest.raises(NoDecisionError, match="nor is its input image"):
         session.run(NANS)
@@ -468,7 +473,7 @@ def test_an_inference_the_model_before_hangs_in_is_not_held_against_the_new_one(
 
 def test_the_safe_output_holds_when_the_files_that_declare_it_are_gone(tmp_path: Path) -> None:
     device = Device(tmp_path)
-    folder = device.install(ONE, safeOutput={"kind": "no-decision"})
+    folder = device.install(ONE, providers=BOTH, safeOutput={"kind": "no-decision"})
     device.activate(ONE)
     loader, clock = Accelerated(), Clock()
     with device.session(loader=loader, clock=clock) as session:
@@ -492,7 +497,7 @@ def test_a_model_without_golden_inputs_and_with_free_dimensions_is_taken(
 
 def test_golden_inputs_that_cannot_be_replayed_keep_a_model_out_and_the_session_going(device: Device) -> None:
     clock, loader = Clock(), Accelerated()
-    device.install(THREE)
+    device.install(THREE, providers=BOTH)
     device.activate(ONE, previous=TWO)
     with device.session(clock=clock, loader=loader) as session:
         loader.fails = EPFail("device lost")

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from edgewright_agent.engine import InferenceError, InputError
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.files import Disk
+from edgewright_agent.record import Ledger
 from edgewright_agent.runtime import Change, NoDecisionError
 from edgewright_agent.runtime.ladder import (
     FIRST_BACKOFF_S,
@@ -49,7 +51,7 @@ def device(tmp_path: Path) -> Device:
     """TWO is active, ONE was before it, and THREE came with the device."""
     device = Device(tmp_path)
     for digest in (ONE, TWO, THREE):
-        device.install(digest)
+        device.install(digest, providers=[GPU, CPU])
     device.activate(TWO, previous=ONE, factory=THREE)
     return device
 
@@ -118,6 +120,38 @@ def test_where_the_record_cannot_be_read_the_cpu_model_is_judged_as_it_is_loaded
     loader.starts = False
     with device.session(loader=loader) as session:
         assert (session.rung, who(session.run(INPUTS))) == ("cpu-model", TWO)
+
+
+def test_where_the_engine_has_not_got_the_first_provider_the_best_step_is_the_next_provider(
+    device: Device,
+) -> None:
+    first = steps_of(device.state, "digit-reader", (CPU,))[0]
+    assert (first.rung, first.digest, first.providers) == ("next-provider", TWO, (CPU,))
+    ship_cpu_model(device, TWO)
+    first = steps_of(device.state, "digit-reader", (CPU,))[0]
+    assert (first.rung, first.variant) == ("cpu-model", "cpu"), "it was made for that, the other was not"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "rungs"),
+    [
+        ({"code": "", "message": ""}, ("normal", "cpu-model")),
+        ({"code": "health-wrong-output", "message": "no"}, ("normal", "next-provider")),
+        (None, ("normal", "cpu-model")),
+    ],
+)
+def test_a_cpu_model_that_failed_its_trial_here_is_no_step(
+    device: Device, fallback: dict[str, str] | None, rungs: tuple[str, ...]
+) -> None:
+    ship_cpu_model(device, TWO)
+    ledger = Ledger(device.state, Disk())
+    state = ledger.record.model("digit-reader")
+    assert state.active
+    health = {"fallback": fallback} if fallback else None
+    active = replace(state.active, health=health)
+    ledger.commit(ledger.record.with_model("digit-reader", replace(state, active=active)))
+    steps = steps_of(device.state, "digit-reader", (GPU, CPU))
+    assert tuple(step.rung for step in steps if step.digest == TWO) == rungs
 
 
 def test_what_was_given_up_here_is_no_way_down(device: Device) -> None:

@@ -22,9 +22,11 @@ from edgewright_agent import events, otlp, telemetry
 from edgewright_agent.cli import main
 from edgewright_agent.contract import LATENCY_BUCKETS_PER_DOUBLING
 from edgewright_agent.errors import ConfigError, HealthError
+from edgewright_agent.evidence import Archive
 from edgewright_agent.files import Disk
 from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Spool
 from edgewright_agent.spool_layout import Priority
+from edgewright_agent.telemetry_delivery import send
 from edgewright_agent.telemetry_settings import MIN_SPOOL_BYTES
 from edgewright_agent.vitals import vitals
 from unit.agent.core.collector import Collector
@@ -497,3 +499,36 @@ def test_sequences_of_a_device_are_one_row_over_all_it_tells(bench: Telling) -> 
     (first, third), (second,) = numbers
     assert [second - first, third - second] == [1, 1]
     assert len(set(itertools.chain(*numbers))) == 3
+
+
+def test_a_failure_carries_its_evidence_which_is_noted_when_it_is_delivered_and_not_before(
+    tmp_path: Path,
+) -> None:
+    with Collector() as collector:
+        bench = Telling(tmp_path, endpoint=collector.url)
+        bench.publish(make_artifact("1.0.0"))
+        bench.tell()
+        bench.doctor.verdicts["2.0.0"] = HealthError("health-wrong-output", "differs from golden outputs")
+        bench.publish(make_artifact("2.0.0"))
+        bench.tell()
+        archive = Archive(bench.state, Disk())
+        (entry,) = archive.entries()
+        (told,) = bench.events(ERROR)
+        assert (told["code"], told["evidence"]["name"]) == ("health-wrong-output", f"{MODEL}/{entry.name}")
+        assert told["evidence"]["reason"] == "differs from golden outputs"
+        collector.fails(503)
+        assert send(bench.config, metered=False, now=lambda: bench.now).outcome == "busy"
+        assert [one.acknowledged for one in archive.entries()] == [False], "nobody has it"
+        collector.refuses = lambda request: b"health-wrong-output" in request.text
+        send(bench.config, metered=False, now=lambda: bench.now)
+        assert [one.acknowledged for one in archive.entries()] == [False], "it was refused for good"
+        collector.refuses = lambda _request: False
+        assert main_of(bench, "retry", MODEL) == 0
+        bench.tell()
+        assert send(bench.config, metered=False, now=lambda: bench.now).outcome == "ok"
+        assert [one.acknowledged for one in archive.entries()] == [False, True], "the one that was delivered"
+
+
+def main_of(bench: Bench, *words: str) -> int:
+    (bench.folder / "agent.json").write_text(json.dumps(bench.document))
+    return main([*words, "--config", str(bench.folder / "agent.json")])

@@ -114,6 +114,15 @@ def test_a_wide_terminal_shows_everything() -> None:
     ]
 
 
+def test_after_a_rollback_no_figures_of_the_other_version_stand_beside_the_one_that_runs() -> None:
+    reader = DOCUMENT["models"]["digit-reader"]
+    other = {**DOCUMENT, "models": {"digit-reader": {**reader, "active": "sha256:" + "b" * 64}}}
+    heads, told = (re.split(r" {2,}", line) for line in frame(other, NOW, width=140)[5:7])
+    row = dict(zip(heads, told, strict=True))
+    assert {row[name] for name in ("REQ/S", "P50 MS", "P95 MS", "ERRORS", "CONF", "DRIFT")} == {"-"}
+    assert row["SESSIONS"] == "2, 1 hung", "they are there all the same"
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 132, 200])
 def test_no_line_is_wider_than_the_terminal_and_what_matters_most_stays(width: int) -> None:
     lines = frame(DOCUMENT, NOW, width=width)

@@ -297,6 +297,19 @@ def test_over_a_metered_link_the_fleet_is_asked_but_no_model_is_loaded(bench: Be
     assert bench.codes() == ["installed"]
 
 
+def test_where_the_configuration_says_metered_no_command_is_recommended_that_changes_nothing(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.document["network"] = {"metered": "yes"}
+    release(bench, TWO)
+    (outcome,) = bench.once().outcomes
+    assert "`network.metered`" in outcome.message
+    assert "metered off" not in outcome.message
+    (bench.folder / "agent.json").write_text(json.dumps(bench.document))
+    assert main(["metered", "--config", str(bench.folder / "agent.json")]) == 0
+    assert "network.metered in the configuration says so" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("policy", "own", "told", "loads"),
     [

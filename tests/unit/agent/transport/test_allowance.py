@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright_agent.contract import OCI_MANIFEST, digest_of
+from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, digest_of
 from edgewright_agent.errors import LinkClosedError
 from edgewright_agent.transport.allowance import BURST_S, Allowance
 from edgewright_agent.transport.pace import MeteredSocket, Pace
@@ -109,6 +109,19 @@ def test_metadata_is_not_slowed_down(liar: Liar) -> None:
     allowance, time = capped(1000)
     assert source(liar, allowance).manifest("model", "1") is not None
     assert time.naps == []
+
+
+def test_metadata_comes_as_blobs_over_a_closed_link_too(liar: Liar) -> None:
+    """Or a device would not know what it waits for, and its metadata would end meanwhile."""
+    liar.says(f"/v2/acme/{TUF_REPOSITORY}/blobs/{DIGEST}", answer(200, BLOB))
+    allowance, time = capped(1000)
+
+    def permit() -> None:
+        raise LinkClosedError("waits-for-window", "closed")
+
+    allowance.permit = permit
+    blob = source(liar, allowance).blob(TUF_REPOSITORY, DIGEST, size=len(BLOB))
+    assert (b"".join(blob), time.naps) == (BLOB, [])
 
 
 def test_the_kernel_is_told_to_receive_little_ahead(liar: Liar, monkeypatch: pytest.MonkeyPatch) -> None:
