@@ -65,7 +65,7 @@ class Authority:
     certificate: x509.Certificate
 
     @classmethod
-    def create(cls, folder: Path) -> Authority:
+    def create(cls, folder: Path, name: str = "Edgewright test authority") -> Authority:
         """Make one, with its files in `folder`."""
         now = datetime.datetime.now(datetime.timezone.utc)
 
@@ -73,7 +73,7 @@ class Authority:
             return (
                 x509.CertificateBuilder()
                 .subject_name(_name(subject))
-                .issuer_name(_name("Edgewright test authority"))
+                .issuer_name(_name(name))
                 .public_key(key.public_key())
                 .serial_number(x509.random_serial_number())
                 .not_valid_before(now - datetime.timedelta(hours=1))
@@ -82,7 +82,7 @@ class Authority:
             )
 
         ca_key = ec.generate_private_key(ec.SECP256R1())
-        ca = build("Edgewright test authority", ca_key, ca=True).sign(ca_key, hashes.SHA256())
+        ca = build(name, ca_key, ca=True).sign(ca_key, hashes.SHA256())
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         leaf = (

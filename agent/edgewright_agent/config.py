@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgewright_agent.metered import Traffic
     from edgewright_agent.transport import Source
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.authority import Authorities
     from edgewright_agent.transport.proxy import Route
 
 DEFAULT_STATE = "/var/lib/edgewright"
@@ -88,12 +89,19 @@ class Mirror:
     proxy_username: Secret | None = None
     proxy_password: Secret | None = None
 
-    def open(self, allowance: Allowance | None = None, *, within_s: float | None = None) -> Source:
+    def open(
+        self,
+        allowance: Allowance | None = None,
+        *,
+        within_s: float | None = None,
+        authorities: Authorities | None = None,
+    ) -> Source:
         """Open it; secrets are read now: a rotated password takes effect at the next poll.
 
         Args:
             allowance: What blobs may take of the link.
             within_s: How long it may take for everything together.
+            authorities: Who vouched for servers before.
 
         Raises:
             ConfigError: `bad-secret`, `bad-ca-file`, `bad-source`.
@@ -110,6 +118,7 @@ class Mirror:
             allowance=allowance,
             proxy=self.route(),
             within_s=within_s,
+            authorities=authorities,
         )
 
     def route(self) -> Route | None:
@@ -149,6 +158,7 @@ class Origin:
         traffic: Traffic | None = None,
         allowance: Allowance | None = None,
         within_s: float | None = None,
+        authorities: Authorities | None = None,
     ) -> Source:
         """Open the source.
 
@@ -157,12 +167,16 @@ class Origin:
             traffic: Counts what is asked for and given.
             allowance: What blobs may take of the link.
             within_s: How long all mirrors together may take for everything; each has its share.
+            authorities: Who vouched for servers before.
 
         Raises:
             ConfigError: as `Mirror.open`.
         """
         share_s = None if within_s is None else within_s / len(self.mirrors)
-        opened = {mirror.url: mirror.open(allowance, within_s=share_s) for mirror in self.mirrors}
+        opened = {
+            mirror.url: mirror.open(allowance, within_s=share_s, authorities=authorities)
+            for mirror in self.mirrors
+        }
         if traffic is not None:
             from edgewright_agent.metered import Metered
 

@@ -2,10 +2,10 @@
 
 >>> Daemon(Path("/etc/edgewright/agent.json")).run()   # doctest: +SKIP
 
-One loop waits for everything. What may take long happens elsewhere: a request in a thread (`asking`), an update and the
-sending of telemetry in short-lived children, so that their memory is gone with them. SIGTERM and SIGINT stop it at any
-moment, SIGHUP polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it says
-READY and feeds the watchdog.
+One loop waits for everything. What may take long happens in short-lived processes, whose memory is gone with them: a
+request in a copy of this one (`asking`), an update and the sending of telemetry in children. SIGTERM and SIGINT stop it
+at any moment, SIGHUP polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it
+says READY and feeds the watchdog.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from edgewright_agent.glance import Glance
 from edgewright_agent.journal import log, notify, watchdog_s
 from edgewright_agent.lock import exclusive
 from edgewright_agent.loop import Loop
-from edgewright_agent.poll import conditional, failed, nothing_new, trusted_now, with_mirrors
+from edgewright_agent.poll import Judged, conditional, failed, nothing_new, trusted_now, with_mirrors
 from edgewright_agent.record import Ledger, Poll
 from edgewright_agent.schedule import polling, wait_s
 from edgewright_agent.sender import Sender
@@ -40,9 +40,7 @@ from edgewright_agent.watch import Watch
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 AWAITED = (*STOPPING, signal.SIGHUP, signal.SIGCHLD)
 NETWORK_EXIT_CODE = 3
-ASKING_LIMIT_S = (
-    600.0  # a request that has not ended by then is taken for failed, and its thread left to itself
-)
+ASKING_LIMIT_S = 600.0  # a request that has not ended by then has failed, and is ended
 WINDOW_PAUSE_S = 60.0  # between two children that were started because a window is open
 CLOCK_STEP_S = 5.0  # by less, clocks are set all the time
 WINDOW_CHECK_S = 3600.0  # windows are told by the wall clock, which may be set meanwhile
@@ -112,7 +110,7 @@ class Service:
         self._command, self._duties = command, duties
         self._sender = Sender(sender, loop.timers, lambda: duties.send_due_s(self._config), AWAITED)
         self._glance = Glance(config.state)
-        self._asking = Asking(loop.wake)
+        self._asking = Asking(AWAITED)
         self._update: Child | None = None
         self._stopping = False
         self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
@@ -147,6 +145,7 @@ class Service:
 
     def close(self) -> None:
         """End what would outlive this process for no good."""
+        self._asking.close()
         self._sender.close()
         self._watch.close()
 
@@ -168,7 +167,8 @@ class Service:
                 return
             self._timers.after("asking", ASKING_LIMIT_S)
             assert etag is not None  # noqa: S101  or it would be over
-            self._asking.begin(config, polls=record.counters.get("polls", 0), etag=etag)
+            polls = record.counters.get("polls", 0)
+            self._asking.begin(config, polls=polls, etag=etag, limit_s=2 * ASKING_LIMIT_S)
         except AgentError as error:
             self._poll_failed(error)
         except OSError as error:
@@ -176,32 +176,30 @@ class Service:
 
     def _answered(self) -> None:
         """Take the answer to a request, if there is one."""
-        try:
-            new = self._asking.take()
-        except AgentError as error:
-            if self._timers.left_s("asking") is not None:
-                self._poll_failed(error)
-            return
-        if new is None or self._timers.left_s("asking") is None:
+        answer = self._asking.take()
+        if answer is None or self._timers.left_s("asking") is None:
             return  # none, or one that had been given up
         self._timers.cancel("asking")
-        if self._stopping:
+        if answer.error:
+            self._poll_failed(answer.error, answer.mirrors)
+        elif self._stopping:
             return
-        if new:
+        elif answer.new:
             self._start_update()
-            return
-        self._note_poll(nothing_new(utc_now()))
-        log("not-modified")
-        self._polled(0)
+        else:
+            self._note_poll(nothing_new(utc_now()), answer.mirrors)
+            log("not-modified")
+            self._polled(0)
 
     def _give_up_asking(self) -> None:
+        self._asking.stop()
         self._poll_failed(
-            StorageError("network", f"no answer for {ASKING_LIMIT_S:.0f} s; the request is left to itself")
+            StorageError("network", f"no answer for {ASKING_LIMIT_S:.0f} s; the request is ended")
         )
 
-    def _poll_failed(self, error: AgentError) -> None:
+    def _poll_failed(self, error: AgentError, mirrors: Judged | None = None) -> None:
         self._timers.cancel("asking")
-        self._note_poll(failed(error, utc_now()))
+        self._note_poll(failed(error, utc_now()), mirrors)
         log("failed", code=error.code, message=str(error))
         self._polled(error.exit_code)
 
@@ -237,13 +235,13 @@ class Service:
         notify(f"STATUS={told}; next poll in {pause_s:.0f} s")
         self._timers.after("poll", pause_s)
 
-    def _note_poll(self, poll: Poll) -> None:
+    def _note_poll(self, poll: Poll, mirrors: Judged | None = None) -> None:
         """Keep the result of a poll; when another agent is at work its own result is the better one."""
         try:
             with exclusive(self._config.state / "lock"):
                 disk, now = Disk(), utc_now()
                 ledger = Ledger(self._config.state, disk)
-                poll = with_mirrors(poll, ledger.record.poll, self._asking.mirrors)
+                poll = with_mirrors(poll, ledger.record.poll, mirrors)
                 record = replace(ledger.record.aged(uptime()).counted(polls=1), poll=poll)
                 rungs = observe(record.rungs, look(self._config, record, disk, now), to_text(now))
                 ledger.commit(replace(record, rungs=rungs))

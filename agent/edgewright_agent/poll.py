@@ -8,7 +8,8 @@ Only the standard library is imported here: this is what an idle device runs.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -60,19 +61,40 @@ def trusted_now(record: Record, now: datetime) -> datetime:
     return record.lowest(uptime()).time(now) or now
 
 
-def with_mirrors(poll: Poll, before: Poll | None, source: Source | None) -> Poll:
-    """Return the result of a poll with what is known of mirrors that fail; those not asked this time keep theirs."""
+@dataclass(frozen=True)
+class Judged:
+    """How several mirrors did.
+
+    Attributes:
+        urls: All of them.
+        failed: Of those that were asked, by URL: code and sentence of what they failed with, or None.
+    """
+
+    urls: Sequence[str]
+    failed: Mapping[str, str | None]
+
+
+def judged(source: Source | None) -> Judged | None:
+    """Return how the mirrors of a source did; None when it has none."""
     if source is None:
-        return poll
+        return None
     from edgewright_agent.transport.mirrors import Mirrors
 
     if not isinstance(source, Mirrors):
+        return None
+    told = {url: f"{error.code}: {error}" if error else None for url, error in source.judged.items()}
+    return Judged(sorted(source.urls), told)
+
+
+def with_mirrors(poll: Poll, before: Poll | None, found: Judged | None) -> Poll:
+    """Return the result of a poll with what is known of mirrors that fail; those not asked this time keep theirs."""
+    if found is None:
         return poll
-    known = {url: told for url, told in (before.mirrors if before else {}).items() if url in source.urls}
-    for url, error in source.judged.items():
+    known = {url: told for url, told in (before.mirrors if before else {}).items() if url in found.urls}
+    for url, failed in found.failed.items():
         known.pop(url, None)
-        if error is not None:
-            known[url] = shorten(f"{poll.at} {error.code}: {error}", _MAX_MIRROR_CHARS)
+        if failed is not None:
+            known[url] = shorten(f"{poll.at} {failed}", _MAX_MIRROR_CHARS)
     return replace(poll, mirrors=known)
 
 

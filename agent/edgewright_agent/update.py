@@ -25,7 +25,7 @@ from edgewright_agent.factory import scrub, scrub_due
 from edgewright_agent.installation import Installation, waiting
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.permission import Permission
-from edgewright_agent.poll import ask, conditional, failed, nothing_new, with_mirrors
+from edgewright_agent.poll import ask, conditional, failed, judged, nothing_new, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record, Seen
 from edgewright_agent.recovery import recover
 from edgewright_agent.report import Report
@@ -207,7 +207,7 @@ class Update:
         """Record the result. The ETag is kept only when there is nothing left to do or to complain about."""
         codes = {exit_code, *(outcome.exit_code for outcome in outcomes)}
         record = self.ledger.record.aged(self.uptime()).counted(polls=1)
-        record = replace(record, poll=with_mirrors(poll, record.poll, self.source))
+        record = replace(record, poll=with_mirrors(poll, record.poll, judged(self.source)))
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
         record = _with_verdicts(record, outcomes, self.now())

@@ -19,6 +19,7 @@ from edgewright_agent.errors import ConfigError, TransportError
 
 if TYPE_CHECKING:
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.authority import Authorities
     from edgewright_agent.transport.proxy import Route
 
 # OCI distribution-spec 1.1, "Pulling manifests": what a repository and a tag may be called. Neither `..`, an
@@ -98,6 +99,7 @@ def open_source(
     allowance: Allowance | None = None,
     proxy: Route | None = None,
     within_s: float | None = None,
+    authorities: Authorities | None = None,
 ) -> Source:
     """Open the source a URL names. Nothing is read before the first call on it.
 
@@ -114,6 +116,7 @@ def open_source(
         allowance: What blobs may take of the link to a registry.
         proxy: What stands between us and it.
         within_s: How long a registry may take for everything together.
+        authorities: Who vouched for servers before, of many that are trusted.
 
     Raises:
         ConfigError: `bad-source`: not one of the forms above, or secrets inside the URL; `bad-identity`:
@@ -143,6 +146,7 @@ def open_source(
             allowance=allowance,
             proxy=proxy,
             within_s=within_s,
+            authorities=authorities,
         )
     raise ConfigError(
         "bad-source", f"source {url!r} is none of https://HOST[/PREFIX], oci:DIR and bundle:FILE"

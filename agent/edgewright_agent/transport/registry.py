@@ -35,6 +35,7 @@ from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 if TYPE_CHECKING:
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.authority import Authorities
     from edgewright_agent.transport.proxy import Route
 
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
@@ -62,6 +63,7 @@ class RegistrySource:
         allowance: What blobs may take of the link.
         proxy: What stands between us and servers; see `transport.proxy`.
         within_s: How long all requests together may take; None is for ever.
+        authorities: Who vouched for servers before, of many that are trusted.
 
     Raises:
         ConfigError: `bad-source`, `bad-ca-file`, `bad-identity`.
@@ -81,6 +83,7 @@ class RegistrySource:
         allowance: Allowance | None = None,
         proxy: Route | None = None,
         within_s: float | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
         self._url = _registry_url(url)
         self._prefix = self._url.path.strip("/")
@@ -103,6 +106,7 @@ class RegistrySource:
             pace=pace,
             proxy=proxy,
             patience=None if within_s is None else Patience(within_s),
+            authorities=authorities,
         )
         self._authorizations: dict[str, Authorization] = {}
         self._allowance = allowance

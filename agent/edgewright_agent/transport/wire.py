@@ -29,6 +29,7 @@ from edgewright_agent.transport.pace import Meter, MeteredSocket, Pace, Patience
 
 if TYPE_CHECKING:
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.authority import Authorities
     from edgewright_agent.transport.proxy import Proxy, Route
 
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
@@ -143,6 +144,7 @@ class Wire:
         pace: See `Pace`.
         proxy: What stands between us and servers.
         patience: How long all of it together may take; None is for ever.
+        authorities: Who vouched for servers before, of many that are trusted.
 
     Raises:
         ConfigError: `bad-ca-file`, `bad-identity`.
@@ -157,6 +159,7 @@ class Wire:
         pace: Pace | None = None,
         proxy: Route | None = None,
         patience: Patience | None = None,
+        authorities: Authorities | None = None,
     ) -> None:
         self._patience = patience
         self._proxy = proxy
@@ -164,11 +167,14 @@ class Wire:
         self._ca_file = ca_file
         self._identity = identity
         self._pace = pace or Pace()
-        self._tls: dict[bool, ssl.SSLContext] = {}  # with our certificate, and without
+        self._authorities = authorities
+        self._tls: dict[tuple[bool, bytes | None], ssl.SSLContext] = {}  # with our certificate, and without
         self._kept: tuple[str, http.client.HTTPConnection] | None = None
-        if ca_file is not None or identity is not None:
-            # A wrong path is a configuration error: say so at once.
-            self._tls_context(identified=identity is not None)
+        # A wrong path is a configuration error: say so at once.
+        if identity is not None:
+            self._tls_context(identified=True, only=self._vouches(identity.home))
+        elif ca_file is not None and not (authorities and authorities.has_read(ca_file)):
+            self._tls_context(identified=False)
 
     def get(
         self,
@@ -254,7 +260,18 @@ class Wire:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
         connection = self._connect(parts)
+        try:
+            return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
+        except ssl.SSLCertVerificationError:
+            # The server may have gone to another of the authorities that are trusted: all of them, once more.
+            if self._authorities is None or not self._authorities.forget(place):
+                raise
+        connection = self._connect(parts)
         return connection, self._ask(connection, parts, headers, ceiling, form, allowance)
+
+    def _vouches(self, place: str) -> bytes | None:
+        """Return the one authority that is needed for a server, if that is known."""
+        return self._authorities.known(place, self._ca_file) if self._authorities else None
 
     def _left_s(self, most_s: float, host: str) -> float:
         """Return how long the next step may take: at most `most_s`.
@@ -281,11 +298,11 @@ class Wire:
         timeout_s = self._left_s(self._timeout_s, parts.netloc)
         if parts.scheme == "https":
             identified = self._identity is not None and self._identity.home == origin(parts)
-            return http.client.HTTPSConnection(
+            return _SecureConnection(
                 parts.hostname,
                 parts.port,
                 timeout=timeout_s,
-                context=self._tls_context(identified=identified),
+                context=self._tls_context(identified=identified, only=self._vouches(origin(parts))),
             )
         return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
 
@@ -309,6 +326,8 @@ class Wire:
                 cast(Any, connection)._create_connection = _way(through, tunnel=parts.scheme == "https")
                 connection.connect()
                 connected: Any = connection.sock
+                if self._authorities and parts.scheme == "https":
+                    self._authorities.learn(origin(parts), self._ca_file, connected)
                 connection.sock = MeteredSocket(connected)
             metered: Any = connection.sock
             pace = self._pace
@@ -336,17 +355,29 @@ class Wire:
             connection.close()
             raise
 
-    def _tls_context(self, *, identified: bool) -> ssl.SSLContext:
-        if identified not in self._tls:
+    def _tls_context(self, *, identified: bool, only: bytes | None = None) -> ssl.SSLContext:
+        """Return what TLS is spoken with: as trusted as the CA file, or as `only` one authority of it (DER)."""
+        if (identified, only) not in self._tls:
             try:
-                context = ssl.create_default_context(cafile=self._ca_file)  # it verifies, names included
+                cafile = self._ca_file if only is None else None
+                # It verifies, names included; the system's authorities count where none is given.
+                context = ssl.create_default_context(cafile=cafile, cadata=only)
                 context.minimum_version = ssl.TLSVersion.TLSv1_2
             except OSError as error:
                 raise ConfigError("bad-ca-file", f"cannot use CA file {self._ca_file}: {error}") from error
             if identified and self._identity is not None:
                 _identify(context, self._identity)
-            self._tls[identified] = context
-        return self._tls[identified]
+            self._tls[identified, only] = context
+        return self._tls[identified, only]
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    """TLS to a host whose name is ASCII, as URLs here are: without looking it up in the tables of Unicode (1 MiB)."""
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        context: ssl.SSLContext = cast(Any, self)._context
+        self.sock = context.wrap_socket(self.sock, server_hostname=cast(Any, self.host.encode("ascii")))
 
 
 def _identify(context: ssl.SSLContext, identity: ClientIdentity) -> None:
@@ -381,7 +412,8 @@ def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -
 
     Whoever owns a name could give it hundreds that never answer.
     """
-    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[:_MAX_ADDRESSES]
+    host, port = address
+    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)[:_MAX_ADDRESSES]
     for index, (family, kind, protocol, _, place) in enumerate(found):
         connecting = socket.socket(family, kind, protocol)
         try:

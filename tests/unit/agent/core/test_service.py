@@ -16,6 +16,7 @@ import pytest
 
 from edgewright_agent.beat import Beat
 from edgewright_agent.clock import uptime
+from edgewright_agent.lock import exclusive
 from edgewright_agent.model_state import Soak
 from edgewright_agent.runtime.beats import Beats
 from unit.agent.core.beats import DIGEST, beat
@@ -94,18 +95,58 @@ def test_a_registry_that_hangs_keeps_neither_the_watchdog_nor_the_sockets_nor_a_
         assert running.process.wait() == 0
 
 
-def test_a_request_that_never_ends_is_given_up_and_the_next_poll_is_the_childs(
+def test_a_request_that_never_ends_is_ended_with_its_process_and_asked_again(
     tmp_path: Path, daemons: list[Running], silent: str
 ) -> None:
     bench = Bench(tmp_path)
     settled(bench, silent)
     daemons.append(running := Running(bench, silent, setup="d.ASKING_LIMIT_S = 0.05"))
     running.until("sleep")
+    for failures in (1, 2):
+        running.signal(signal.SIGHUP)
+        failed = running.until("failed")
+        assert (failed["code"], "the request is ended" in failed["message"]) == ("network", True)
+        assert running.until("sleep")["failures"] == failures
+    running.eventually("agent.doing", "waiting")
+    assert children_of(running.process.pid) == []
+
+
+def test_what_asks_holds_neither_lock_nor_socket_of_a_daemon_that_is_killed(
+    tmp_path: Path, daemons: list[Running], silent: str
+) -> None:
+    bench = Bench(tmp_path)
+    settled(bench, silent)
+    daemons.append(running := Running(bench, silent))
+    running.until("sleep")
     running.signal(signal.SIGHUP)
-    assert running.until("failed")["code"] == "network"
+    running.eventually("agent.doing", "polling")
+    (asking,) = children_of(running.process.pid)
+    running.process.kill()
+    running.process.wait()
+    try:
+        assert Path(f"/proc/{asking}").exists()
+        with exclusive(bench.state / "daemon.lock"):
+            pass
+        held = [str(fd.readlink()) for fd in Path(f"/proc/{asking}/fd").iterdir()]
+        assert not [name for name in held if str(bench.state) in name or "eventpoll" in name]
+    finally:
+        os.kill(int(asking), signal.SIGKILL)
+
+
+def test_what_asks_and_is_killed_is_a_poll_that_failed(
+    tmp_path: Path, daemons: list[Running], silent: str
+) -> None:
+    bench = Bench(tmp_path)
+    settled(bench, silent)
+    daemons.append(running := Running(bench, silent))
+    running.until("sleep")
+    running.signal(signal.SIGHUP)
+    running.eventually("agent.doing", "polling")
+    (asking,) = children_of(running.process.pid)
+    os.kill(int(asking), signal.SIGKILL)
+    failed = running.until("failed")
+    assert (failed["code"], "ended by signal 9" in failed["message"]) == ("interrupted", True)
     assert running.until("sleep")["failures"] == 1
-    running.signal(signal.SIGHUP)
-    running.until("update")
 
 
 def test_health_is_503_when_a_model_does_not_run_as_it_should_and_says_why(

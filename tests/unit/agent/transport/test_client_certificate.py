@@ -18,6 +18,7 @@ from edgewright.publish.http_exchange import Exchange
 from edgewright_agent.contract import OCI_MANIFEST
 from edgewright_agent.errors import ConfigError
 from edgewright_agent.transport import open_source
+from edgewright_agent.transport.authority import Authorities
 from unit.devices.plant import Device, Plant
 
 
@@ -26,6 +27,7 @@ class Host:
 
     def __init__(self, authority: Authority, clients: Path, leads_to: str | None = None) -> None:
         self.shown: list[str | None] = []
+        self.serials: list[str | None] = []
         host = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +35,9 @@ class Host:
 
             def do_GET(self) -> None:
                 connection: Any = self.connection
-                found = dict(pair[0] for pair in (connection.getpeercert() or {}).get("subject", ()))
+                certificate = connection.getpeercert() or {}
+                host.serials.append(certificate.get("serialNumber"))
+                found = dict(pair[0] for pair in certificate.get("subject", ()))
                 host.shown.append(found.get("commonName"))
                 body = b'{"layers": []}'
                 self.send_response(302 if leads_to else 200)
@@ -99,6 +103,24 @@ def test_the_registry_sees_the_certificate_and_where_it_leads_does_not(
     assert source.manifest("x", "y") is not None
     source.close()
     assert (home.shown, storage.shown) == (["pump-7"], [None])
+
+
+def test_a_certificate_renewed_on_disk_is_shown_at_the_next_poll_also_where_the_authority_is_remembered(
+    storage: Host, plant: Plant, pump: Device, authority: Authority, tmp_path: Path
+) -> None:
+    ca_file = tmp_path / "many.pem"
+    ca_file.write_bytes(authority.ca_file.read_bytes() + b"# and so on\n" * 2000)
+    authorities = Authorities()
+    for renewed in range(2):
+        if renewed:
+            pump.install(plant.certificate("pump-7").public_bytes(serialization.Encoding.PEM))
+        client = pump.identity.client()
+        source = open_source(storage.url, ca_file=str(ca_file), client=client, authorities=authorities)
+        assert source.manifest("x", "y") is not None
+        source.close()
+    assert len(authorities.document()) == 1
+    assert storage.shown == ["pump-7"] * 2
+    assert storage.serials[0] != storage.serials[1]
 
 
 def test_the_pipelines_certificate_is_shown_to_its_registry_alone_as_well(

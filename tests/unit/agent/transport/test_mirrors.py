@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,14 +18,13 @@ import pytest
 
 from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.config import Mirror as Place
-from edgewright_agent.config import Origin, load, parse
+from edgewright_agent.config import Origin, parse
 from edgewright_agent.contract import OCI_MANIFEST, TUF_REPOSITORY, canonical_json, digest_of
-from edgewright_agent.daemon import Daemon
 from edgewright_agent.errors import ConfigError, TransportError, TrustError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
 from edgewright_agent.metered import Traffic
-from edgewright_agent.poll import ask, with_mirrors
+from edgewright_agent.poll import ask, judged, with_mirrors
 from edgewright_agent.record import Ledger, Record, Seen
 from edgewright_agent.report import Report
 from edgewright_agent.status import gather
@@ -36,6 +36,7 @@ from edgewright_agent.transport.registry import RegistrySource
 from edgewright_agent.trust.tuf import Desired, refresh
 from edgewright_agent.update import Update
 from real import Registry, closed_port
+from unit.agent.core.running import Running
 from unit.agent.core.workbench import MODEL, Bench, Made, Shelf, Signed, make_artifact
 from unit.agent.transport import shelf as layouts
 from unit.agent.transport.liar import Liar, answer
@@ -534,13 +535,19 @@ def test_an_idle_daemon_asks_the_next_mirror_in_the_same_poll(tmp_path: Path) ->
             counters={"polls": 1},
         )
         bench.ledger.commit(record)
-        (tmp_path / "agent.json").write_text(json.dumps(bench.document))
-        daemon = Daemon(tmp_path / "agent.json", command=("/bin/false",))
-        assert daemon._poll(load(tmp_path / "agent.json")) == 0
+        running = Running(bench, f"http://127.0.0.1:{port}")
+        try:
+            running.until("sleep")
+            running.signal(signal.SIGHUP)
+            running.until("not-modified")
+            running.until("sleep")
+        finally:
+            running.end()
         assert [headers.get("If-None-Match") for _, headers in near.requests] == ['"known"']
         poll = bench.ledger.record.poll
         assert poll is not None
         assert poll.code == "not-modified"
+        assert list(poll.mirrors) == [f"http://127.0.0.1:{port}"]
 
 
 # --- mirrors that fail, while others answer ---------------------------------------------------------------------------
@@ -589,7 +596,7 @@ def test_a_mirror_that_is_taken_out_of_the_configuration_is_forgotten(fleet: Fle
     fleet.once()
     poll = fleet.bench.ledger.record.poll
     assert poll is not None
-    again = with_mirrors(replace(poll, mirrors={}), poll, Mirrors({FAR: fleet.far}))
+    again = with_mirrors(replace(poll, mirrors={}), poll, judged(Mirrors({FAR: fleet.far})))
     assert again.mirrors == {}
 
 
