@@ -24,7 +24,7 @@ from edgewright_agent.contract import digest_of
 from edgewright_agent.delta import apply, read_header
 from edgewright_agent.delta_manifest import parse
 from edgewright_agent.download import RESUMABLE, fetch
-from edgewright_agent.errors import AgentError, StorageError, TransportError, TrustError
+from edgewright_agent.errors import AgentError, LinkClosedError, StorageError, TransportError, TrustError
 from edgewright_agent.reuse import size_of
 from edgewright_agent.store import Store, part_of, unpacked_of
 from edgewright_agent.transport import Source
@@ -76,7 +76,7 @@ class Route:
         """Fetch the delta of a file and make the file; return whether that worked.
 
         Raises:
-            TransportError: the line dropped; the next try goes on from there.
+            TransportError: the line dropped, or its window closed; the next try goes on from there.
         """
         delta, layer = self.layers[file], self._layer(file)
         disk, left = self.store.disk, self.left_bytes(file)
@@ -86,6 +86,8 @@ class Route:
             whole = unpacked_of(self.staging, layer)
             apply(self.staging / delta.file, base, layer, whole, disk, reserve_bytes=reserve_bytes)
             disk.rename(whole, self.staging / file)
+        except LinkClosedError:
+            raise  # the end of a window says nothing about the delta
         except AgentError as error:
             if isinstance(error, TransportError) and error.code in TRANSIENT:
                 _stall(self.store, self.staging, error, progress=self.left_bytes(file) < left)
@@ -150,6 +152,8 @@ def find_route(
             continue
         try:
             layers = parse(_manifest(source, repository, delta), delta, artifact)
+        except LinkClosedError:
+            raise
         except AgentError as error:
             if isinstance(error, TransportError) and error.code in TRANSIENT:
                 _stall(store, store.stage(artifact), error, progress=False)

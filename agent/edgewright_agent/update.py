@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from edgewright_agent import degrade, health, schedule
-from edgewright_agent.acceptance import accepted, approval_of, named
+from edgewright_agent.acceptance import MAX_MODELS, accepted, approval_of, named
 from edgewright_agent.artifact import Artifact
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
@@ -28,7 +28,7 @@ from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.poll import ask, conditional, failed, nothing_new, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record, Seen
-from edgewright_agent.recovery import recover, retire
+from edgewright_agent.recovery import recover, retire, stand_in
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transfer import Transfer
@@ -127,16 +127,16 @@ class Update:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = freshest(self.source, self._accept)
             outcomes = self._update_all(desired, outcomes, reread=force)
-            self._restore_factories(desired)
+            left = self._restore(desired)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             unfinished = [
                 o.digest for o in outcomes if o.digest and (o.exit_code or o.code in schedule.WAITS)
             ]
-            self._collect(unfinished)
+            self._collect([*unfinished, *left])
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
-        seen = Seen(etag, fingerprint) if etag else None
+        seen = Seen(etag, fingerprint) if etag and not left else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
@@ -183,7 +183,8 @@ class Update:
     ) -> tuple[Outcome, ...]:
         device = self.config.device
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
-        self._collect([target.digest for target in targets.values()])
+        factories = [state.factory.digest for state in self.ledger.record.models.values() if state.factory]
+        self._collect([*(target.digest for target in targets.values()), *factories])
         done = {outcome.model: outcome for outcome in recovered}
         for model, target in sorted(targets.items()):
             try:
@@ -234,7 +235,8 @@ class Update:
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
         stored = state.waiting is not None and state.waiting.digest == digest and self.store.intact(digest)
-        if stored and (wait := self._activation_wait()):
+        wait = None if state.dark else self._activation_wait()
+        if stored and wait:
             return _waiting(target, wait)
         self._withdraw_trial(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
@@ -260,7 +262,7 @@ class Update:
             target.health_timeout_s,
             target.terms,
         )
-        if wait := self._activation_wait():
+        if wait := None if state.dark else self._activation_wait():
             self.trials.put_off(target.model, trial)
             return _waiting(target, wait)
         self.trials.begin(target.model, trial)
@@ -280,20 +282,34 @@ class Update:
         self._verify(target, desired)
         return artifact, self.obtaining.obtain(artifact, target, approval)
 
-    def _restore_factories(self, desired: Desired) -> None:
-        """Fetch damaged factory models again, where the fleet still signs for them; else `status` tells of them."""
-        device = self.config.device
+    def _restore(self, desired: Desired) -> list[str]:
+        """Fetch again what is kept and damaged, but is not what is assigned: factory models, and what is pinned.
+
+        Only where the fleet still signs for it; else `status` tells of it.
+
+        Returns:
+            The digests of those that another poll may bring.
+        """
+        device, left = self.config.device, list[str]()
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         for model, target in targets.items():
-            factory = self.ledger.record.model(model).factory
-            if factory is None or self.store.intact(factory.digest):
-                continue
-            with contextlib.suppress(AgentError):
-                wanted = replace(target, digest=factory.digest, model_version=factory.version)
-                approval = desired.require_artifact(model, device.hardware_class, factory.digest)
-                artifact = self.obtaining.manifest(approval, wanted)
-                self._verify(wanted, desired)
-                self.obtaining.obtain(artifact, wanted, approval)
+            state = self.ledger.record.model(model)
+            for slot in (state.factory, state.active if state.pinned else None):
+                if slot is None or self.store.intact(slot.digest):
+                    continue
+                wanted = replace(target, digest=slot.digest, model_version=slot.version)
+                try:
+                    approval = desired.require_artifact(model, device.hardware_class, slot.digest)
+                    if self.config.origin.remote:
+                        self._require_link()
+                    artifact = self.obtaining.manifest(approval, wanted)
+                    self._verify(wanted, desired)
+                    self.obtaining.repair(artifact, wanted, approval)
+                except AgentError as error:
+                    if not isinstance(error, TrustError) and error.code != "not-found":
+                        left.append(slot.digest)
+            stand_in(self.trials, model)
+        return left
 
     def _settled(self, model: str, state: ModelState) -> None:
         """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""
@@ -368,10 +384,6 @@ def _waiting(target: Assigned, wait: schedule.Wait) -> Outcome:
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:
     for outcome in outcomes:
         state = record.model(outcome.model)
-        if outcome.code == "unassigned" and state.active is None:
-            others = {name: kept for name, kept in record.models.items() if name != outcome.model}
-            record = replace(record, models=others)  # nothing of it is left here, so nothing to remember
-            continue
         last = state.last
         # Keep when a state of affairs began, not when it was last seen.
         if last is None or (last.code, last.digest) != (outcome.code, outcome.digest):
@@ -380,4 +392,20 @@ def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -
             record = record.with_model(
                 outcome.model, replace(state, last=replace(last, message=outcome.message))
             )
-    return record
+    return _forgotten(record)
+
+
+def _forgotten(record: Record) -> Record:
+    """Return a record without models that nobody assigns and that are not here; what failed here stays in mind.
+
+    Whoever signs assignments could name ever new models, though: more than a device may have are not remembered.
+    """
+    left = {name: state for name, state in record.models.items() if state.left}
+    failed = sorted(
+        (name for name in left if left[name].tombstones), key=lambda name: left[name].tombstones[-1].at
+    )
+    room = max(0, MAX_MODELS - (len(record.models) - len(left)))
+    gone = {*left} - {*failed[max(0, len(failed) - room) :]}
+    return (
+        replace(record, models={n: s for n, s in record.models.items() if n not in gone}) if gone else record
+    )
