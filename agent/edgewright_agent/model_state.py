@@ -253,8 +253,12 @@ def terser(state: ModelState, chars: int, figures: bool, stones: int) -> ModelSt
     def plain(slot: Slot | None) -> Slot | None:
         return slot if slot is None or figures else replace(slot, health=None)
 
+    candidate = state.candidate
+    # Of a rung the beginning stays, which says who has put the model there (see `degrade`).
     return replace(
         state,
+        candidate=candidate if candidate is None or figures else replace(candidate, health=None),
+        rung=replace(state.rung, reason=shorten(state.rung.reason, chars)) if state.rung else None,
         active=plain(state.active),
         previous=plain(state.previous),
         factory=plain(state.factory),
