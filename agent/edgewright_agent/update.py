@@ -283,7 +283,7 @@ class Update:
         return artifact, self.obtaining.obtain(artifact, target, approval)
 
     def _restore(self, desired: Desired) -> list[str]:
-        """Fetch again what is kept and damaged, but is not what is assigned: factory models, and what is pinned.
+        """Fetch again what is kept and damaged, but is not what is assigned: factory models, what runs in its place.
 
         Only where the fleet still signs for it; else `status` tells of it.
 
@@ -294,7 +294,8 @@ class Update:
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         for model, target in targets.items():
             state = self.ledger.record.model(model)
-            for slot in (state.factory, state.active if state.pinned else None):
+            in_place = state.active if state.active and state.active.digest != target.digest else None
+            for slot in (state.factory, in_place):
                 if slot is None or self.store.intact(slot.digest):
                     continue
                 wanted = replace(target, digest=slot.digest, model_version=slot.version)

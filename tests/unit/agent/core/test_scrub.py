@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent.files import Calls
-from edgewright_agent.manual import pin
+from edgewright_agent.manual import pin, rollback
 from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
 
 ONE, TWO = (make_artifact(f"{number}.0.0", size=20_000) for number in (1, 2))
@@ -100,6 +100,16 @@ def test_a_pinned_version_that_is_damaged_is_mended_although_another_is_assigned
     assert device.codes() == ["pinned"]
     assert not device.store.intact(ONE.digest), "the line dropped"
     assert device.codes() == ["pinned"]
+    assert device.running() == "1.0.0"
+    assert device.once().poll.code == "not-modified"
+
+
+def test_what_runs_in_place_of_a_version_that_failed_here_is_mended_as_well(device: Bench) -> None:
+    device.publish(TWO)
+    device.once()
+    rollback(device.ledger, device.store, MODEL, now=NOW)
+    rot(device, "golden.json", length=5)
+    assert device.codes() == ["tombstoned"]
     assert device.running() == "1.0.0"
     assert device.once().poll.code == "not-modified"
 

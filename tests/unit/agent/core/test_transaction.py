@@ -293,13 +293,14 @@ class Life:
         return not at_once and any(self.windows.values())
 
     def rotten(self) -> set[str]:
-        """Return what looks whole and is not: found when everything is read back, once a week."""
+        """Return what looks whole and is not, found when everything is read back; and what nobody assigns any more."""
         found = set()
+        names = {made.digest: model for (model, _), made in MADE.items()}
         for digest in self.unseen:
             try:
                 self.store.verify(digest)
             except AgentError:
-                if self.store.intact(digest):
+                if self.store.intact(digest) or names[digest] not in self.assigned:
                     found.add(digest)
         return found
 
