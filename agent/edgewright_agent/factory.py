@@ -38,10 +38,16 @@ def mark(ledger: Ledger, store: Store, model: str, *, now: datetime) -> Slot:
     active = state.active
     if active is None:
         raise ConfigError("no-model", f"no {model} is active here")
-    if state.soak and state.soak.digest == active.digest:
+    if state.proving and state.proving.failed:
         raise ConfigError(
             "not-proved",
-            f"{model} {active.version} is still being watched, for {state.soak.left_s:.0f} s more: run this again then",
+            f"{model} {active.version} has failed its live soak ({state.proving.failed}): no model to fall back on",
+        )
+    if state.proving:
+        raise ConfigError(
+            "not-proved",
+            f"{model} {active.version} is still being watched, for {state.proving.left_s:.0f} s more: "
+            "run this again then",
         )
     store.verify(active.digest)
     factory = replace(active, since=to_text(now))

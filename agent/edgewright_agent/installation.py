@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, replace
 
 from edgewright_agent import degrade, experiments, schedule
@@ -20,7 +19,7 @@ from edgewright_agent.model_state import Beside, ModelState, Trial, shorten
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.permission import Permission
 from edgewright_agent.record import Ledger
-from edgewright_agent.recovery import retire
+from edgewright_agent.recovery import retire, stand_in
 from edgewright_agent.store import Store
 from edgewright_agent.transfer import Transfer
 from edgewright_agent.transport import Source
@@ -64,7 +63,8 @@ class Installation:
         if state.trial and state.trial.digest == digest and recovered:
             return recovered  # it was tried a moment ago and waits for its engine
         stored = state.waiting is not None and state.waiting.digest == digest and self.store.intact(digest)
-        if stored and (wait := self.permission.activation_wait()):
+        wait = None if state.dark else self.permission.activation_wait()
+        if stored and wait:
             return waiting(target, wait)
         self.withdraw(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
@@ -83,7 +83,7 @@ class Installation:
             return Outcome(target.model, "tombstoned", message, 0, digest, version)
         artifact, transfer = self._obtain(target)
         trial = self._trial(target, artifact)
-        if wait := self.permission.activation_wait():
+        if wait := None if state.dark else self.permission.activation_wait():
             self.trials.put_off(target.model, trial)
             return waiting(target, wait)
         self.trials.begin(target.model, trial)
@@ -109,18 +109,33 @@ class Installation:
         self._verify(target)
         return artifact, self.obtaining.obtain(artifact, target, approval)
 
-    def restore_factory(self, target: Assigned) -> None:
-        """Fetch a damaged factory model again, where the fleet still signs for it; else `status` tells of it."""
-        factory = self.ledger.record.model(target.model).factory
-        if factory is None or self.store.intact(factory.digest):
-            return
-        with contextlib.suppress(AgentError):
-            wanted = replace(target, digest=factory.digest, model_version=factory.version)
+    def restore(self, target: Assigned) -> list[str]:
+        """Fetch again what is kept and damaged, but is not what is assigned: a factory model, what runs in its place.
+
+        Only where the fleet still signs for it; else `status` tells of it.
+
+        Returns:
+            The digests of those that another poll may bring.
+        """
+        state, left = self.ledger.record.model(target.model), list[str]()
+        in_place = state.active if state.active and state.active.digest != target.digest else None
+        for slot in (state.factory, in_place):
+            if slot is None or self.store.intact(slot.digest):
+                continue
+            wanted = replace(target, digest=slot.digest, model_version=slot.version)
             hardware_class = self.config.device.hardware_class
-            approval = self.desired.require_artifact(target.model, hardware_class, factory.digest)
-            artifact = self.obtaining.manifest(approval, wanted)
-            self._verify(wanted)
-            self.obtaining.obtain(artifact, wanted, approval)
+            try:
+                approval = self.desired.require_artifact(target.model, hardware_class, slot.digest)
+                if self.config.origin.remote:
+                    self.permission.require_link()
+                artifact = self.obtaining.manifest(approval, wanted)
+                self._verify(wanted)
+                self.obtaining.repair(artifact, wanted, approval)
+            except AgentError as error:
+                if not isinstance(error, TrustError) and error.code != "not-found":
+                    left.append(slot.digest)
+        stand_in(self.trials, target.model)
+        return left
 
     def _settled(self, model: str, state: ModelState) -> None:
         """Leave what the agent had put in place of a damaged model, now that it is what is assigned."""

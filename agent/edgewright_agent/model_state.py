@@ -206,6 +206,26 @@ class ModelState:
         """The pin, as long as what it holds is what runs: a damaged model is not waited for."""
         return self.pin if self.pin and self.active and self.pin.digest == self.active.digest else None
 
+    @property
+    def dark(self) -> bool:
+        """Whether damage has left nothing to run: then what is stored is tried at once, and waits for no window."""
+        return self.active is None and self.rung is not None
+
+    @property
+    def left(self) -> bool:
+        """Whether it is nobody's any more: unassigned, and nothing of it is here but what is remembered."""
+        return bool(self.last and self.last.code == "unassigned") and not self.slots()
+
+    def running(self, slot: Slot, previous: Slot | None) -> ModelState:
+        """Return this state with another proved model active, which needs no trial of its own any more."""
+        return replace(
+            self,
+            active=slot,
+            previous=previous,
+            trial=None if self.trial and self.trial.digest == slot.digest else self.trial,
+            waiting=None if self.waiting and self.waiting.digest == slot.digest else self.waiting,
+        )
+
     def spare_for(self, digest: str) -> Slot | None:
         """Return what to go back to should `digest` fail once it is active: the last *proved* model here.
 
@@ -244,8 +264,12 @@ def terser(state: ModelState, chars: int, figures: bool, stones: int) -> ModelSt
     def plain(slot: Slot | None) -> Slot | None:
         return slot if slot is None or figures else replace(slot, health=None)
 
+    candidate = state.candidate
+    # Of a rung the beginning stays, which says who has put the model there (see `degrade`).
     return replace(
         state,
+        candidate=candidate if candidate is None or figures else replace(candidate, health=None),
+        rung=replace(state.rung, reason=shorten(state.rung.reason, chars)) if state.rung else None,
         active=plain(state.active),
         previous=plain(state.previous),
         factory=plain(state.factory),

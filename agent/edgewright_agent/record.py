@@ -30,6 +30,7 @@ from edgewright_agent.transport.document import parse_json
 VERSION = 1
 # How long reasons are, whether figures of trials stay, and how many tombstones, for a record that would not fit.
 _TERSER = ((40, True, 8), (10, False, 8), (10, False, 4), (10, False, 1))
+MAX_UNPACKED_BYTES = 1024 * 1024  # of a record, also where it is compressed to fit its slot
 MISSING, DAMAGED = "state-missing", "state-damaged"
 _QUARANTINED = {
     MISSING: "there is no record of what this device has seen: what runs keeps running, nothing is installed; a new "
@@ -232,13 +233,13 @@ def to_bytes(record: Record) -> bytes:
 
 
 def from_bytes(payload: bytes) -> Record:
-    """Parse what `to_bytes` wrote.
+    """Parse what `to_bytes` or `_fitting` wrote.
 
     Raises:
         StorageError: `state-version` for a record of another format.
     """
     try:
-        document: dict[str, Any] = parse_json(payload, "the record")
+        document: dict[str, Any] = parse_json(_unpacked(payload), "the record")
         # A field from the future may be a floor, which the next write would lose.
         if document.pop("version", None) == VERSION and document.keys() <= _STORED:
             document["models"] = {name: parse_model(value) for name, value in document["models"].items()}
@@ -255,19 +256,52 @@ def from_bytes(payload: bytes) -> Record:
 
 
 def _fitting(record: Record) -> tuple[Record, bytes]:
-    """Return a record that fits its slot, and its bytes; words and figures for people go before anything that decides.
+    """Return a record that fits its slot, and its bytes: compressed, if need be.
 
-    Then the oldest tombstones: a version that failed here may be tried once more, which beats not recording at all.
+    Where that is not enough, words and figures for people go before anything that decides; then the oldest tombstones:
+    a version that failed here may be tried once more, which beats not recording at all.
     """
-    payload = to_bytes(record)
+    payload = _packed(to_bytes(record))
     for chars, figures, stones in _TERSER:
         if len(payload) <= MAX_PAYLOAD_BYTES:
             break
         models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
         poll = replace(record.poll, mirrors={}) if record.poll else None
         record = replace(record, models=models, poll=poll)
-        payload = to_bytes(record)
+        payload = _packed(to_bytes(record))
     return record, payload
+
+
+def _packed(document: bytes) -> bytes:
+    """Return a document as its slot holds it: as it is, unless it has no room so.
+
+    Nearly all devices have a few models, and a record that a person can read with `strings`.
+    """
+    if len(document) <= MAX_PAYLOAD_BYTES or len(document) > MAX_UNPACKED_BYTES:
+        return document
+    import zlib
+
+    return zlib.compress(document)
+
+
+def _unpacked(payload: bytes) -> bytes:
+    """Return the document that `_packed` was given.
+
+    Raises:
+        ValueError: no such bytes, or more than there may be.
+    """
+    if payload.startswith(b"{"):
+        return payload
+    import zlib
+
+    stream = zlib.decompressobj()
+    try:
+        document = stream.decompress(payload, MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if not stream.eof or stream.unused_data:
+        raise ValueError("the record does not end where it should")
+    return document
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ Where there is no other, and what a model runs from is whole, it goes on running
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgewright_agent.clock import Uptime, to_text
@@ -53,9 +54,13 @@ def recover(
         record = record.with_model(model, mended)
         if outcome:
             outcomes.append(outcome)
-            # What is missing must be fetched again: "not modified" is no answer to that.
-            record = replace(record, seen=None).counted(damaged=1)
+            record = record.counted(damaged=1)
+        if outcome or (state.previous and not mended.previous) or (state.waiting and not mended.waiting):
+            # What is missing must be fetched again, what is useless collected: "not modified" is no answer to that.
+            record = replace(record, seen=None)
     ledger.commit(record)
+    for outcome in outcomes:
+        _mark_damage(store, record.model(outcome.model), outcome)
     with contextlib.suppress(StorageError):  # they are in nobody's way
         ledger.sweep()
         store.sweep()
@@ -67,7 +72,7 @@ def recover(
                 outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
-            elif state.waiting and may_activate:
+            elif state.waiting and (may_activate or state.dark):
                 outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
@@ -92,7 +97,28 @@ def retire(trials: Trials, model: str) -> Outcome | None:
     if outcome:
         ledger.commit(replace(ledger.record.with_model(model, state), seen=None).counted(damaged=1))
         store.link(model, state.active.digest if state.active else None)
+        _mark_damage(store, state, outcome)
     return outcome
+
+
+def stand_in(trials: Trials, model: str) -> None:
+    """Have a whole model run where damage has left none: a factory model that is there again.
+
+    Raises:
+        StorageError: the record cannot be written.
+    """
+    ledger, before = trials.ledger, trials.ledger.record.model(model)
+    if before.active is None:
+        state, _ = _mend(trials.store, model, before, frozenset(), to_text(trials.now()))
+        ledger.commit(ledger.record.with_model(model, state))
+        trials.store.link(model, state.active.digest if state.active else None)
+
+
+def _mark_damage(store: Store, state: ModelState, outcome: Outcome) -> None:
+    """Have the disk itself remember what is damaged of a model that goes on, should this poll not mend it."""
+    if outcome.code == "damaged" and state.active and state.active.digest == outcome.digest:
+        with contextlib.suppress(StorageError):  # a disk that refuses even that is told by what comes next
+            store.drop_damaged(state.active.digest)
 
 
 def _mend(
@@ -102,13 +128,22 @@ def _mend(
         return slot.digest not in damaged and store.intact(slot.digest)
 
     previous = state.previous if state.previous and whole(state.previous) else None
-    if state.active is None or whole(state.active):
-        return replace(state, previous=previous), None
+    waiting = state.waiting if state.waiting and store.intact(state.waiting.digest) else None
+    state = replace(state, previous=previous, waiting=waiting)
     broken = state.active
-    spare = _first_whole(store, (previous, state.factory))
-    mended = replace(state, active=spare, previous=None if spare == previous else previous)
+    if broken and whole(broken):
+        return state, None
+    # What was given up here does not come back by itself: a safe output is better than a model known to be bad.
+    spares = [slot for slot in (previous, state.factory) if slot and not state.tombstone_of(slot.digest)]
+    spare = _first_whole(store, spares)
+    mended = replace(state, active=None)
+    if spare:
+        mended = state.running(spare, None if spare == previous else previous)
+    if broken is None:
+        rung = "previous" if spare == previous else "factory"
+        return (stand(mended, rung, "nothing else was whole", at) if spare else state), None
     if spare is None and store.runs(broken.digest):
-        mended = replace(state, previous=previous)
+        mended = state
         what = "what it runs from is whole, so it goes on, and the next poll fetches the rest again"
     else:
         what = f"{spare.version} runs instead" if spare else "nothing runs"
@@ -124,12 +159,11 @@ def _mend(
     )
 
 
-def _first_whole(store: Store, slots: tuple[Slot | None, ...]) -> Slot | None:
+def _first_whole(store: Store, slots: Sequence[Slot]) -> Slot | None:
     for slot in slots:
         with contextlib.suppress(StorageError):
-            if slot:
-                store.verify(slot.digest)
-                return slot
+            store.verify(slot.digest)
+            return slot
     return None
 
 

@@ -266,9 +266,7 @@ def fall_back(
         return Fallen(model, bad.digest, bad.version, failure.code, message)
     stone = Tombstone(bad.digest, bad.version, failure.code, failure.message, at, name)
     state = replace(
-        state.entomb(stone),
-        active=replace(spare, since=at),
-        previous=None,
+        state.entomb(stone).running(replace(spare, since=at), None),
         soak=None,
         last=verdict,
     )
@@ -289,7 +287,7 @@ def fall_back(
 def _spare(store: Store, state: ModelState, bad: Slot) -> tuple[Slot | None, str]:
     """Return the first whole model to go back to, and its rung of the ladder."""
     for slot, rung in ((state.previous, "previous"), (state.factory, "factory")):
-        if slot and slot.digest != bad.digest:
+        if slot and slot.digest != bad.digest and not state.tombstone_of(slot.digest):
             try:
                 store.verify(slot.digest)
             except StorageError:

@@ -213,7 +213,7 @@ def gather(
     record = ledger.record
     time = trusted_now(record, now)
     stale = tuple(sorted(role for role, end in record.expires.items() if from_text(end) <= time))
-    names = sorted({*record.models, *store.links()})
+    names = sorted({name for name, state in record.models.items() if not state.left} | {*store.links()})
     models = tuple(
         _model_status(name, record.model(name), store, up, _waiting(config, record, name, now))
         for name in names

@@ -99,6 +99,19 @@ class Store:
             return False
         return True
 
+    def drop_damaged(self, digest: str) -> None:
+        """Remove what is damaged of an entry that still runs: `intact` then says so until it is fetched again.
+
+        Raises:
+            StorageError: the disk refused; the manifest is damaged.
+        """
+        for layer in self.artifact(digest).layers:
+            if layer.file not in LOADED:
+                try:
+                    check_file(self.path(digest) / layer.file, layer)
+                except StorageError:
+                    self.disk.remove(self.path(digest) / layer.file)
+
     def stage(self, artifact: Artifact) -> Path:
         """Return a durable staging directory; parts of an earlier try are still in it.
 

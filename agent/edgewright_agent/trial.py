@@ -131,7 +131,8 @@ class Trials:
             StorageError: as `run`.
         """
         state = self._state(model)
-        trial = replace(state.waiting, boots=self.ledger.record.boots) if state.waiting else None
+        waited = state.waiting
+        trial = replace(waited, boots=self.ledger.record.boots) if waited else None
         self._save(model, replace(state, trial=trial, waiting=None))
         return self.run(model)
 
@@ -191,7 +192,7 @@ class Trials:
         found = Archive.beside(self.store).last(model, trial.digest)
         told = found.document() if found else {}
         if told.get("trialStarted") == trial.started:  # the power went between evidence and tombstone
-            return HealthError(str(told["code"]), str(told["reason"]))
+            return HealthError(str(told.get("code", "health-crash")), str(told.get("reason", "")))
         boots = 0 if trial.boots is None else self.ledger.record.boots - trial.boots
         how = f": the device restarted {boots} time(s) meanwhile" if boots > 0 else ""
         return HealthError("health-crash", f"no load of it was ever survived{how}")
@@ -212,10 +213,11 @@ class Trials:
             )
             self._save(model, replace(state, candidate=candidate, trial=None), event="experiments")
             return outcome
+        spare = state.spare_for(trial.digest)
         state = replace(
             state,
             active=slot,
-            previous=state.spare_for(trial.digest),
+            previous=spare if spare and self.store.intact(spare.digest) else None,
             trial=None,
             pin=None if state.pin and state.pin.digest != trial.digest else state.pin,
             last=outcome.verdict(self.now()),

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from edgewright_agent import degrade, experiments, health, schedule
-from edgewright_agent.acceptance import accepted, named
+from edgewright_agent.acceptance import MAX_MODELS, accepted, named
 from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.desired import Desired, Trust
@@ -93,16 +93,18 @@ class Update:
             if manifest is None:
                 return self._finish(nothing_new(self.now()), outcomes)
             desired = freshest(self.source, self._accept)
-            outcomes = self._update_all(self._installation(desired), outcomes, reread=force)
+            installation = self._installation(desired)
+            outcomes = self._update_all(installation, outcomes, reread=force)
+            left = self._restore(installation)
             # Before the ETag is kept: "not modified" would never come back for what is left lying here.
             unfinished = [
                 o.digest for o in outcomes if o.digest and (o.exit_code or o.code in schedule.WAITS)
             ]
-            self._collect([*unfinished, *self._compared(desired, outcomes)])
+            self._collect([*unfinished, *self._compared(desired, outcomes), *left])
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
-        seen = Seen(etag, fingerprint) if etag else None
+        seen = Seen(etag, fingerprint) if etag and not left else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
@@ -138,7 +140,8 @@ class Update:
         device, desired = self.config.device, installation.desired
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
         compared = [target.experiment for target in targets.values() if target.experiment]
-        self._collect([*(t.digest for t in targets.values()), *(e.digest for e in compared)])
+        factories = [state.factory.digest for state in self.ledger.record.models.values() if state.factory]
+        self._collect([*(t.digest for t in targets.values()), *(e.digest for e in compared), *factories])
         done = {outcome.model: outcome for outcome in recovered}
         for model, target in sorted(targets.items()):
             try:
@@ -153,11 +156,16 @@ class Update:
                     model, error, digest=target.digest, version=target.model_version
                 )
             done[model] = installation.beside(target, done[model])
-            installation.restore_factory(target)
         for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if installation.withdraw(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
         return tuple(done[model] for model in sorted(done))
+
+    def _restore(self, installation: Installation) -> list[str]:
+        """Fetch again what is kept and damaged, but is not what is assigned; return what another poll may bring."""
+        device, desired = self.config.device, installation.desired
+        targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
+        return [digest for target in targets.values() for digest in installation.restore(target)]
 
     def _compared(self, desired: Desired, outcomes: Sequence[Outcome]) -> list[str]:
         """Return digests of experiments that are not done yet: what has arrived of them stays."""
@@ -221,10 +229,6 @@ class Update:
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:
     for outcome in outcomes:
         state = record.model(outcome.model)
-        if outcome.code == "unassigned" and state.active is None:
-            others = {name: kept for name, kept in record.models.items() if name != outcome.model}
-            record = replace(record, models=others)  # nothing of it is left here, so nothing to remember
-            continue
         last = state.last
         # Keep when a state of affairs began, not when it was last seen.
         if last is None or (last.code, last.digest) != (outcome.code, outcome.digest):
@@ -233,4 +237,20 @@ def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -
             record = record.with_model(
                 outcome.model, replace(state, last=replace(last, message=outcome.message))
             )
-    return record
+    return _forgotten(record)
+
+
+def _forgotten(record: Record) -> Record:
+    """Return a record without models that nobody assigns and that are not here; what failed here stays in mind.
+
+    Whoever signs assignments could name ever new models, though: more than a device may have are not remembered.
+    """
+    left = {name: state for name, state in record.models.items() if state.left}
+    failed = sorted(
+        (name for name in left if left[name].tombstones), key=lambda name: left[name].tombstones[-1].at
+    )
+    room = max(0, MAX_MODELS - (len(record.models) - len(left)))
+    gone = {*left} - {*failed[max(0, len(failed) - room) :]}
+    return (
+        replace(record, models={n: s for n, s in record.models.items() if n not in gone}) if gone else record
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,24 @@ def test_a_delta_is_fetched_in_place_of_the_model(running: Bench) -> None:
     assert outcome.transfer.fetched_bytes == delta.bytes + len(TWO.files["golden.json"])
     assert running.shelf.bytes_received < 0.1 * SIZE
     assert "delta from 1.0.0, " in outcome.message and "kB" in outcome.message
+
+
+def test_a_window_that_closes_on_a_delta_is_no_reason_to_give_the_delta_up(running: Bench) -> None:
+    offer(running, ONE, TWO)
+    running.publish(TWO)
+    real, running.shelf.chunk = running.shelf.blob, 1000
+
+    def closing(repository: str, digest: str, *, size: int, offset: int = 0) -> Iterator[bytes]:
+        yield next(real(repository, digest, size=size, offset=offset))
+        raise LinkClosedError("waits-for-window", "is loaded when the download window opens")
+
+    running.shelf.blob = closing  # type: ignore[method-assign]
+    report = running.once()
+    assert [(o.code, o.exit_code) for o in report.outcomes] == [("waits-for-window", 0)]
+    running.shelf.blob = real  # type: ignore[method-assign]
+    outcome = update(running)
+    assert outcome.transfer and outcome.transfer.delta_base == "1.0.0"
+    assert not came_whole(running)
 
 
 def test_an_unchanged_file_is_copied_and_not_fetched_even_without_a_delta(running: Bench) -> None:

@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from edgewright_agent.errors import ConfigError, StorageError
+from edgewright_agent.errors import ConfigError, HealthError, StorageError, TransportError
 from edgewright_agent.factory import SCRUB_EVERY, clear, mark
 from edgewright_agent.manual import reanchor, rollback
-from edgewright_agent.model_state import Soak
+from edgewright_agent.model_state import Soak, Tombstone
 from edgewright_agent.status import Status, gather
 from unit.agent.core.workbench import MODEL, NOW, Bench, Made, make_artifact
 
@@ -231,3 +232,65 @@ def test_a_clock_that_was_ahead_does_not_put_it_off_for_years(bench: Bench) -> N
     bench.now += timedelta(hours=1)
     bench.once()
     assert bench.ledger.record.model(MODEL).previous is None
+
+
+def only_the_factory_model(tmp_path: Path) -> Bench:
+    """A device whose only version is its factory model, and damaged; it assigns one that failed here."""
+    bench = Bench(tmp_path)
+    bench.publish(ONE)
+    bench.once()
+    mark(bench.ledger, bench.store, MODEL, now=NOW)
+    bench.doctor.verdicts["2.0.0"] = HealthError("health-wrong-output", "7 instead of 3")
+    bench.publish(TWO)
+    assert bench.codes() == ["health-wrong-output"]
+    (bench.store.path(ONE.digest) / "model.onnx").write_bytes(b"")
+    return bench
+
+
+def test_fetched_again_it_runs_at_once_where_nothing_else_does(tmp_path: Path) -> None:
+    bench = only_the_factory_model(tmp_path)
+    report = bench.once()
+    assert [outcome.code for outcome in report.outcomes] == ["tombstoned"]
+    assert bench.running() == "1.0.0"
+    rung = bench.ledger.record.model(MODEL).rung
+    assert rung and rung.name == "factory"
+
+
+def test_a_line_that_drops_while_it_is_fetched_again_is_gone_on_from_and_not_forgotten(
+    tmp_path: Path,
+) -> None:
+    bench = only_the_factory_model(tmp_path)
+    bench.shelf.chunk, bench.shelf.cut_after = 1000, 2500
+    real, drops = bench.shelf.blob, iter((True,))
+
+    def blob(repository: str, digest: str, *, size: int, offset: int = 0) -> Iterator[bytes]:
+        if offset and next(drops, False):
+            raise TransportError("network", "no route to host")
+        return real(repository, digest, size=size, offset=offset)
+
+    bench.shelf.blob = blob  # type: ignore[method-assign]
+    bench.once()
+    assert bench.running() is None
+    bench.shelf.asked.clear()
+    assert bench.once().poll.code == "ok", "there is something left to fetch"
+    assert bench.shelf.blob_requests()[0].endswith(" 2500"), bench.shelf.blob_requests()
+    assert bench.running() == "1.0.0"
+    assert bench.once().poll.code == "not-modified"
+
+
+def test_one_that_was_given_up_here_is_no_fallback(bench: Bench) -> None:
+    stone = Tombstone(ONE.digest, "1.0.0", "soak-crash", "crashed", "2030-01-01T00:00:00Z")
+    state = replace(bench.ledger.record.model(MODEL).entomb(stone), previous=None)
+    bench.ledger.commit(bench.ledger.record.with_model(MODEL, state))
+    (bench.store.path(THREE.digest) / "model.onnx").write_bytes(b"")
+    bench.shelf.down = True
+    assert bench.codes() == ["damaged"]
+    assert bench.running() is None, "a safe output is better than a model known to be bad"
+
+
+def test_one_that_failed_its_soak_cannot_be_marked_and_is_said_to_have_failed(bench: Bench) -> None:
+    state = bench.ledger.record.model(MODEL)
+    soak = Soak(THREE.digest, 0, 3, failed="soak-crash")
+    bench.ledger.commit(bench.ledger.record.with_model(MODEL, replace(state, soak=soak)))
+    with pytest.raises(ConfigError, match=r"has failed its live soak \(soak-crash\)"):
+        mark(bench.ledger, bench.store, MODEL, now=NOW)

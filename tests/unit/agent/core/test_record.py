@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import tempfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +15,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgewright_agent.acceptance import MAX_MODELS
+from edgewright_agent.acceptance import MAX_LANES, MAX_MODELS
 from edgewright_agent.clock import Uptime
+from edgewright_agent.config import Budget
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import MAX_TOMBSTONES, ModelState, Slot, Tombstone, Trial, Verdict
-from edgewright_agent.record import Ledger, Poll, Record, Seen, from_bytes, to_bytes
+from edgewright_agent.model_state import (
+    MAX_TOMBSTONES,
+    Candidate,
+    ModelState,
+    Pin,
+    Rung,
+    Slot,
+    Soak,
+    Terms,
+    Tombstone,
+    Trial,
+    Verdict,
+)
+from edgewright_agent.record import MAX_UNPACKED_BYTES, Ledger, Poll, Record, Seen, from_bytes, to_bytes
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, SLOT_BYTES, Slots, decode, encode
 
 DIGEST = "sha256:" + "a" * 64
@@ -204,6 +219,115 @@ def test_a_device_with_as_many_models_as_it_may_have_can_record_all_of_them(tmp_
     for model in kept.models.values():
         assert [s and s.digest for s in (model.active, model.previous, model.factory)] == [DIGEST] * 3
         assert model.tombstones[-1].digest == state.tombstones[-1].digest, "the newest stays"
+
+
+def fullest(draw: random.Random) -> ModelState:
+    """A model with everything a record can hold of one, and nothing that repeats."""
+
+    def digest() -> str:
+        return f"sha256:{draw.getrandbits(256):064x}"
+
+    def words() -> str:
+        return "".join(draw.choices("abcdefghij klmno", k=300))
+
+    def slot() -> Slot:
+        figures = {
+            "loadMs": draw.random(),
+            "inferenceMs": draw.random(),
+            "providers": ["CPUExecutionProvider"],
+        }
+        return Slot(digest(), f"{draw.randrange(99)}.{draw.randrange(999)}.0", AT, figures)
+
+    def trial() -> Trial:
+        terms = Terms(Budget(1000.5, 20.5, draw.randrange(1 << 40)), 60, 86400, 10.0)
+        return Trial(digest(), "10.20.30", 3, AT, 60.0, terms, 7)
+
+    def stone() -> Tombstone:
+        name = f"{draw.getrandbits(48):012x}-7.json"
+        return Tombstone(digest(), "10.20.31", "health-wrong-output", words(), AT, name)
+
+    active, up = slot(), Uptime(f"{draw.getrandbits(128):032x}", draw.randrange(1 << 20))
+    return ModelState(
+        active,
+        slot(),
+        slot(),
+        trial(),
+        trial(),
+        Soak(active.digest, draw.random(), 9, 2, up, 1, 10.0, "soak-hang"),
+        Candidate(
+            digest(), "10.20.32", "shadow", draw.random(), "night-shift", AT, {"loadMs": draw.random()}
+        ),
+        Pin(active.digest, active.version, AT),
+        Rung("next-provider", "provider-down", AT, "session: " + words()[:200], 1),
+        tuple(stone() for _ in range(MAX_TOMBSTONES)),
+        Verdict("health-wrong-output", words(), AT, digest(), "10.20.31"),
+    )
+
+
+def test_the_fullest_record_there_can_be_still_fits_and_keeps_all_that_decides(tmp_path: Path) -> None:
+    draw = random.Random(7)  # noqa: S311  no secret
+    models = {f"{number:02d}-{'m' * 60}": fullest(draw) for number in range(MAX_MODELS)}
+    weekly = ["mon,tue,wed,thu,fri,sat,sun 22:00-05:00"] * 16
+    record = Record(
+        models=models,
+        floor=dict.fromkeys(("root", "timestamp", "snapshot", "targets", "rollout"), 9),
+        sequences={f"{number:03d}-{'c' * 59}/{'m' * 63}": 7 for number in range(MAX_LANES)},
+        policy={"windows": {"timeZone": "utc", "download": weekly, "activation": weekly}},
+    )
+    anchored(tmp_path).commit(record)
+    kept = Ledger(tmp_path, Disk()).record
+    assert (kept.floor, kept.sequences, kept.policy) == (record.floor, record.sequences, record.policy)
+    for name, state in models.items():
+        found = kept.model(name)
+        for slots in zip(found.slots(), state.slots(), strict=True):
+            assert slots[0].digest == slots[1].digest
+        assert (found.trial, found.waiting, found.soak, found.pin) == (
+            state.trial,
+            state.waiting,
+            state.soak,
+            state.pin,
+        )
+        assert found.rung
+        assert found.rung.reason.startswith("session: ")
+        assert found.tombstones[-1].digest == state.tombstones[-1].digest
+        assert found.tombstones[-1].evidence == state.tombstones[-1].evidence
+
+
+def test_a_record_that_is_compressed_says_no_more_than_a_record_may(tmp_path: Path) -> None:
+    for number, bytes_ in enumerate((zlib.compress(b" " * (MAX_UNPACKED_BYTES + 1)), b"x\x9c", b"")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Slots(folder, Disk()).write(1, bytes_)
+        with pytest.raises(StorageError) as refused:
+            Ledger(folder, Disk())
+        assert refused.value.code == "state-version"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["active", "waiting", "soak", "candidate", "pin", "rung", "last"],
+    ids=lambda place: f"in {place}",
+)
+def test_a_field_of_a_newer_agent_anywhere_in_a_model_is_not_lost_either(tmp_path: Path, place: str) -> None:
+    state = fullest(random.Random(7))  # noqa: S311  no secret
+    newer = json.loads(to_bytes(Record(models={"digit-reader": state})))
+    newer["models"]["digit-reader"][place]["anotherField"] = 7
+    Slots(tmp_path, Disk()).write(1, json.dumps(newer).encode())
+    with pytest.raises(StorageError) as refused:
+        Ledger(tmp_path, Disk())
+    assert refused.value.code == "state-version"
+
+
+def test_a_record_from_before_windows_soaks_pins_and_rungs_still_counts(tmp_path: Path) -> None:
+    slot = {"digest": DIGEST, "version": "1.0.0", "since": AT}
+    trial = {"digest": DIGEST, "version": "1.1.0", "attempts_left": 2, "started": AT, "timeout_s": 60.0}
+    stone = {"digest": DIGEST, "version": "0.9.0", "code": "health-crash", "reason": "died", "at": AT}
+    old = {"version": 1, "models": {"m": {"active": slot, "trial": trial, "tombstones": [stone]}}}
+    Slots(tmp_path, Disk()).write(1, json.dumps(old).encode())
+    state = Ledger(tmp_path, Disk()).record.model("m")
+    assert state.trial == Trial(DIGEST, "1.1.0", 2, AT, 60.0)
+    assert (state.waiting, state.soak, state.pin, state.rung) == (None, None, None, None)
+    assert state.tombstones[0].evidence is None
 
 
 def test_a_record_of_another_format_is_not_touched(tmp_path: Path) -> None:

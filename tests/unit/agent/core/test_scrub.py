@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent.files import Calls
-from unit.agent.core.workbench import MODEL, Bench, make_artifact
+from edgewright_agent.manual import pin, rollback
+from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
 
 ONE, TWO = (make_artifact(f"{number}.0.0", size=20_000) for number in (1, 2))
 
@@ -72,6 +73,55 @@ def test_the_only_version_goes_on_while_what_it_runs_from_is_whole(device: Bench
     device.shelf.down = False
     assert device.codes() == ["repaired"]
     assert device.running() == "1.0.0"
+    assert device.once().poll.code == "not-modified"
+
+
+def test_what_one_failed_try_did_not_mend_is_tried_again_and_not_left_behind_not_modified(
+    device: Bench,
+) -> None:
+    rot(device, "golden.json")
+    device.trust.untrusted[ONE.digest] = "bad-signature"
+    assert refresh(device) == ["damaged"]
+    device.trust.untrusted.clear()
+    device.shelf.down = True
+    assert device.codes() == ["damaged"], "the length is right, and still it is remembered"
+    device.shelf.down = False
+    assert device.codes() == ["repaired"]
+    assert device.running() == "1.0.0"
+    assert device.once().poll.code == "not-modified"
+
+
+def test_a_pinned_version_that_is_damaged_is_mended_although_another_is_assigned(device: Bench) -> None:
+    pin(device.ledger, device.store, MODEL, now=NOW)
+    device.publish(TWO)
+    assert device.codes() == ["pinned"]
+    rot(device, "golden.json", length=5)
+    device.shelf.cut_after = 0
+    assert device.codes() == ["pinned"]
+    assert not device.store.intact(ONE.digest), "the line dropped"
+    assert device.codes() == ["pinned"]
+    assert device.running() == "1.0.0"
+    assert device.once().poll.code == "not-modified"
+
+
+def test_what_runs_in_place_of_a_version_that_failed_here_is_mended_as_well(device: Bench) -> None:
+    device.publish(TWO)
+    device.once()
+    rollback(device.ledger, device.store, MODEL, now=NOW)
+    rot(device, "golden.json", length=5)
+    assert device.codes() == ["tombstoned"]
+    assert device.running() == "1.0.0"
+    assert device.once().poll.code == "not-modified"
+
+
+def test_a_previous_version_that_is_damaged_is_not_kept_when_it_becomes_one(device: Bench) -> None:
+    device.publish(TWO)
+    rot(device, "golden.json", length=5)
+    device.shelf.down = False
+    device.once()
+    assert device.running() == "2.0.0"
+    assert device.ledger.record.model(MODEL).previous is None
+    assert not device.store.path(ONE.digest).exists()
     assert device.once().poll.code == "not-modified"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
 from edgewright_agent.files import Calls
+from edgewright_agent.model_state import ModelState, Tombstone, Verdict
+from edgewright_agent.status import gather
 from edgewright_agent.trust.approval import Runtime
 from unit.agent.core.workbench import MODEL, NOW, PI, Bench, Made, make_artifact
 
@@ -478,6 +481,33 @@ def test_a_model_that_never_ran_and_is_withdrawn_is_forgotten(bench: Bench) -> N
     bench.assign([])
     assert bench.codes() == ["unassigned"]
     assert bench.ledger.record.models == {}
+
+
+def test_what_failed_here_stays_in_mind_when_it_is_withdrawn_and_assigned_again(bench: Bench) -> None:
+    bench.doctor.verdicts["1.0.0"] = HealthError("health-wrong-output", "7 instead of 3")
+    bench.publish(ONE)
+    groups = bench.trust.assignment["groups"]
+    assert bench.codes() == ["health-wrong-output"]
+    bench.assign([])
+    assert bench.codes() == ["unassigned"]
+    found = gather(bench.config, bench.ledger, bench.store, bench.now)
+    assert (found.state, found.models) == ("ok", ()), "it is nobody's any more"
+    assert bench.once().poll.code == "not-modified"
+    bench.assign(groups)
+    assert bench.codes() == ["tombstoned"]
+
+
+def test_ever_new_models_that_fail_and_go_do_not_fill_the_record(bench: Bench) -> None:
+    stone = Tombstone(ONE.digest, "1.0.0", "health-crash", "died", to_text(NOW))
+    gone = ModelState(tombstones=(stone,), last=Verdict("unassigned", "gone", to_text(NOW)))
+    old = replace(gone, tombstones=(replace(stone, at="2020-01-01T00:00:00Z"),))
+    models = {"oldest": old} | {f"model-{number}": gone for number in range(MAX_MODELS - 1)}
+    bench.ledger.commit(replace(bench.ledger.record, models=models))
+    bench.publish(TWO)
+    assert "installed" in bench.codes()
+    kept = bench.ledger.record.models
+    assert len(kept) == MAX_MODELS
+    assert "oldest" not in kept and MODEL in kept
 
 
 def test_the_reserve_of_the_class_counts_as_well_as_the_devices_own(running: Bench) -> None:

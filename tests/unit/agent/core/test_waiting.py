@@ -99,7 +99,7 @@ def test_a_download_that_the_end_of_the_window_cuts_goes_on_from_there_the_next_
 
     def slow(repository: str, digest: str, *, size: int, offset: int = 0) -> Iterator[bytes]:
         for chunk in fetch(repository, digest, size=size, offset=offset):
-            update.allowance.permit()  # as a registry's blobs do before every chunk
+            update.permission.allowance.permit()  # as a registry's blobs do before every chunk
             bench.now += timedelta(seconds=0.4)
             yield chunk
 
@@ -139,6 +139,47 @@ def test_a_stored_model_waits_for_its_activation_window_and_is_tried_without_net
     assert report.poll.code == "network"
     assert bench.running() == "2.0.0"
     assert bench.ledger.record.model(MODEL).waiting is None
+
+
+def test_a_device_that_damage_has_left_with_nothing_waits_for_no_activation_window(bench: Bench) -> None:
+    release(bench, ONE, windows=MORNINGS)
+    bench.once()
+    (bench.store.path(ONE.digest) / "model.onnx").write_bytes(b"")
+    assert bench.codes() == ["installed"]
+    assert bench.running() == "1.0.0"
+
+
+def test_a_stored_model_is_tried_at_once_when_damage_leaves_nothing_else(bench: Bench) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    assert bench.codes() == ["waits-for-window"]
+    (bench.store.path(ONE.digest) / "model.onnx").write_bytes(b"")
+    bench.shelf.down = True
+    assert bench.codes() == ["damaged", "installed"]
+    assert bench.running() == "2.0.0"
+
+
+def test_what_waits_is_not_tried_against_itself_once_damage_has_brought_it_back(bench: Bench) -> None:
+    bench.publish(TWO)
+    bench.once()
+    release(bench, ONE, windows=MORNINGS)
+    assert bench.codes() == ["waits-for-window"]
+    (bench.store.path(TWO.digest) / "model.onnx").write_bytes(b"")
+    bench.doctor.verdicts["1.0.0"] = HealthError("health-timeout", "a bad moment")
+    bench.once()
+    bench.now = NOON + timedelta(hours=17)
+    bench.once()
+    state = bench.ledger.record.model(MODEL)
+    assert (bench.running(), state.waiting, state.tombstones) == ("1.0.0", None, ())
+    assert bench.once().poll.code == "not-modified"
+
+
+def test_what_waits_and_is_damaged_is_fetched_again_before_its_window(bench: Bench) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    bench.once()
+    (bench.store.path(TWO.digest) / "model.onnx").write_bytes(b"")
+    assert bench.codes() == ["waits-for-window"]
+    assert bench.store.verify(TWO.digest)
+    assert bench.once().poll.code == "not-modified"
 
 
 def test_a_waiting_model_that_fails_when_its_time_comes_is_given_up(bench: Bench) -> None:
