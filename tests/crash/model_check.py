@@ -21,7 +21,7 @@ from pathlib import Path
 
 from crash.invariants import BROKEN, LOST, STUCK, Fault, Started, start
 from crash.recording import Acknowledged, Recording, empty
-from crash.stories import Story
+from crash.story import Story
 from crash.volume import State, Volume
 from edgewright_agent.errors import AgentError
 
@@ -115,6 +115,7 @@ def _cut_again(
     cut.state.write_to(folder)
     recording = Recording(folder, foreign=story.foreign)
     recording.begin()
+    recording.resume(cut.acknowledged)
     device = story.device(folder, recording)
     device.reboot()
     try:

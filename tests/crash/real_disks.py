@@ -31,7 +31,8 @@ from crash.counted import Counted
 from crash.invariants import BROKEN, LOST, STUCK, check
 from crash.model_check import memory
 from crash.recording import Acknowledged
-from crash.stories import STORIES, Story, named
+from crash.stories import STORIES, named
+from crash.story import Story
 from real import ROOT, TOOLS
 
 MIB = 1 << 20

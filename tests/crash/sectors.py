@@ -52,6 +52,15 @@ class File:
         self.data = self.data[:offset].ljust(offset, b"\0") + data + self.data[end:]
         self._touched(offset, end)
 
+    def allocate(self, size: int) -> None:
+        """As posix_fallocate(3): longer if need be, and what is new reads as zeros, never as what lay there before.
+
+        Its blocks may be lost until a sync; a hole reads as zeros, too.
+        """
+        self.data = self.data.ljust(size, b"\0")
+        self.sizes.append(len(self.data))
+        self._contents = None
+
     def truncate(self) -> None:
         self._touched(0, len(self.data))
         self.data = b""

@@ -8,7 +8,8 @@ import pytest
 
 from crash.invariants import BROKEN, LOST
 from crash.model_check import explore
-from crash.stories import STORIES, Story, named
+from crash.stories import STORIES, named
+from crash.story import Story
 from crash.summary import PROPERTY
 
 STATES = 1100  # of each story: over 11,000 in all; `python -m crash --states N` looks at more
