@@ -56,10 +56,10 @@ class RecordWrites(Story):
     def act(self, device: Device) -> None:
         for number, words in enumerate((1, 40, 300, 120, 2)):
             ledger = device.ledger
-            counters = {f"event-{n}": number for n in range(words)}
-            ledger.commit(
-                replace(ledger.record, counters=counters, sequences={**ledger.record.sequences, "x": number})
-            )
+            told = {name: at for name, at in ledger.record.expires.items() if "-" not in name}
+            expires = told | {f"a-role-{n}": f"20{40 + number}-01-01T00:00:00Z" for n in range(words)}
+            sequences = {**ledger.record.sequences, "x": number}
+            ledger.commit(replace(ledger.record, expires=expires, sequences=sequences))
             device.once()
 
 
@@ -178,6 +178,7 @@ class Telemetry(Story):
     before = ("1.0.0",)
     may_run = frozenset({"1.0.0"})
     ends = "1.0.0"
+    weight = 0.7  # each is a file of a quarter of a MiB
 
     def act(self, device: Device) -> None:
         spool_story.write_story(device.disk, device.state / FOLDER, device.tell)

@@ -10,6 +10,9 @@ is deterministic: the same operations in the same order each time it is played.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from crash.by_hand import BY_HAND
 from crash.keeping import KEEPING
 from crash.proving import PROVING
@@ -17,6 +20,11 @@ from crash.story import Story
 from crash.updates import UPDATES
 
 STORIES: tuple[Story, ...] = (*UPDATES, *PROVING, *BY_HAND, *KEEPING)
+
+
+def share(story: Story, states: int, among: Sequence[Story] = STORIES) -> int:
+    """Return a story's part of so many states."""
+    return math.ceil(states * story.weight / sum(one.weight for one in among))
 
 
 def named(name: str) -> Story:

@@ -189,7 +189,7 @@ class Delta(Story):
     def act(self, device: Device) -> None:
         device.line.chunk, device.line.left = 60, 100
         device.once()
-        device.line.left = None
+        device.line.chunk, device.line.left = 3_000, None
         (outcome,) = device.once().outcomes
         assert outcome.transfer, outcome.message
         came = (outcome.transfer.delta_base, outcome.transfer.copied_files)
