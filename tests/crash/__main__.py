@@ -21,7 +21,7 @@ def main() -> int:
         prog="python -m crash", description="Cut the power in every story of the agent."
     )
     parser.add_argument("stories", nargs="*", help="names (default: all)", metavar="STORY")
-    parser.add_argument("--states", type=int, default=10_400, help="over all stories (default: 10400)")
+    parser.add_argument("--states", type=int, default=10_000, help="over all stories (default: 10000)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if unknown := sorted(set(options.stories) - {story.name for story in STORIES}):

@@ -184,7 +184,7 @@ class Acknowledge(Story):
         return [f"that {name} was acknowledged is lost" for _, name in told if not found.get(str(name))]
 
     def check(self, device: Device) -> Sequence[str]:
-        names = [path.name for path in (device.state / "evidence" / MODEL).iterdir()]
+        names = [path.name for path in device.state.glob(f"evidence/{MODEL}/*")]
         done = len(names) <= 1 and all(name.endswith(".json.acknowledged") for name in names)
         return () if done else [f"the evidence is {names}"]
 

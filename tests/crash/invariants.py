@@ -53,21 +53,24 @@ class Started:
         record: That record.
         faults: What was wrong, whatever had been acknowledged.
         story: What was cut.
-        found: What `Story.look` saw.
+        looked: Whether it came so far that `Story.look` was asked.
+        found: What that saw.
     """
 
     story: Story
     generation: int
     record: Record
     faults: tuple[Fault, ...]
+    looked: bool = False
     found: Any = None
 
     def lost(self, acknowledged: Acknowledged | None) -> Iterator[Fault]:
         """Yield what is gone of a record that had been acknowledged when the power went."""
         if acknowledged is None:
             return
-        for text in self.story.missing(self.found, acknowledged.told):
-            yield Fault(LOST, text)
+        if self.looked:
+            for text in self.story.missing(self.found, acknowledged.told):
+                yield Fault(LOST, text)
         if not acknowledged.generation:
             return
         if self.record.quarantined:
@@ -94,7 +97,7 @@ def start(story: Story, folder: Path) -> Started:
     except AgentError as error:
         return Started(story, 0, Record(), (Fault(STUCK, f"it does not start: {error}"),))
     faults += _restarted(story, device, ledger.record)
-    return Started(story, ledger.generation, ledger.record, tuple(faults), found)
+    return Started(story, ledger.generation, ledger.record, tuple(faults), True, found)
 
 
 def _restarted(story: Story, device: Device, kept: Record) -> Iterator[Fault]:
