@@ -47,7 +47,7 @@ def test_an_agent_that_did_not_sync_would_be_found_out(name: str, forgotten: str
     ],
 )
 def test_what_is_in_no_record_would_be_missed_too(name: str, forgotten: str, words: str) -> None:
-    found = explore(named(name), states=150, careless=[forgotten], keep=1000)
+    found = explore(named(name), states=80, careless=[forgotten], keep=1000)
     assert any("lost: " in fault and words in fault for fault in found.faults)
 
 
