@@ -163,8 +163,8 @@ class Slots:
             self._disk.replace_file(path, slot.ljust(SLOT_BYTES, b"\0"))
 
     def sweep(self) -> None:
-        """Remove what a power cut may have left of allocating the slots."""
-        for path in self._paths:
+        """Remove what a power cut may have left of allocating the slots and the ballast."""
+        for path in (*self._paths, self._ballast):
             if fresh_of(path).exists():
                 self._disk.remove(fresh_of(path))
 

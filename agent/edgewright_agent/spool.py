@@ -29,7 +29,7 @@ from typing import Any
 from edgewright_agent.clock import to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
-from edgewright_agent.files import Disk, faults
+from edgewright_agent.files import Disk, faults, fresh_of
 from edgewright_agent.lock import open_lock
 from edgewright_agent.spool_head import Head, to_slot
 from edgewright_agent.spool_layout import (
@@ -147,6 +147,7 @@ class Spool:
         if layout_of(self._size) is None:
             raise ValueError(f"no spool has {size} bytes")
         self._synced_s = clock()
+        self._swept = False
         self.lost = dict.fromkeys(Priority, 0)
         """Records that could not be written and are not counted on the disk yet."""
 
@@ -337,6 +338,10 @@ class Spool:
                 self._begin(path)
             elif size != self._size:
                 self._resize(path)
+            elif not self._swept:
+                # A power cut may have left it: before the rename, or under both names.
+                self._disk.remove(fresh_of(path))
+            self._swept = True
             with contextlib.closing(Ring(path, self._disk, self._merge)) as ring:
                 yield ring
 
@@ -348,13 +353,13 @@ class Spool:
             yield ring
 
     def _begin(self, path: Path) -> None:
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         self._disk.preallocate(fresh, self._size, to_slot(0, Head()))
         self._disk.rename(fresh, path)
 
     def _resize(self, path: Path) -> None:
         """Move what waits into a file of another size; when there is no space, the present one goes on."""
-        fresh = path.with_name(path.name + ".new")
+        fresh = fresh_of(path)
         try:
             with contextlib.closing(Ring(path, self._disk)) as old:
                 head = replace(old.head, sequence=old.last_sequence(), dropping=(), dropping_before=())

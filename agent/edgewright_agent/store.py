@@ -247,9 +247,10 @@ class Store:
         Raises:
             StorageError: the disk refused.
         """
-        for link in sorted(self.current.iterdir()) if self.current.is_dir() else ():
-            if link == fresh_link_of(self.current / link.name[1:].removesuffix(".new")):
-                self.disk.remove(link)
+        for folder in (self.current, self.factory):
+            for link in sorted(folder.iterdir()) if folder.is_dir() else ():
+                if link == fresh_link_of(folder / link.name[1:].removesuffix(".new")):
+                    self.disk.remove(link)
 
     def link(self, model: str, digest: str | None) -> None:
         """Make `current/<model>` say what the record says; does nothing when it already does."""

@@ -12,7 +12,7 @@ import sys
 import time
 
 from crash.model_check import explore
-from crash.stories import STORIES, named
+from crash.stories import STORIES, named, share
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         prog="python -m crash", description="Cut the power in every story of the agent."
     )
     parser.add_argument("stories", nargs="*", help="names (default: all)", metavar="STORY")
-    parser.add_argument("--states", type=int, default=11_000, help="over all stories (default: 11000)")
+    parser.add_argument("--states", type=int, default=10_000, help="over all stories (default: 10000)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if unknown := sorted(set(options.stories) - {story.name for story in STORIES}):
@@ -34,7 +34,7 @@ def main() -> int:
     begun, faults, trees = time.process_time(), list[str](), set[bytes]()
     for story in stories:
         before = time.process_time()
-        explored = explore(story, states=-(-options.states // len(stories)), seed=options.seed)
+        explored = explore(story, states=share(story, options.states, stories), seed=options.seed)
         print(f"{explored.row()}{time.process_time() - before:>7.1f} s", flush=True)
         faults += explored.faults
         trees |= explored.trees.keys()

@@ -1,18 +1,22 @@
 """Whether every write of the agent goes through `files.Calls`: Python's audit events tell of each.
 
     $ PYTHONPATH=tests:pipelines:agent python -m crash.audit FOLDER
-    {"seen": 380, "outside": ["open /probe"], "codes": [0, …]}
+    {"commands": 24, "outside": ["open /probe"], "seen": 844, "wrong": []}
 
-The probe is a write that must be seen.
+The probe is a write that must be seen; wrong are commands that ended otherwise than they should have.
 
 Played are all stories and the agent's own commands, among them a whole `once` with the real python-tuf and the real
-health check. What goes round `Calls` by design (see its docstring): lock files and python-tuf's cache.
+health check, and an update from a directory that was carried to it. What goes round `Calls` by design (see its
+docstring): lock files and python-tuf's cache. Sockets are no files; who may use one is set past it, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +66,7 @@ class Auditor:
         if event == "open":
             if not args[2] & _WRITES:
                 return
-        elif event not in _CHANGES:
+        elif event not in _CHANGES or _is_socket(args[0]):
             return
         path = os.fsdecode(args[0]) if isinstance(args[0], (str, bytes, os.PathLike)) else str(args[0])
         if path.startswith("/") and not path.startswith(self.root):
@@ -73,9 +77,14 @@ class Auditor:
             self.outside.add(f"{event} {name}")
 
 
+def _is_socket(what: Any) -> bool:
+    return isinstance(what, int) and stat.S_ISSOCK(os.fstat(what).st_mode)
+
+
 def _is_exempt(name: str) -> bool:
     # A file without a name is opened by the name of its directory (O_TMPFILE).
-    return "/state/tuf/" in f"{name}/" or name.endswith(("/state/lock", "/state/report.lock"))
+    locks = ("/state/lock", "/state/report.lock", "/state/spool/lock")
+    return "/state/tuf/" in f"{name}/" or name.endswith((*locks, ".sock"))
 
 
 def play_stories(auditor: Auditor, folder: Path) -> None:
@@ -92,12 +101,15 @@ def play_stories(auditor: Auditor, folder: Path) -> None:
         auditor.on = False
 
 
-def play_commands(auditor: Auditor, folder: Path) -> list[int]:
-    """Run a device's life by its command line; return the exit codes."""
+def play_commands(auditor: Auditor, folder: Path) -> tuple[int, list[str]]:
+    """Run a device's life by its command line; return how many commands, and what ended otherwise than it should."""
+    import numpy as np
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from edgewright_agent.cli import main
+    from edgewright_agent.contract import HEALTH_SOCKET, LIVE_SOCKET
+    from edgewright_agent.sockets import Bound
     from edgewright_agent.trusted import DeviceTrust
     from unit.agent.core import onnx_artifact
     from unit.agent.core.workbench import MODEL, PI, make_artifact
@@ -112,8 +124,8 @@ def play_commands(auditor: Auditor, folder: Path) -> list[int]:
     # Its signatures are checked without a write; here nobody has signed it.
     DeviceTrust.verify = lambda *_args, **_more: None  # type: ignore[method-assign]
 
-    def release(version: str) -> None:
-        made = make_artifact(version, files=onnx_artifact.files(), edit=lambda document: None)
+    def release(version: str, **more: Any) -> None:
+        made = make_artifact(version, files=onnx_artifact.files(**more))
         for data in made.files.values():
             fleet.shelf.blob(MODEL, data)
         digest = fleet.shelf.manifest(MODEL, json.loads(made.body))
@@ -125,35 +137,60 @@ def play_commands(auditor: Auditor, folder: Path) -> list[int]:
         fleet.bump(next(iter(fleet.classes)), "targets")
         fleet.release(document)
 
-    config = str(folder / "agent.json")
+    count, wrong = 0, list[str]()
 
-    def run(*words: str) -> int:
+    def run(*words: str, ends: int = 0, config: bool = True) -> None:
+        nonlocal count
+        count += 1
         auditor.on = True
         try:
-            return main(list(words))
+            code = main([*words, *(["--config", str(folder / "agent.json")] if config else ())])
         finally:
             auditor.on = False
+        if code != ends:
+            wrong.append(f"{' '.join(words)} ended with {code}")
 
-    codes = [
-        run(
-            *("init", "--device-id", "pi-7", "--class", PI, "--source", f"oci:{folder}/registry"),
-            *("--root", str(folder / "root.json"), "--key", str(folder / "signing.pub")),
-            *("--state", str(folder / "state"), "--out", config, "--reserve-bytes", "0"),
-            *("--device-identity", str(folder / "identity")),
-        ),
-        run("identity", "create", "--config", config),
-    ]
-    for version in ("1.0.0", "2.0.0"):
-        release(version)
-        codes.append(run("once", "--json", "--config", config))
-    codes += [
-        run("once", "--force", "--json", "--config", config),
-        run("rollback", MODEL, "--config", config),
-        run("retry", MODEL, "--config", config),
-        run("report", "--config", config, "--out", str(folder / "report.json")),
-        run("status", "--config", config),
-    ]
-    return codes
+    run(
+        *("init", "--device-id", "pi-7", "--class", PI, "--source", f"oci:{folder}/registry"),
+        *("--root", str(folder / "root.json"), "--key", str(folder / "signing.pub")),
+        *("--state", str(folder / "state"), "--out", str(folder / "agent.json"), "--reserve-bytes", "0"),
+        *("--device-identity", str(folder / "identity")),
+        config=False,
+    )
+    run("identity", "create")
+    release("1.0.0")
+    run("once", "--json")
+    run("factory", MODEL)
+    release("2.0.0")
+    run("install", str(folder / "registry"), "--json")
+    run("once", "--force", "--json")
+    run("metered", "on")
+    run("metered", "auto")
+    run("pin", MODEL, "--version", "1.0.0")
+    run("once")
+    run("unpin", MODEL)
+    run("once")
+    run("rollback", MODEL, "--to", "factory")
+    run("retry", MODEL)
+    release("3.0.0", outputs=np.zeros((8, 3), np.float32))
+    run("once", ends=2)
+    run("evidence", MODEL)
+    run("acknowledge", "--all")
+    run("report", "--out", str(folder / "report.json"))
+    run("factory", MODEL, "--clear")
+    run("telemetry")
+    run("status")
+    run("doctor")
+    auditor.on = True
+    for name, kind in ((LIVE_SOCKET, socket.SOCK_DGRAM), (HEALTH_SOCKET, socket.SOCK_STREAM)):
+        with contextlib.closing(Bound(folder / "state" / name, kind)):
+            pass
+    auditor.on = False
+    for name in ("state.0", "state.1"):
+        (folder / "state" / name).write_bytes(b"rotten")
+    run("reanchor")
+    run("once", ends=2)
+    return count, wrong
 
 
 def main() -> int:
@@ -165,8 +202,9 @@ def main() -> int:
     (folder / "probe").write_bytes(b"")
     auditor.on = False
     play_stories(auditor, folder)
-    codes = play_commands(auditor, folder)
-    print(json.dumps({"seen": auditor.seen, "outside": sorted(auditor.outside), "codes": codes}))
+    count, wrong = play_commands(auditor, folder)
+    told = {"commands": count, "outside": sorted(auditor.outside), "seen": auditor.seen, "wrong": wrong}
+    print(json.dumps(told))
     return 0
 
 

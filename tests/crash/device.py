@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crash.recording import Witness
+from crash.recording import Fact, Witness
 from edgewright_agent.clock import Uptime
 from edgewright_agent.errors import TransportError
 from edgewright_agent.files import Calls, Disk
@@ -67,6 +67,11 @@ class Device(Bench):
     @property
     def store(self) -> Store:
         return Store(self.state, self.disk)
+
+    def tell(self, fact: Fact) -> None:
+        """Say that something outside the record is durable now."""
+        if isinstance(self.disk.calls, Witness):
+            self.disk.calls.tell(fact)
 
     def update(self) -> Update:
         return Update(

@@ -24,7 +24,8 @@ from crash.counted import Counted
 from crash.invariants import BROKEN, LOST, STUCK, check
 from crash.model_check import memory
 from crash.recording import empty
-from crash.stories import STORIES, Story, named
+from crash.stories import STORIES, named
+from crash.story import Story
 from crash.volume import read_state
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from crash.invariants import BROKEN, LOST, STUCK, Fault, Started, start
 from crash.recording import Acknowledged, Recording, empty
-from crash.stories import Story
+from crash.story import Story
 from crash.volume import State, Volume
 from edgewright_agent.errors import AgentError
 
@@ -47,6 +47,7 @@ class Explored:
     trees: dict[bytes, Started] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
+    keep: int = KEPT_FAULTS
 
     @property
     def states(self) -> int:
@@ -56,9 +57,7 @@ class Explored:
     def add(self, where: str, found: list[Fault]) -> None:
         """Note what was wrong in one state."""
         self.count.update({fault.kind for fault in found})
-        self.faults += [f"{self.story}, {where}: {fault}" for fault in found][
-            : KEPT_FAULTS - len(self.faults)
-        ]
+        self.faults += [f"{self.story}, {where}: {fault}" for fault in found][: self.keep - len(self.faults)]
 
     def row(self) -> str:
         """One line of the table."""
@@ -74,7 +73,9 @@ class _Cut:
     acknowledged: Acknowledged | None
 
 
-def explore(story: Story, *, states: int, seed: int = 1, careless: Collection[str] = ()) -> Explored:
+def explore(
+    story: Story, *, states: int, seed: int = 1, careless: Collection[str] = (), keep: int = KEPT_FAULTS
+) -> Explored:
     """Play a story and start an agent on at most `states` different results of a power cut in it.
 
     Args:
@@ -82,8 +83,9 @@ def explore(story: Story, *, states: int, seed: int = 1, careless: Collection[st
         states: How many.
         seed: Of what is random.
         careless: Kinds of operations that the disk only pretends to do: see whether the check can fail.
+        keep: How many faults are told in words.
     """
-    explored, chance = Explored(story.name), random.Random(f"{story.name} {seed}")
+    explored, chance = Explored(story.name, keep=keep), random.Random(f"{story.name} {seed}")
     with tempfile.TemporaryDirectory(prefix="edgewright-crash-", dir=memory()) as name:
         folder = Path(name).resolve() / "device"
         folder.mkdir()
@@ -115,6 +117,7 @@ def _cut_again(
     cut.state.write_to(folder)
     recording = Recording(folder, foreign=story.foreign)
     recording.begin()
+    recording.resume(cut.acknowledged)
     device = story.device(folder, recording)
     device.reboot()
     try:

@@ -2,7 +2,7 @@
 
     $ PYTHONPATH=tests:pipelines:agent python -m crash.real_disks --points 400       # as root
     file system       stories  points  broken    lost   stuck
-    ext4                   11     100       0       0       0
+    ext4                   25     100       0       0       0
 
 A disk is a small image in memory behind a loop device. What the kernel has not yet written to it is not in the copy:
 that is the power cut. Mounting the copy replays its journal. Each story is played twice: on a quiet disk, and with a
@@ -24,6 +24,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from crash.counted import Counted
 from crash.invariants import BROKEN, LOST, STUCK, check
 from crash.model_check import memory
 from crash.recording import Acknowledged
-from crash.stories import STORIES, Story, named
+from crash.stories import STORIES, named
+from crash.story import Story
 from real import ROOT, TOOLS
 
 MIB = 1 << 20
@@ -167,7 +169,7 @@ def cut(
 
 
 def _play(story: Story, disk: Disk, points: int, neighbour: bool, careless: Collection[str]) -> list[Point]:
-    wanted = _evenly(_operations(story, disk), points)
+    wanted = _evenly(_operations(story.name), points)
     disk.format()
     with disk.below() as home:
         story.prepare(home / "device")
@@ -189,8 +191,10 @@ def _play(story: Story, disk: Disk, points: int, neighbour: bool, careless: Coll
     return kept
 
 
-def _operations(story: Story, disk: Disk) -> int:
-    with tempfile.TemporaryDirectory(dir=disk.folder) as scratch:
+@cache
+def _operations(name: str) -> int:
+    story = named(name)
+    with tempfile.TemporaryDirectory(prefix="edgewright-disk-", dir=memory()) as scratch:
         folder = Path(scratch) / "device"
         story.prepare(folder)
         calls = Counted()

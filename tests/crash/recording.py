@@ -11,26 +11,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crash.volume import Op
 from edgewright_agent.files import Calls
 from edgewright_agent.record import Ledger, Record
 
+Fact = tuple[str, object]
+
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A record that `commit` has returned for: from here on it must not be lost.
+    """A record that `commit` has returned for, and what else was said to be durable: it must not be lost from here on.
 
     Attributes:
         after: How many operations had been done.
-        generation: Its number.
+        generation: Its number; 0 is none yet.
+        record: What it says.
+        told: Facts that are in no record, oldest first; what they mean is up to the story.
     """
 
     after: int
-    generation: int
-    record: Record
+    generation: int = 0
+    record: Record = Record()
+    told: tuple[Fact, ...] = ()
 
 
 class Witness(Calls):
@@ -46,7 +51,21 @@ class Witness(Calls):
 
     def acknowledge(self, generation: int, record: Record) -> None:
         """Remember that a record is durable now, as far as its writer knows."""
-        self.acknowledged.append(Acknowledged(self.done, generation, record))
+        told = self.acknowledged[-1].told if self.acknowledged else ()
+        self.acknowledged.append(Acknowledged(self.done, generation, record, told))
+
+    def tell(self, fact: Fact) -> None:
+        """Remember something else that is durable now, as far as its writer knows."""
+        last = self.acknowledged[-1] if self.acknowledged else Acknowledged(0)
+        self.acknowledged.append(replace(last, after=self.done, told=(*last.told, fact)))
+
+    def resume(self, acknowledged: Acknowledged | None) -> None:
+        """Go on with what another has witnessed before the first operation."""
+        self.acknowledged = [replace(acknowledged, after=0)] if acknowledged else []
+
+    def forget(self) -> None:
+        """Let go what was acknowledged: the story begins with its loss."""
+        self.acknowledged.clear()
 
     def know(self, ledger: Ledger) -> None:
         """Remember what was acknowledged before the first operation."""
@@ -109,6 +128,10 @@ class Recording(Witness):
         super().write(path, fd, data, offset)
         self._note("write", path, offset=offset, data=bytes(data))
 
+    def allocate(self, path: Path, fd: int, size: int) -> None:
+        super().allocate(path, fd, size)
+        self._note("allocate", path, size=size)
+
     def mkdir(self, path: Path) -> None:
         super().mkdir(path)
         self._note("mkdir", path, mode=0o755)
@@ -159,13 +182,14 @@ class Recording(Witness):
         offset: int = 0,
         data: bytes = b"",
         mode: int = 0,
+        size: int = 0,
     ) -> None:
         self._look_round()
         name = self._inside(path)
         if name is None or kind in self.careless:
             return
         other = target if to is None else self._inside(to) or ""
-        self.ops.append(Op(kind, name, other, offset, data, mode))
+        self.ops.append(Op(kind, name, other, offset, data, mode, size))
 
     def _inside(self, path: Path) -> str | None:
         text = f"{path}/"

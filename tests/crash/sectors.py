@@ -15,18 +15,16 @@ from dataclasses import dataclass, field
 SECTOR = 512
 PAGE = 4096
 FILLS = ("old", "zero", "garbage")
-MOST_CUTS, MIXTURES, MOST_SIZES = (
-    24,
-    4,
-    5,
-)  # of one file: how many tears, other orders and lengths are looked at
+# Of one file: how many tears, other orders and lengths are looked at; and how many tears of a long one.
+MOST_CUTS, MIXTURES, MOST_SIZES = 24, 4, 5
+LONG_BYTES, MOST_CUTS_OF_LONG = 64 * 1024, 8
 
 
 @dataclass(frozen=True)
 class Content:
     """Bytes of a file, and their hash, which is asked for often."""
 
-    data: bytes
+    data: bytes = field(compare=False)
     digest: bytes
 
     @classmethod
@@ -51,6 +49,15 @@ class File:
         end = offset + len(data)
         self.data = self.data[:offset].ljust(offset, b"\0") + data + self.data[end:]
         self._touched(offset, end)
+
+    def allocate(self, size: int) -> None:
+        """As posix_fallocate(3): longer if need be, and what is new reads as zeros, never as what lay there before.
+
+        Its blocks may be lost until a sync; a hole reads as zeros, too.
+        """
+        self.data = self.data.ljust(size, b"\0")
+        self.sizes.append(len(self.data))
+        self._contents = None
 
     def truncate(self) -> None:
         self._touched(0, len(self.data))
@@ -84,7 +91,7 @@ class File:
             sizes = [*sizes[:2], sizes[len(sizes) // 2], *sizes[-2:]]
         changed = sorted(self.changed)
         for size in sizes:
-            for written in _written(changed):
+            for written in _written(changed, MOST_CUTS_OF_LONG if size > LONG_BYTES else MOST_CUTS):
                 for fill in FILLS:
                     yield self._mixed(size, written, fill)
         for size in {1, SECTOR, PAGE, len(self.data) // 2, len(self.data) - 1}:
@@ -110,12 +117,12 @@ class File:
         return bytes(held)
 
 
-def _written(changed: Sequence[int]) -> Iterator[Collection[int]]:
+def _written(changed: Sequence[int], most: int) -> Iterator[Collection[int]]:
     """Yield which of the changed sectors may have arrived: none, all, in order and torn, and in any other order."""
     yield ()
     yield changed
     cuts = range(1, len(changed))
-    for cut in cuts if len(changed) <= MOST_CUTS else cuts[:: len(changed) // MOST_CUTS + 1]:
+    for cut in cuts if len(changed) <= most else cuts[:: len(changed) // most + 1]:
         yield changed[:cut]
         yield changed[cut:]
     chance = random.Random(len(changed))

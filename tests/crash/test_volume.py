@@ -73,6 +73,17 @@ def test_a_file_that_is_begun_anew_may_show_its_old_bytes_under_its_new_length()
     assert {b"o" * 300, b"", b"o" * 300 + bytes(300), b"n" * 600} <= found
 
 
+def test_room_that_was_set_aside_is_lost_or_zeros_and_never_what_lay_there_before() -> None:
+    ops = [Op("create", "f"), Op("allocate", "f", size=4 * SECTOR), Op("write", "f", data=b"n" * SECTOR)]
+    found = contents(*ops[:2], Op("sync_dir", ""))
+    assert {b"", bytes(4 * SECTOR)} <= found
+    assert all(data is not None and not any(data) for data in found)
+    written = contents(*ops, Op("sync_dir", ""))
+    assert {b"", bytes(4 * SECTOR), b"n" * SECTOR + bytes(3 * SECTOR)} <= written
+    assert all(data is not None and not any(data[SECTOR:]) for data in written)
+    assert contents(*ops, Op("sync", "f"), Op("sync_dir", "")) == {b"n" * SECTOR + bytes(3 * SECTOR)}
+
+
 def test_what_was_synced_stays_when_a_file_grows() -> None:
     grown = Op("write", "f", offset=SECTOR, data=b"n" * SECTOR)
     found = contents(grown, volume=with_file(b"o" * SECTOR))
@@ -134,6 +145,8 @@ def test_what_is_recorded_of_real_operations_is_what_is_really_there(tmp_path: P
         file.write(b"y" * 10)
     disk.set_mode(tmp_path / "a" / "b", 0o700)
     disk.remove(tmp_path / "a" / "f")
+    disk.preallocate(tmp_path / "a" / "ring", 9000, b"head")
+    disk.write_at(tmp_path / "a" / "ring", b"record", 5000, sync=False)
     volume = Volume()
     for op in recording.ops:
         volume.apply(op)

@@ -9,6 +9,7 @@ It is weaker than any real one, so an agent that survives it survives those. Not
 
 - data: every sector written since the last fsync holds the old bytes, the new ones, zeros or garbage, and the file has
   any of the lengths it had since: lost, torn, reordered, zero-filled, stale blocks with a new length;
+- room that was set aside: lost, or there, in which case it reads as zeros;
 - names: every entry of a directory is any of what it was since that directory was last synced, each by itself. A
   rename may leave the old name, the new one, both, or, where nothing had the new name before, neither. (Where
   something had it, POSIX `rename` never lets the name vanish.)
@@ -42,6 +43,7 @@ class Op:
     offset: int = 0
     data: bytes = b""
     mode: int = 0
+    size: int = 0
 
     def __str__(self) -> str:
         more = f" -> {self.to}" if self.to else ""
@@ -167,6 +169,9 @@ class Volume:
 
     def _truncate(self, op: Op) -> None:
         self._file(op.path).truncate()
+
+    def _allocate(self, op: Op) -> None:
+        self._file(op.path).allocate(op.size)
 
     def _write(self, op: Op) -> None:
         self._file(op.path).write(op.offset, op.data)

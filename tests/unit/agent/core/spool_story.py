@@ -10,13 +10,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edgewright_agent.files import Disk
 from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Batch, Spool
-from edgewright_agent.spool_layout import MIN_BYTES, Priority
+from edgewright_agent.spool_head import Head
+from edgewright_agent.spool_layout import MIN_BYTES, Priority, Record
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 SIZES = (MIN_BYTES, MIN_BYTES + 64 * 1024)
@@ -60,6 +62,69 @@ def write_story(disk: Disk, folder: Path, told: Callable[[Fact], None] = lambda 
     keep(UPDATE_STATUS, "status")
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the next start finds in a spool, and the number it gives then.
+
+    Attributes:
+        waiting: What waits for delivery.
+        head: What it knows about itself.
+        fresh: The number of a status that was appended, with a clock that has fallen far behind.
+        after: Numbers of the statuses and errors that wait after that.
+    """
+
+    waiting: dict[Priority, list[Record]]
+    head: Head
+    fresh: int | None
+    after: frozenset[int]
+
+
+def look(folder: Path) -> Found:
+    """Open the spool as the next start does, of the size that it began with, and go on."""
+    spool = Spool(folder, Disk(), size=SIZES[0], merge=join)
+    found = {priority: spool.waiting(priority) for priority in Priority}
+    head = spool.head()
+    fresh = spool.append(UPDATE_STATUS, event(0, 1), now=NOW - timedelta(days=400))
+    after = {record.sequence for priority in (UPDATE_STATUS, ERROR) for record in spool.waiting(priority)}
+    return Found(found, head, fresh, frozenset(after))
+
+
+def wrong(found: Found, facts: Sequence[Fact] = ()) -> Iterator[str]:
+    """Yield what does not hold after a power cut.
+
+    Args:
+        found: What was found.
+        facts: What was told before the cut.
+    """
+    numbers = [record.sequence for records in found.waiting.values() for record in records]
+    if len(numbers) != len(set(numbers)):
+        yield f"a number is given twice: {sorted(numbers)}"
+    for record in (record for records in found.waiting.values() for record in records):
+        if not _is_event(record.payload):
+            yield f"what is read as {record.sequence} is not what was written"
+    kept = {
+        "status": {record.sequence for record in found.waiting[UPDATE_STATUS]},
+        "error": {record.sequence for record in found.waiting[ERROR]},
+    }
+    for kind, number in facts:
+        if kind in kept:
+            priority = UPDATE_STATUS if kind == "status" else ERROR
+            if not found.head.is_acknowledged(priority, number) and number not in kept[kind]:
+                yield f"{kind} {number} was durable and is lost"
+        else:
+            priority = Priority[kind.partition(" ")[2]]
+            if again := [r.sequence for r in found.waiting[priority] if r.sequence <= number]:
+                yield f"{priority.word} {again[0]} was delivered, and would be sent again"
+    for priority in (UPDATE_STATUS, ERROR):
+        if dropped := found.head.dropped[priority]:
+            yield f"{dropped} of {priority.word} were dropped: lesser ones should have made room for them"
+    highest = max([*numbers, *(number for _kind, number in facts)], default=0)
+    if found.fresh is None or found.fresh <= highest:
+        yield f"the next number is {found.fresh}, {highest} has been given"
+    if gone := ({*kept["status"], *kept["error"], found.fresh} - found.after):
+        yield f"{sorted(map(str, gone))[0]} is lost by going on"
+
+
 def check(folder: Path, facts: Sequence[Fact] = ()) -> None:
     """Assert what must hold after a power cut, and that the spool goes on without help.
 
@@ -67,35 +132,15 @@ def check(folder: Path, facts: Sequence[Fact] = ()) -> None:
         folder: As the next start finds it.
         facts: What was told before the cut.
     """
-    spool = Spool(folder, Disk(), size=SIZES[0], merge=join)
-    found = {priority: spool.waiting(priority) for priority in Priority}
-    numbers = [record.sequence for records in found.values() for record in records]
-    assert len(numbers) == len(set(numbers)), "no number is given twice"
-    for records in found.values():
-        for record in records:
-            assert json.loads(record.payload)["count"] >= 1, "what is read is what was written"
-    kept = {
-        "status": {record.sequence for record in found[UPDATE_STATUS]},
-        "error": {record.sequence for record in found[ERROR]},
-    }
-    head = spool.head()
-    for kind, number in facts:
-        if kind in kept:
-            priority = UPDATE_STATUS if kind == "status" else ERROR
-            done = head.is_acknowledged(priority, number)
-            assert done or number in kept[kind], f"{kind} {number} was durable and is lost"
-        else:
-            priority = Priority[kind.partition(" ")[2]]
-            assert all(record.sequence > number for record in found[priority]), (
-                "what was delivered is not sent again"
-            )
-    assert not any(head.dropped[priority] for priority in (UPDATE_STATUS, ERROR)), (
-        "lesser ones made room for them"
-    )
-    highest = max([*numbers, *(number for _kind, number in facts)], default=0)
-    fresh = spool.append(UPDATE_STATUS, event(0, 1), now=NOW - timedelta(days=400))
-    assert fresh is not None and fresh > highest, "numbers go on above all that were given"
-    assert fresh in {record.sequence for record in spool.waiting(UPDATE_STATUS)}
+    faults = list(wrong(look(folder), facts))
+    assert not faults, "; ".join(faults)
+
+
+def _is_event(payload: bytes) -> bool:
+    try:
+        return bool(json.loads(payload)["count"] >= 1)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def event(step: int, count: int, chars: int = 7000) -> bytes:
