@@ -204,8 +204,7 @@ def _run(options: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
     os.chdir("/")
     sys.stdout.flush()
-    # One thread asks, one waits: a second heap for the first would be there for good (glibc; others ignore it).
-    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1", "MALLOC_ARENA_MAX": "1"})
+    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})
 
 
 def _status(options: argparse.Namespace) -> int:

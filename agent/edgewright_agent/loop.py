@@ -77,11 +77,6 @@ class Loop:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(what)
 
-    def wake(self) -> None:
-        """End the wait of `turn`; from any thread."""
-        with contextlib.suppress(OSError):  # full: it will wake anyway
-            os.write(self._wake, b"\0")
-
     def turn(self) -> list[int]:
         """Wait until something happens, do what was to be done then, and return the signals that came."""
         left_s = self.timers.left_s()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -69,17 +68,6 @@ def test_a_signal_is_told_once_and_finishes_what_was_under_way() -> None:
         assert loop.turn() == []
         assert done
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
-
-
-def test_a_thread_wakes_the_loop() -> None:
-    with Loop(()) as loop:
-        thread = threading.Thread(target=loop.wake)
-        thread.start()
-        assert loop.turn() == []  # returns long before its slice of a minute
-        thread.join()
-        for _ in range(100_000):
-            loop.wake()  # more than the pipe takes
-        assert loop.turn() == []
 
 
 def test_what_one_callback_closes_is_not_called_in_the_same_turn() -> None:
