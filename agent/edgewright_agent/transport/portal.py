@@ -9,8 +9,12 @@ it shows as a certificate that is not trusted, or not at all.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edgewright_agent.errors import TransportError
-from edgewright_agent.transport.wire import Response
+
+if TYPE_CHECKING:  # a device that takes its updates from a stick needs no TLS
+    from edgewright_agent.transport.wire import Response
 
 CAPTIVE_PORTAL = "captive-portal"
 _PAGES = ("text/html", "application/xhtml+xml")
