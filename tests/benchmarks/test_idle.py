@@ -11,6 +11,8 @@ import json
 import os
 import re
 import signal
+import socket
+import socketserver
 import ssl
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,25 +33,28 @@ from unit.agent.core.running import Running
 from unit.agent.core.workbench import MODEL, Bench, make_artifact
 
 POLLS = 50
-MAX_IDLE_MIB = 20.0
+MAX_IDLE_MIB, MAX_POLL_BYTES = 20.0, 1000
 ONE, MANY = "one authority", "the system's authorities beside it"
 IDLE = "import sys; from edgewright_agent import idle; idle.spare(); import edgewright_agent.daemon"
 
 
 @dataclass(frozen=True)
 class Idle:
-    """An idle agent: memory in MiB before its first request, after one, after many, and CPU per poll."""
+    """An idle agent: memory in MiB before its first request, after one, after many; CPU and bytes per poll."""
 
     before: float
     first: float
     last: float
     cpu_ms: float
+    sent: float
+    received: float
 
     def row(self, name: str) -> tuple[str, str, str]:
         return (
             name,
             f"{self.last:.1f} MiB RSS",
-            f"{self.before:.1f} before, {self.first:.1f} after one of {POLLS} polls; {self.cpu_ms:.1f} ms CPU each",
+            f"{self.before:.1f} before, {self.first:.1f} after one of {POLLS} polls; each {self.cpu_ms:.1f} ms CPU, "
+            f"{self.sent:.0f} B sent and {self.received:.0f} B received above TCP",
         )
 
 
@@ -81,9 +87,42 @@ class Started(Running):
         self.until("sleep")
 
 
+class Meter(socketserver.ThreadingTCPServer):
+    """Stands before a registry and counts what crosses, in bytes above TCP: TLS with its handshakes included."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.port, self.sent, self.received = port, 0, 0
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        with socket.create_connection(("127.0.0.1", self.port)) as registry:
+            back = threading.Thread(target=self.carry, args=(registry, request, "received"))
+            back.start()
+            self.carry(request, registry, "sent")
+            back.join()
+
+    def carry(self, source: socket.socket, target: socket.socket, counter: str) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                setattr(self, counter, getattr(self, counter) + len(data))
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A registry without news: its URL, and what crosses on the way to it."""
+
+    url: str
+    meter: Meter
+
+
 @contextlib.contextmanager
-def registry(tls: Authority | None) -> Iterator[str]:
-    """A registry without news; gives its URL."""
+def registry(tls: Authority | None) -> Iterator[Quiet]:
+    """Start one."""
     handler = type("Handler", (Unchanged,), {"asked": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         if tls:
@@ -91,7 +130,11 @@ def registry(tls: Authority | None) -> Iterator[str]:
             context.load_cert_chain(*tls.server)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/acme"
+        with Meter(server.server_port) as meter:
+            threading.Thread(target=meter.serve_forever, args=(0.02,), daemon=True).start()
+            port = meter.server_address[1]
+            yield Quiet(f"http{'s' if tls else ''}://127.0.0.1:{port}/acme", meter)
+            meter.shutdown()
         server.shutdown()
 
 
@@ -106,21 +149,23 @@ def device(folder: Path, url: str, ca_file: Path | None = None) -> Bench:
     return bench
 
 
-def measured(bench: Bench) -> tuple[Started, Idle]:
+def measured(bench: Bench, meter: Meter) -> tuple[Started, Idle]:
     """Let it poll, and look."""
     agent = Started(bench)
     agent.until("sleep")
     before = agent.rss_mib()
     agent.poll()
-    first, spent_s = agent.rss_mib(), agent.cpu_s()
+    first, spent_s, sent, received = agent.rss_mib(), agent.cpu_s(), meter.sent, meter.received
     for _ in range(POLLS):
         agent.poll()
-    return agent, Idle(before, first, agent.rss_mib(), (agent.cpu_s() - spent_s) / POLLS * 1000)
+    cpu_ms = (agent.cpu_s() - spent_s) / POLLS * 1000
+    crossed = ((meter.sent - sent) / POLLS, (meter.received - received) / POLLS)
+    return agent, Idle(before, first, agent.rss_mib(), cpu_ms, *crossed)
 
 
 def test_an_idle_agent_over_http(tmp_path: Path) -> None:
-    with registry(None) as url:
-        agent, idle = measured(device(tmp_path, url))
+    with registry(None) as quiet:
+        agent, idle = measured(device(tmp_path, quiet.url), quiet.meter)
         try:
             digest = agent.status()["models"][MODEL]["active"]
             for number in range(8):
@@ -148,6 +193,7 @@ def test_an_idle_agent_over_http(tmp_path: Path) -> None:
         ],
     )
     assert watched <= MAX_IDLE_MIB
+    assert idle.sent + idle.received <= MAX_POLL_BYTES
     assert idle.last <= idle.first + 0.5, "it grows"
 
 
@@ -164,8 +210,9 @@ def trusting(folder: Path, authority: Authority, trusted: str) -> Path:
 @pytest.mark.parametrize("trusted", [ONE, MANY])
 def test_an_idle_agent_over_tls(tmp_path: Path, trusted: str) -> None:
     authority = Authority.create(tmp_path)
-    with registry(authority) as url:
-        agent, idle = measured(device(tmp_path / "device", url, trusting(tmp_path, authority, trusted)))
+    with registry(authority) as quiet:
+        ca_file = trusting(tmp_path, authority, trusted)
+        agent, idle = measured(device(tmp_path / "device", quiet.url, ca_file), quiet.meter)
         agent.end()
     say(f"An idle agent, TLS, {trusted}", [idle.row("edgewright-agent run")])
     assert idle.last <= MAX_IDLE_MIB
@@ -175,11 +222,11 @@ def test_an_idle_agent_over_tls(tmp_path: Path, trusted: str) -> None:
 def test_an_idle_agent_over_tls_with_all_that_it_can_be_asked_to_do(tmp_path: Path) -> None:
     """Telemetry that nobody takes, eight sessions that infer, a probe, a scraper and a person who looks."""
     authority = Authority.create(tmp_path)
-    with registry(authority) as url:
-        bench = device(tmp_path / "device", url, trusting(tmp_path, authority, MANY))
+    with registry(authority) as quiet:
+        bench = device(tmp_path / "device", quiet.url, trusting(tmp_path, authority, MANY))
         bench.document["telemetry"] = {"endpoint": "http://127.0.0.1:9", "aggregateS": 10}
-        settled(bench, url)
-        agent, idle = measured(bench)
+        settled(bench, quiet.url)
+        agent, idle = measured(bench, quiet.meter)
         try:
             digest = agent.status()["models"][MODEL]["active"]
             latency = [[bucket, 3] for bucket in range(80, 140)]
