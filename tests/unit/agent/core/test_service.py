@@ -108,7 +108,9 @@ def test_a_request_that_never_ends_is_ended_with_its_process_and_asked_again(
         failed = running.until("failed")
         assert (failed["code"], "the request is ended" in failed["message"]) == ("network", True)
         assert running.until("sleep")["failures"] == failures
+        deadline = time.monotonic() + 60
         while children_of(running.process.pid):  # a poll beside a copy that still ends is an update's
+            assert time.monotonic() < deadline, "the ended request is never reaped"
             time.sleep(0.01)
     running.eventually("agent.doing", "waiting")
 
