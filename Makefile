@@ -37,7 +37,7 @@ ui: bootstrap ## the Dagster UI on this fleet
 bootstrap: ## only make .venv
 	@scripts/bootstrap
 
-real-parts: ## only fetch docker-registry, cosign, oras, skopeo, SoftHSM and mkfs.btrfs into .edgewright/tools
+real-parts: ## only fetch docker-registry, cosign, oras, skopeo, SoftHSM, mkfs.btrfs and systemd-analyze into .edgewright/tools
 	@scripts/real-parts
 
 targets: bootstrap ## only fetch the emulated processors and OpenVINO into the user's cache (instant when they are there)

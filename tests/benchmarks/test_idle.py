@@ -11,8 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
-import socketserver
 import ssl
 import statistics
 import subprocess
@@ -21,11 +19,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from authority import Authority
+from benchmarks.meter import Meter
 from benchmarks.test_costs import ACCOUNTED, ROUNDS, say
 from unit.agent.core.beats import beat
 from unit.agent.core.idle import Unchanged, settled
@@ -87,31 +85,6 @@ class Started(Running):
         self.until("sleep")
 
 
-class Meter(socketserver.ThreadingTCPServer):
-    """Stands before a registry and counts what crosses, in bytes above TCP: TLS with its handshakes included."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
-        self.port, self.sent, self.received = port, 0, 0
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        with socket.create_connection(("127.0.0.1", self.port)) as registry:
-            back = threading.Thread(target=self.carry, args=(registry, request, "received"))
-            back.start()
-            self.carry(request, registry, "sent")
-            back.join()
-
-    def carry(self, source: socket.socket, target: socket.socket, counter: str) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                setattr(self, counter, getattr(self, counter) + len(data))
-                target.sendall(data)
-        with contextlib.suppress(OSError):
-            target.shutdown(socket.SHUT_WR)
-
-
 @dataclass(frozen=True)
 class Quiet:
     """A registry without news: its URL, and what crosses on the way to it."""
@@ -130,11 +103,8 @@ def registry(tls: Authority | None) -> Iterator[Quiet]:
             context.load_cert_chain(*tls.server)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        with Meter(server.server_port) as meter:
-            threading.Thread(target=meter.serve_forever, args=(0.02,), daemon=True).start()
-            port = meter.server_address[1]
-            yield Quiet(f"http{'s' if tls else ''}://127.0.0.1:{port}/acme", meter)
-            meter.shutdown()
+        with Meter.before(server.server_port) as meter:
+            yield Quiet(f"http{'s' if tls else ''}://{meter.host}/acme", meter)
         server.shutdown()
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import pytest
 
+from benchmarks.meter import Meter
 from benchmarks.test_costs import ACCOUNTED, say
 from edgewright.build.canonical import canonical, to_bytes
 from edgewright.build.golden import encoded
@@ -134,13 +135,13 @@ class Device:
     folder: Path
 
     @classmethod
-    def of(cls, fleet: SmallFleet, folder: Path) -> Device:
-        """Make a device that follows a fleet."""
+    def of(cls, fleet: SmallFleet, folder: Path, url: str = "") -> Device:
+        """Make a device that follows a fleet, where it is or at another URL."""
         folder.mkdir()
         made = cls(folder)
         keys = fleet.root / ".edgewright/keys"
         done = made.do(
-            "init", "--device-id", folder.name, "--class", CLASS, "--source", fleet.url, "--root",
+            "init", "--device-id", folder.name, "--class", CLASS, "--source", url or fleet.url, "--root",
             str(fleet.metadata / "1.root.json"), "--key", str(keys / "signing.pub"), "--state",
             str(folder / "state"), "--reserve-bytes", "0", "--interval-s", "3600", "--out", str(made.config),
         )  # fmt: skip
@@ -215,6 +216,15 @@ def test_updates_of_100_mb_beside_their_bare_cost_and_beside_oras_and_cosign(
         verified = measured(iter([[*verify, "--allow-http-registry", reference]] * ROUNDS))
         pull = [str(require("oras")), "pull", "--plain-http", "-o"]
         pulled = measured(iter([[*pull, str(tmp_path / f"pulled-{n}"), reference] for n in range(ROUNDS)]))
+        with Meter.before(registry.port) as meter:
+            metered = f"{meter.host}/acme/{MODEL}@{lane.digest}"
+            subprocess.run([*verify, "--allow-http-registry", metered], capture_output=True, check=True)
+            subprocess.run([*pull, str(tmp_path / "metered"), metered], capture_output=True, check=True)
+            their_bytes = meter.crossed
+    with Meter.before(registry.port) as meter:
+        done = Device.of(fleet, tmp_path / "metered-device", f"http://{meter.host}/acme").do("once")
+        assert done.returncode == 0, done.stderr
+        our_bytes = meter.crossed
     theirs = Cost(
         verified.wall_s + pulled.wall_s,
         verified.cpu_s + pulled.cpu_s,
@@ -235,17 +245,18 @@ def test_updates_of_100_mb_beside_their_bare_cost_and_beside_oras_and_cosign(
         ],
     )
 
-    def row(name: str, cost: Cost) -> tuple[str, str, str]:
+    def row(name: str, cost: Cost, crossed: int) -> tuple[str, str, str]:
+        beyond_kb = crossed / 1e3 - size_mb * 1e3
         figure = f"{cost.wall_s:.2f} s  {cost.cpu_s:.2f} CPU-s  {cost.peak_mib:.0f} MiB"
         ratios = f"{cost.wall_s / theirs.wall_s:.2f} × wall, {cost.cpu_s / theirs.cpu_s:.2f} × CPU"
-        return name, figure, ratios
+        return name, f"{figure}  {crossed / 1e6:.2f} MB", f"{ratios}, {beyond_kb:.1f} kB beyond the layers"
 
     say(
         f"The whole update of {size_mb:.0f} MB as processes, key mode (medians of {ROUNDS})",
         [
-            row("cosign verify + oras pull (no freshness, not synced, no trial)", theirs),
-            row("agent: metadata, signatures, download, install", update),
-            row("agent: the same, and trial in the engine", whole),
+            row("cosign verify + oras pull (no freshness, not synced, no trial)", theirs, their_bytes),
+            row("agent: metadata, signatures, download, install", update, our_bytes),
+            row("agent: the same, and trial in the engine", whole, our_bytes),
         ],
     )
 
