@@ -13,13 +13,11 @@ import datetime
 import hmac
 import ipaddress
 import json
-import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +26,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from servers import Serving
 
 SERVICE = "edgewright-tests"
 ISSUER = "edgewright-token-server"
@@ -97,7 +97,7 @@ class Authority:
         return cls(ca_file, (certificate_file, key_file), ca_key, ca)
 
 
-class TokenServer:
+class TokenServer(Serving):
     """Gives bearer tokens for basic credentials (distribution, "Token Authentication Specification").
 
     Args:
@@ -112,13 +112,12 @@ class TokenServer:
         self.authority = authority
         self.users = users
         self.granted: list[tuple[str, list[str], list[str]]] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(self._handler())
 
     @property
     def realm(self) -> str:
         """Address clients are sent to."""
-        return f"http://127.0.0.1:{self._http.server_port}/token"
+        return f"{self.url}/token"
 
     def registry_auth(self) -> dict[str, Any]:
         """Return the `auth` section that makes a docker-registry send its clients here."""
@@ -172,17 +171,6 @@ class TokenServer:
         name, _, password = base64.b64decode(encoded).decode().partition(":")
         expected = self.users.get(name, (None, ""))[0]
         return name if expected is not None and hmac.compare_digest(password, expected) else None
-
-    def __enter__(self) -> TokenServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

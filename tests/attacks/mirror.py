@@ -12,17 +12,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 
 from real import Registry
+from servers import Serving
 
 Lie = Callable[[], Iterable[bytes]]
 
 
-class Mirror:
+class Mirror(Serving):
     """A server on a port of its own; `sent_bytes` counts what its lies sent, `asked` what was asked of it."""
 
     def __init__(self, registry: Registry) -> None:
@@ -66,29 +65,11 @@ class Mirror:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    @property
-    def url(self) -> str:
-        """Base address."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def lies(self, path: str, lie: Lie) -> None:
         """Answer requests for a path with these bytes instead."""
         self.lies_about[path] = lie
-
-    def __enter__(self) -> Mirror:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def head(content_type: str, *, length: int | None = None) -> bytes:

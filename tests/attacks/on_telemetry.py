@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any
 
 from attacks.mirror import answered, endless, head
@@ -16,12 +14,13 @@ from attacks.table import attack
 from edgewright_agent import telemetry
 from edgewright_agent.config import load
 from edgewright_agent.spool import ERROR
+from servers import Serving
 
 WHO = "telemetry"
 COLLECTOR = "the collector, or the way to it"
 
 
-class Collector:
+class Collector(Serving):
     """Says the same to every batch; `headers` is what came."""
 
     def __init__(self, says: Callable[[], Iterable[bytes]]) -> None:
@@ -43,25 +42,7 @@ class Collector:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
-
-    @property
-    def url(self) -> str:
-        """Base address."""
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Collector:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(Handler)
 
 
 def _tells(scene: Scene, collector: Collector) -> None:

@@ -103,7 +103,7 @@ def registry(tls: Authority | None) -> Iterator[Quiet]:
             context.load_cert_chain(*tls.server)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        with Meter.before(server.server_port) as meter:
+        with Meter(server.server_port) as meter:
             yield Quiet(f"http{'s' if tls else ''}://{meter.host}/acme", meter)
         server.shutdown()
 

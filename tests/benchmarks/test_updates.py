@@ -216,12 +216,12 @@ def test_updates_of_100_mb_beside_their_bare_cost_and_beside_oras_and_cosign(
         verified = measured(iter([[*verify, "--allow-http-registry", reference]] * ROUNDS))
         pull = [str(require("oras")), "pull", "--plain-http", "-o"]
         pulled = measured(iter([[*pull, str(tmp_path / f"pulled-{n}"), reference] for n in range(ROUNDS)]))
-        with Meter.before(registry.port) as meter:
+        with Meter(registry.port) as meter:
             metered = f"{meter.host}/acme/{MODEL}@{lane.digest}"
             subprocess.run([*verify, "--allow-http-registry", metered], capture_output=True, check=True)
             subprocess.run([*pull, str(tmp_path / "metered"), metered], capture_output=True, check=True)
             their_bytes = meter.crossed
-    with Meter.before(registry.port) as meter:
+    with Meter(registry.port) as meter:
         done = Device.of(fleet, tmp_path / "metered-device", f"http://{meter.host}/acme").do("once")
         assert done.returncode == 0, done.stderr
         our_bytes = meter.crossed

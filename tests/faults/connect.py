@@ -11,14 +11,15 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from urllib.parse import urlsplit
+
+from servers import Listening
 
 _CHUNK = 64 * 1024
 
 
 @dataclass
-class ConnectProxy:
+class ConnectProxy(Listening):
     """A proxy on a port of its own.
 
     Attributes:
@@ -35,48 +36,13 @@ class ConnectProxy:
     urls: list[str] = field(default_factory=list)
     carried: list[bytes] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
-    _open: list[socket.socket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        super().__init__()
 
-    @property
-    def place(self) -> str:
-        """`host:port`."""
-        return f"127.0.0.1:{self._listener.getsockname()[1]}"
-
-    @property
-    def url(self) -> str:
-        """As configurations write it."""
-        return f"http://{self.place}"
-
-    def __enter__(self) -> ConnectProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError, IndexError, ValueError), client:
+    def serve(self, client: socket.socket) -> None:
+        """Take requests until one opens a tunnel."""
+        with contextlib.suppress(IndexError, ValueError):
             while head := _head(client):
                 self.heads.append(head)
                 method, target, _ = head.split(b"\r\n")[0].decode().split(" ")

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from faults.fault import CUTS, Fault, altered, place_of
+from servers import Listening
 
 REQUESTS = ("timestamp", "metadata", "manifest", "blob", "referrers")
 DRIP_S = 0.02
@@ -43,7 +44,7 @@ def fine(_asked: Asked) -> None:
 
 
 @dataclass
-class FaultProxy:
+class FaultProxy(Listening):
     """A server on a port of its own, in front of a registry on this machine.
 
     Attributes:
@@ -58,52 +59,26 @@ class FaultProxy:
     asked: list[tuple[Asked, Fault | None]] = field(default_factory=list)
     body_bytes: dict[str, int] = field(default_factory=dict)
     on_bytes: Callable[[Asked, int], None] = lambda _asked, _sent: None
-    _open: list[socket.socket] = field(default_factory=list)
     _closing: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Base address."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def __enter__(self) -> FaultProxy:
-        self._thread.start()
-        return self
+        super().__init__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+        super().__exit__(kind, error, trace)
 
-    def _accept(self) -> None:
-        while not self._closing.is_set():
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
+    def serve(self, connection: socket.socket) -> None:
+        """Answer until a fault ends it."""
+        # Bytes must leave as they are written, or a cut would lie somewhere else.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        reader = connection.makefile("rb")
+        while head := _head(reader.readline):
+            if not self._answer(connection, head):
                 return
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            # Bytes must leave as they are written, or a cut would lie somewhere else.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
-            reader = connection.makefile("rb")
-            while head := _head(reader.readline):
-                if not self._answer(connection, head):
-                    return
 
     def _answer(self, connection: socket.socket, head: bytes) -> bool:
         """Answer one request; return whether the connection goes on."""

@@ -12,10 +12,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +28,7 @@ from private_sigstore.fulcio import Fulcio
 from private_sigstore.oidc import TokenIssuer
 from private_sigstore.rekor import ORIGIN, Rekor
 from private_sigstore.timestamps import TimestampAuthority
+from servers import Serving
 
 WORKFLOW = "acme/fleet/.github/workflows/release.yml@refs/heads/main"
 """A workflow as GitHub's token names it."""
@@ -39,7 +39,7 @@ Answer = tuple[int, str, bytes]
 _JSON = "application/json"
 
 
-class PrivateSigstore:
+class PrivateSigstore(Serving):
     """One instance, listening on a port of 127.0.0.1 while it is entered.
 
     Attributes:
@@ -48,9 +48,7 @@ class PrivateSigstore:
     """
 
     def __init__(self) -> None:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        super().__init__(_handler(self))
         self.tokens = TokenIssuer(f"{self.url}/oidc")
         self.ctlog = CertificateLog()
         self.fulcio = Fulcio(self.tokens, self.ctlog)
@@ -58,15 +56,6 @@ class PrivateSigstore:
         self.timestamps = TimestampAuthority()
         self.faults: Collection[str] = ()
         self.requests: list[str] = []
-
-    def __enter__(self) -> PrivateSigstore:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
 
     @property
     def issuer(self) -> str:

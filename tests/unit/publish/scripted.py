@@ -6,11 +6,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+
+from servers import Serving
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Reply:
     body: bytes = b""
 
 
-class Scripted:
+class Scripted(Serving):
     """A server on a free port of 127.0.0.1; `requests` holds everything it was asked."""
 
     def __init__(self, answer: Callable[[Request], Reply | None]) -> None:
@@ -65,18 +65,7 @@ class Scripted:
             def log_message(self, *_args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Scripted:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     def asked(self, method: str) -> list[Request]:
         """Return the requests of one method."""

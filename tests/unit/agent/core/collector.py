@@ -11,12 +11,10 @@ from __future__ import annotations
 import gzip
 import json
 import ssl
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from google.protobuf.json_format import Parse
@@ -24,6 +22,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from edgewright_agent.contract import TELEMETRY_BATCH
+from servers import Serving
 
 MESSAGES = {"/v1/logs": ExportLogsServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}
 
@@ -71,7 +70,7 @@ class Answer:
     taken: bool = False
 
 
-class Collector:
+class Collector(Serving):
     """Takes batches unless it was told otherwise; `asked` has every request, `taken` those it took.
 
     Args:
@@ -105,18 +104,11 @@ class Collector:
             def log_message(self, *_arguments: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._scheme = "http"
+        tls = None
         if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*map(str, certificate))
-            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            self._scheme = "https"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*map(str, certificate))
+        super().__init__(Handler, tls)
 
     def fails(self, status: int, body: bytes = b"", *, times: int = 1, **headers: str) -> None:
         """Answer the next requests so, and take nothing."""
@@ -135,14 +127,3 @@ class Collector:
         if answer.taken:
             self.taken.append(request)
         return answer
-
-    def __enter__(self) -> Collector:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()

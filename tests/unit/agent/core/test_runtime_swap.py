@@ -7,6 +7,7 @@ import json
 import threading
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,40 +199,26 @@ def test_a_model_let_go_of_comes_back_when_the_new_one_cannot_be_loaded(device: 
         assert (who(session.run(INPUTS)), session.rung) == (ONE, "previous")
 
 
-def test_a_manifest_may_ask_for_the_memory_of_the_old_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asks", "most_at_once"),
+    [
+        ({"swap": "after-release"}, 1),
+        ({"expected": {"memoryBytes": 2**50}}, 1),  # more than is free: it waits for that of the old one
+        ({"expected": {"memoryBytes": 2**50}, "swap": "beside"}, 2),
+    ],
+)
+def test_a_manifest_says_whether_both_models_may_be_in_memory(
+    tmp_path: Path, asks: dict[str, Any], most_at_once: int
+) -> None:
     device = Device(tmp_path)
     device.install(ONE)
-    device.install(TWO, swap="after-release")
+    device.install(TWO, **asks)
     device.activate(ONE)
     loader = Watched()
     with device.session(loader=loader) as session:
         device.activate(TWO, previous=ONE)
         assert session.refresh() == TWO
-    assert loader.most_at_once == 1
-
-
-def test_a_model_that_needs_more_memory_than_is_free_waits_for_that_of_the_old_one(tmp_path: Path) -> None:
-    device = Device(tmp_path)
-    device.install(ONE)
-    device.install(TWO, expected={"memoryBytes": 2**50})
-    device.activate(ONE)
-    loader = Watched()
-    with device.session(loader=loader) as session:
-        device.activate(TWO, previous=ONE)
-        assert session.refresh() == TWO
-    assert loader.most_at_once == 1
-
-
-def test_a_manifest_may_ask_for_both_in_memory_whatever_there_is(tmp_path: Path) -> None:
-    device = Device(tmp_path)
-    device.install(ONE)
-    device.install(TWO, expected={"memoryBytes": 2**50}, swap="beside")
-    device.activate(ONE)
-    loader = Watched()
-    with device.session(loader=loader) as session:
-        device.activate(TWO, previous=ONE)
-        assert session.refresh() == TWO
-    assert loader.most_at_once == 2
+    assert loader.most_at_once == most_at_once
 
 
 def test_memory_that_can_be_had_is_what_the_device_and_every_control_group_leave(tmp_path: Path) -> None:

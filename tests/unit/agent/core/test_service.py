@@ -115,9 +115,8 @@ def test_a_request_that_never_ends_is_ended_with_its_process_and_asked_again(
     running.eventually("agent.doing", "waiting")
 
 
-def test_what_asks_holds_neither_lock_nor_socket_of_a_daemon_that_is_killed(
-    tmp_path: Path, daemons: list[Running], silent: str
-) -> None:
+def asks(tmp_path: Path, daemons: list[Running], silent: str) -> tuple[Running, str]:
+    """Return a daemon that waits for an answer, and the process that asks."""
     bench = Bench(tmp_path)
     settled(bench, silent)
     daemons.append(running := Running(bench, silent))
@@ -125,14 +124,21 @@ def test_what_asks_holds_neither_lock_nor_socket_of_a_daemon_that_is_killed(
     running.signal(signal.SIGHUP)
     running.eventually("agent.doing", "polling")
     (asking,) = children_of(running.process.pid)
+    return running, asking
+
+
+def test_what_asks_holds_neither_lock_nor_socket_of_a_daemon_that_is_killed(
+    tmp_path: Path, daemons: list[Running], silent: str
+) -> None:
+    running, asking = asks(tmp_path, daemons, silent)
     running.process.kill()
     running.process.wait()
     try:
         assert Path(f"/proc/{asking}").exists()
-        with exclusive(bench.state / "daemon.lock"):
+        with exclusive(running.bench.state / "daemon.lock"):
             pass
         held = [str(fd.readlink()) for fd in Path(f"/proc/{asking}/fd").iterdir()]
-        assert not [name for name in held if str(bench.state) in name or "eventpoll" in name]
+        assert not [name for name in held if str(running.bench.state) in name or "eventpoll" in name]
     finally:
         os.kill(int(asking), signal.SIGKILL)
 
@@ -140,13 +146,7 @@ def test_what_asks_holds_neither_lock_nor_socket_of_a_daemon_that_is_killed(
 def test_what_asks_and_is_killed_is_a_poll_that_failed(
     tmp_path: Path, daemons: list[Running], silent: str
 ) -> None:
-    bench = Bench(tmp_path)
-    settled(bench, silent)
-    daemons.append(running := Running(bench, silent))
-    running.until("sleep")
-    running.signal(signal.SIGHUP)
-    running.eventually("agent.doing", "polling")
-    (asking,) = children_of(running.process.pid)
+    running, asking = asks(tmp_path, daemons, silent)
     os.kill(int(asking), signal.SIGKILL)
     failed = running.until("failed")
     assert (failed["code"], "ended by signal 9" in failed["message"]) == ("interrupted", True)

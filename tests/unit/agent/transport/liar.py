@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+
+from servers import Listening
 
 Script = Callable[[dict[str, str]], Iterable[bytes]]
 
@@ -25,60 +24,26 @@ def answer(status: int, body: bytes = b"", *, length: int | None = None, **heade
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-class Liar:
+class Liar(Listening):
     """Answers requests by path with scripted bytes; remembers every request's headers, and bodies if there are."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.bodies: list[bytes] = []
-        self.connections = 0
         self._scripts: dict[str, tuple[Script, bool]] = {}
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._closing = False
-        self._open: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        super().__init__()
 
     @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._socket.getsockname()[1]}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}"
+    def connections(self) -> int:
+        return len(self._open)
 
     def says(self, path: str, script: bytes | Script, *, keep: bool = False) -> None:
         """Answer requests for `path` (query included) with these bytes; end the connection unless `keep`."""
         self._scripts[path] = (script if callable(script) else lambda _headers: [script], keep)
 
-    def __enter__(self) -> Liar:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing = True
-        with contextlib.suppress(OSError):
-            socket.create_connection(self._socket.getsockname()).close()  # wakes accept()
-        self._thread.join()
-        self._socket.close()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._socket.accept()
-            if self._closing:
-                connection.close()
-                return
-            self.connections += 1
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection, connection.makefile("rb") as reader:
+    def serve(self, connection: socket.socket) -> None:
+        """Answer as scripted."""
+        with connection.makefile("rb") as reader:
             for path, headers in _requests(reader.readline):
                 self.requests.append((path, headers))
                 if length := int(headers.get("Content-Length", "0")):
