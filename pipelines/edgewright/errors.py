@@ -58,3 +58,10 @@ class EnvironmentFault(EdgewrightError):
     """This machine lacks something: a program, disk space, a permission (exit code 3)."""
 
     exit_code = 3
+
+
+class ContentError(NetworkError, EnvironmentFault):
+    """A registry, on the network or in a folder, answers with other bytes than asked for or too many (exit code 3).
+
+    It is both of the others, so whoever tells only those two apart need not know it.
+    """

@@ -52,11 +52,20 @@ class Layouts:
         name = f"{repository}/blobs/sha256/{digest.removeprefix('sha256:')}"
         self.blobs.setdefault(name, Blob(digest, size, read))
 
-    def add_manifest(self, repository: str, body: bytes, *, tag: str | None = None) -> str:
-        """Add a manifest, under a tag or by its digest alone; return that digest."""
+    def add_manifest(
+        self, repository: str, body: bytes, *, tag: str | None = None, entry: oci.Descriptor | None = None
+    ) -> str:
+        """Add a manifest, under a tag or by its digest alone; return that digest.
+
+        Args:
+            repository: Where.
+            body: Its bytes.
+            tag: What it is found by besides its digest.
+            entry: How the index describes it; by default as it does itself.
+        """
         digest = digest_of(body)
         self.add_blob(repository, digest, len(body), lambda: [body])
-        entry = oci.manifest_descriptor(body)
+        entry = dict(entry or oci.manifest_descriptor(body))
         if tag is not None:
             entry["annotations"] = {ANNOTATION_REF_NAME: tag}
         entries = self.manifests.setdefault(repository, [])

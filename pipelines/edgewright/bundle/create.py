@@ -13,23 +13,26 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgewright.bundle.archive import Layouts, write
+from edgewright.bundle.attached import attached
 from edgewright.errors import BuildError, SpecError
 from edgewright.publish import oci
-from edgewright.publish.referrer import referrers
 from edgewright.publish.registry import OpenRepository, Registry
 from edgewright.spec.problem import did_you_mean
 from edgewright.trust.publication import metadata_folder, open_repositories
 from edgewright.trust.push import metadata_manifest
 from edgewright.trust.repository import Current, MetadataFolder
 from edgewright_agent.contract import (
-    MAX_BUNDLE_BYTES,
-    MAX_REFERRERS,
+    ATTESTATIONS,
     OCI_EMPTY_BYTES,
     OCI_MANIFEST,
+    POLICY_TARGET,
+    PREDICATE_GATE_REPORT,
+    PREDICATE_SIGN,
     TUF_REPOSITORY,
     digest_of,
     fallback_tag,
@@ -120,7 +123,10 @@ def create(
     for name, body in folder.published_files(current).items():
         _add_metadata(layouts, name, body)
     open_repository = open_repositories(workspace)
-    artifacts = tuple(_add_artifact(layouts, open_repository, entry) for entry in chosen)
+    artifacts = tuple(
+        _add_artifact(layouts, open_repository, entry, _demanded(current, entry.hardware_class))
+        for entry in chosen
+    )
     total = layouts.size_bytes
     size = write(layouts, out, progress=lambda done, name: progress(done, total, name))
     return Bundle(str(out), size, assignment["release"], names, artifacts, _end(current))
@@ -195,22 +201,39 @@ def _add_metadata(layouts: Layouts, name: str, body: bytes) -> None:
     layouts.add_manifest(TUF_REPOSITORY, manifest, tag=tuf_tag(name))
 
 
-def _add_artifact(layouts: Layouts, open_repository: OpenRepository, entry: _Chosen) -> Artifact:
+def _demanded(current: Current, hardware_class: str) -> set[str]:
+    """Return the predicate types that devices of a class demand (`edgewright_agent.trust.policy`)."""
+    policy = json.loads(current.files.get(POLICY_TARGET, b'{"demands": []}'))
+    return {PREDICATE_SIGN, PREDICATE_GATE_REPORT} | {
+        ATTESTATIONS[demand["attestation"]]
+        for demand in policy["demands"]
+        if hardware_class in demand.get("classes", (hardware_class,))
+    }
+
+
+def _add_artifact(
+    layouts: Layouts, open_repository: OpenRepository, entry: _Chosen, demanded: set[str]
+) -> Artifact:
     registry = open_repository(entry.repository)
     size = _add_manifest(layouts, registry, entry.repository, entry.digest)
-    listed = []
-    # As many as devices look at; signatures that others attached are theirs to judge.
-    for descriptor in referrers(registry, entry.digest)[:MAX_REFERRERS]:
-        _add_manifest(layouts, registry, entry.repository, str(descriptor["digest"]), limit=MAX_BUNDLE_BYTES)
-        listed.append(descriptor)
-    layouts.add_manifest(entry.repository, oci.index(listed), tag=fallback_tag(entry.digest))
+    # Signatures that others attached are devices' to judge.
+    found = attached(registry, entry.digest, wanted=demanded)
+    for one in found:
+        for digest, body in one.blobs.items():
+            layouts.add_blob(entry.repository, digest, len(body), partial(_whole, body))
+        layouts.add_manifest(entry.repository, one.manifest, entry=one.entry)
+    layouts.add_manifest(
+        entry.repository, oci.index([one.entry for one in found]), tag=fallback_tag(entry.digest)
+    )
     return Artifact(entry.model, entry.hardware_class, entry.version, entry.digest, size, entry.experiment)
 
 
-def _add_manifest(
-    layouts: Layouts, registry: Registry, repository: str, digest: str, *, limit: int | None = None
-) -> int:
-    """Add a manifest by its digest, and what it names; return the bytes of its layers."""
+def _whole(body: bytes) -> list[bytes]:
+    return [body]
+
+
+def _add_manifest(layouts: Layouts, registry: Registry, repository: str, digest: str) -> int:
+    """Add an artifact's manifest, and what it names; return the bytes of its layers."""
     body = registry.get_manifest(digest)
     if body is None:
         raise BuildError(
@@ -219,11 +242,8 @@ def _add_manifest(
     document = json.loads(body)
     if document.get("mediaType", OCI_MANIFEST) != OCI_MANIFEST:
         raise BuildError(f"{registry.address(digest)} is no manifest of a single artifact")
-    parts = [document["config"], *document["layers"]]
-    for part in parts:
+    for part in [document["config"], *document["layers"]]:
         size = int(part["size"])
-        if limit is not None and size > limit:
-            raise BuildError(f"{registry.address(digest)} holds more than devices read ({limit} bytes)")
         layouts.add_blob(repository, part["digest"], size, _reader(registry, part["digest"], size))
     layouts.add_manifest(repository, body)
     return sum(int(part["size"]) for part in document["layers"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgewright.errors import EnvironmentFault, NetworkError, SpecError
+from edgewright.errors import ContentError, EnvironmentFault, NetworkError, SpecError
 from edgewright.publish import oci
 from edgewright.publish.http_exchange import Answer, Exchange, Transient, failure, led_to
 from edgewright.publish.registry import MAX_TAGS
@@ -113,7 +113,7 @@ class HttpRegistry:
         if not answer.complete or oci.hash_file(path)[0] != digest:
             path.unlink()
             what = "came back with other bytes" if answer.complete else f"is larger than {limit} bytes"
-            raise NetworkError(f"{self.address(digest)} {what}; {self._host} is damaged")
+            raise ContentError(f"{self.address(digest)} {what}; {self._host} is damaged")
         return True
 
     def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
@@ -260,9 +260,9 @@ class HttpRegistry:
         if answer.status != 200:
             raise failure(f"read {self.address(reference)}", answer)
         if not answer.complete:
-            raise NetworkError(f"{self.address(reference)} is larger than {limit} bytes")
+            raise ContentError(f"{self.address(reference)} is larger than {limit} bytes")
         if is_digest(reference) and digest_of(answer.body) != reference:
-            raise NetworkError(
+            raise ContentError(
                 f"{self.address(reference)} came back with other bytes; {self._host} is damaged"
             )
         return answer.body

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import EnvironmentFault
+from edgewright.errors import ContentError, EnvironmentFault
 from edgewright.publish import oci
 from edgewright.publish.durable import locked, storage, write_file
 from edgewright.publish.registry import MAX_TAGS
@@ -72,9 +72,9 @@ class LayoutRegistry:
             with path.open("rb") as file:
                 body = file.read(limit + 1)
         if len(body) > limit:
-            raise EnvironmentFault(f"{path} is larger than {limit} bytes")
+            raise ContentError(f"{path} is larger than {limit} bytes")
         if digest_of(body) != digest:
-            raise EnvironmentFault(f"{path} is damaged: its bytes hash to something else", hint=f"rm {path}")
+            raise ContentError(f"{path} is damaged: its bytes hash to something else", hint=f"rm {path}")
         return body
 
     def save_blob(self, digest: str, path: Path, *, limit: int) -> bool:
@@ -88,12 +88,12 @@ class LayoutRegistry:
             return False
         with storage("read", blob):
             if blob.stat().st_size > limit:
-                raise EnvironmentFault(f"{blob} is larger than {limit} bytes")
+                raise ContentError(f"{blob} is larger than {limit} bytes")
         with storage("write", path):
             shutil.copyfile(blob, path)
         if oci.hash_file(path)[0] != digest:
             path.unlink()
-            raise EnvironmentFault(f"{blob} is damaged: its bytes hash to something else", hint=f"rm {blob}")
+            raise ContentError(f"{blob} is damaged: its bytes hash to something else", hint=f"rm {blob}")
         return True
 
     def put_manifest(self, reference: str, body: bytes, media_type: str) -> bool:
