@@ -6,7 +6,7 @@
 
 Files that are the same in both are in neither: devices copy them. A file whose delta is not smaller than its layer is
 left out too and fetched whole. The rest is published only if it takes less than `MAX_DELTA_SHARE` of what all changed
-layers take in full (docs/adr/0015).
+layers take in full, and in no more operations than devices carry out (docs/adr/0015).
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from edgewright_agent.contract import (
     DELTA_ARTIFACT,
     DELTA_CONFIG,
     DELTA_LAYER,
+    FILE_CPU_MODEL,
     FILE_DATA,
     FILE_MODEL,
+    MAX_DELTA_OPERATIONS,
     MAX_DELTA_SHARE,
     OCI_MANIFEST,
     canonical_json,
@@ -109,7 +111,11 @@ def make_delta(base: ArtifactFiles, target: ArtifactFiles, folder: Path) -> Made
             layers.append((descriptor, path))
             travels += descriptor["size"] - layer_bytes
     if travels >= MAX_DELTA_SHARE * full:
-        return f"it would take {travels / full:.0%} of the changed layers" if layers else "nothing is alike"
+        return (
+            f"it would take {travels / full:.0%} of the changed layers"
+            if layers
+            else "nothing is alike, or in too many pieces"
+        )
     if full - travels < MIN_SAVED_BYTES:
         return "it would save next to nothing"
     manifest = oci.manifest(
@@ -144,6 +150,8 @@ def _write(base: ArtifactFiles, target: ArtifactFiles, name: str, path: Path, li
         old = stack.enter_context(mapped(base.path(old_name)))
         new = stack.enter_context(mapped(target.path(name)))
         operations = plan(old, new, pairs)
+        if len(operations) > MAX_DELTA_OPERATIONS:
+            return False
         if estimate(old, new, operations) * MIN_CODED > limit:
             return False
         write_delta(path, old, new, operations)
@@ -156,9 +164,11 @@ def _write(base: ArtifactFiles, target: ArtifactFiles, name: str, path: Path, li
 def _closest(base: ArtifactFiles, target: ArtifactFiles, name: str) -> tuple[str | None, list[Pair]]:
     """Return the file of the base that has most of a file's tensors, and the tensors of both."""
     same = name if name in base.files else None
-    if name not in (FILE_MODEL, FILE_DATA):
+    if name not in (FILE_MODEL, FILE_DATA, FILE_CPU_MODEL):
         return same, []
-    before, after = _tensors(base), _tensors(target)
+    # What runs without the accelerator is a network of its own; it descends from its former self.
+    model = FILE_CPU_MODEL if name == FILE_CPU_MODEL else FILE_MODEL
+    before, after = _tensors(base, model), _tensors(target, model)
     found = {old: pair_up(before[old], after.get(name, [])) for old in before}
     best = max(found, key=lambda old: (_bytes(found[old]), old == same), default=None)
     if best is None or not found[best]:
@@ -170,18 +180,18 @@ def _bytes(pairs: list[Pair]) -> int:
     return sum(pair.target.length for pair in pairs)
 
 
-def _tensors(artifact: ArtifactFiles) -> Mapping[str, list[Tensor]]:
-    """Return file → tensors in it; none where the model is no ONNX file that can be read."""
-    if FILE_MODEL not in artifact.files:
+def _tensors(artifact: ArtifactFiles, model: str) -> Mapping[str, list[Tensor]]:
+    """Return file → tensors of a model in it; none where the model is no ONNX file that can be read."""
+    if model not in artifact.files:
         return {}
-    with mapped(artifact.path(FILE_MODEL)) as model:
+    with mapped(artifact.path(model)) as content:
         try:
-            listed = tensors(model)
+            listed = tensors(content)
         except ValueError:
             return {}
     found: dict[str, list[Tensor]] = {}
     for tensor in listed:
-        name = tensor.location or FILE_MODEL
+        name = tensor.location or model
         file = artifact.files.get(name)
         if file is not None and tensor.offset + tensor.length <= file.size:
             found.setdefault(name, []).append(tensor)

@@ -31,8 +31,10 @@ from edgewright_agent.contract import (
     DELTA_COPY,
     DELTA_REPLACE,
     DELTA_WINDOW_BYTES,
+    FILE_CPU_MODEL,
     FILE_DATA,
     LAYER_WEIGHT,
+    MAX_DELTA_OPERATIONS,
     MODEL_ARTIFACT,
     OCI_MANIFEST,
     digest_of,
@@ -200,6 +202,17 @@ def test_weights_that_moved_into_a_file_of_their_own_are_found_where_they_were(l
     assert made.share < 0.05
 
 
+def test_what_runs_on_the_processor_is_aligned_by_its_own_graph(lane: Lane, tmp_path: Path) -> None:
+    before, after = model(weights()), model(tuned(weights(), 1e-5))
+    other = model(weights(4))
+    made = lane.delta(
+        {"model.onnx": other, FILE_CPU_MODEL: before}, {"model.onnx": other, FILE_CPU_MODEL: after}
+    )
+    assert isinstance(made, Made)
+    assert made.share < 0.4
+    assert carried_out(layer_of(made, FILE_CPU_MODEL), before, after, tmp_path) == after
+
+
 def test_an_added_class_costs_the_head(lane: Lane, tmp_path: Path) -> None:
     before = weights()
     after = before | {"head": np.concatenate([before["head"], before["head"][:, :1]], axis=1)}
@@ -241,6 +254,26 @@ def test_the_same_two_versions_give_the_same_delta(lane: Lane) -> None:
 def test_what_takes_as_much_as_the_whole_is_not_made(lane: Lane) -> None:
     made = lane.delta({"model.onnx": model(weights())}, {"model.onnx": model(weights(5))})
     assert isinstance(made, str)
+
+
+def scattered(operations: int) -> tuple[bytes, bytes]:
+    """Two files; to make one of the other takes so many operations: a byte replaced, 67 copied, and so on."""
+    before = np.frombuffer(np.random.default_rng(0).bytes(34 * operations), np.uint8)
+    after = before.copy()
+    after[::68] += 1
+    return before.tobytes(), after.tobytes()
+
+
+def test_what_takes_more_operations_than_devices_carry_out_is_not_made(lane: Lane) -> None:
+    before, after = scattered(MAX_DELTA_OPERATIONS + 2)
+    made = lane.delta({"labels.json": before}, {"labels.json": after})
+    assert made == "nothing is alike, or in too many pieces"
+
+
+def test_what_takes_as_many_operations_as_they_carry_out_is_made(lane: Lane, tmp_path: Path) -> None:
+    before, after = scattered(MAX_DELTA_OPERATIONS)
+    made = lane.delta({"labels.json": before}, {"labels.json": after})
+    assert carried_out(layer_of(made, "labels.json"), before, after, tmp_path) == after
 
 
 def test_what_is_tiny_is_not_made(lane: Lane) -> None:
