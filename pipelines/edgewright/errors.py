@@ -54,6 +54,10 @@ class NetworkError(EdgewrightError):
     exit_code = 3
 
 
+class GoneError(NetworkError):
+    """A registry answers, and no longer has what it once had: asking again changes nothing (exit code 3)."""
+
+
 class EnvironmentFault(EdgewrightError):
     """This machine lacks something: a program, disk space, a permission (exit code 3)."""
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import NetworkError
+from edgewright.errors import GoneError, NetworkError
 from edgewright.publish import oci
+from edgewright.publish.durable import storage
 from edgewright.publish.layer import BLOCK_BYTES
 from edgewright.publish.registry import Registry
 from edgewright_agent.contract import ENCRYPTED, TAR_GZIP, file_of_layer
@@ -71,7 +72,8 @@ class ArtifactFiles:
         """Return a file, fetched now if it was not.
 
         Raises:
-            NetworkError: it is not in the registry, or is not what the manifest says.
+            GoneError: it is not in the registry any more.
+            NetworkError: the registry cannot be reached, or it is not what the manifest says.
             EnvironmentFault: it cannot be stored.
         """
         wanted, path = self.files[name], self._folder / name
@@ -80,17 +82,18 @@ class ArtifactFiles:
         layer = wanted.layer
         blob = self._folder / f"{name}.blob"
         if not self._registry.save_blob(str(layer["digest"]), blob, limit=int(layer["size"])):
-            raise NetworkError(
-                f"{self._registry.address(str(layer['digest']))} is not in the registry any more"
-            )
-        if wanted.packed:
-            _unpack(blob, path, wanted.size)
-            blob.unlink()
-        else:
-            blob.rename(path)
-        if oci.hash_file(path) != (wanted.digest, wanted.size):
-            path.unlink()
-            raise NetworkError(f"{self._registry.address(self.digest)}: {name} is not what its manifest says")
+            raise GoneError(f"{self._registry.address(str(layer['digest']))} is not in the registry any more")
+        with storage("write", path):
+            whole = self._folder / f"{name}.whole" if wanted.packed else blob
+            if wanted.packed:
+                _unpack(blob, whole, wanted.size)
+                blob.unlink()
+            if oci.hash_file(whole) != (wanted.digest, wanted.size):
+                whole.unlink()
+                raise NetworkError(
+                    f"{self._registry.address(self.digest)}: {name} is not what its manifest says"
+                )
+            whole.rename(path)  # last, so that what the disk had no room for is never taken for the file
         return path
 
 

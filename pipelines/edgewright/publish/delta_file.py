@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from edgewright.publish.durable import storage
 from edgewright_agent.contract import (
     DELTA_ADD,
     DELTA_BLOCK,
@@ -82,8 +83,11 @@ def write_delta(path: Path, base: Bytes, target: Bytes, operations: Sequence[Ope
         base: The file it starts from.
         target: The file it makes.
         operations: In the order of the target, which they cover exactly; none has more data than `PIECE_BYTES`.
+
+    Raises:
+        EnvironmentFault: no space, or not writable.
     """
-    with path.open("wb") as out:
+    with storage("write", path), path.open("wb") as out:
         header = (
             DELTA_MAGIC,
             hashlib.sha256(base).digest(),

@@ -9,20 +9,24 @@ forges one: what it makes must be the artifact that is signed anyway. Its bases 
 run most recently before, `MAX_DELTA_BASES` of them; always whole artifacts, so none depends on another delta.
 
 An empty list says that somebody looked and nothing was worth it. So a release that changes nothing makes nothing and
-signs nothing, and one after `registry.deltas` was switched on again looks once.
+signs nothing, and one after `registry.deltas` was switched on again looks once. Where a registry that was away or a
+full disk kept all deltas from being made, nobody has looked: the next release does.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Set
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import EnvironmentFault, NetworkError
+from edgewright.errors import EnvironmentFault, GoneError, NetworkError
 from edgewright.publish.artifact_files import ArtifactFiles
 from edgewright.publish.delta import Made, make_delta, push_delta
+from edgewright.publish.durable import storage
 from edgewright.publish.registry import OpenRepository
 from edgewright.trust.assignment import Candidate, LaneKey
 from edgewright.trust.catalog import Catalog
@@ -100,7 +104,7 @@ def add_deltas(
         progress: Called with one line per delta.
 
     Raises:
-        NetworkError: the registry takes no delta. One that has lost an artifact is a note.
+        NetworkError: the registry takes no delta. One that cannot be made is a note.
         EnvironmentFault: a layout cannot be written.
     """
     updated: dict[LaneKey, tuple[Candidate, ...]] = {}
@@ -111,15 +115,18 @@ def add_deltas(
         for entry in entries:
             bases = bases_of(entry, entries)
             kept = _kept(entry, bases)
+            failed = False
             asked = entry.digest in promised and (entry.deltas is None or lane in changed)
             if asked and (missing := [one for one in bases if one.digest not in kept]):
-                with tempfile.TemporaryDirectory(prefix="edgewright-delta-") as folder:
-                    making = _Making(lane, entry, open_repository, Path(folder), progress)
+                with ExitStack() as stack:
+                    making = _Making(lane, entry, open_repository, stack, progress)
                     kept |= making.run(missing)
                 made += making.made
                 notes += making.notes
-            looked = entry.deltas is not None or (asked and bases)
+                failed = making.failed
             order = [kept[one.digest] for one in bases if one.digest in kept]
+            # What there is stays legal; only an empty list can be left out without taking a delta from devices.
+            looked = order or (not failed and (entry.deltas is not None or (asked and bases)))
             found.append(replace(entry, deltas=tuple(order) if looked else None))
         updated[lane] = tuple(found)
     return Deltas(updated, tuple(made), tuple(notes))
@@ -132,20 +139,28 @@ def _kept(entry: Candidate, bases: list[Candidate]) -> dict[str, Mapping[str, An
 
 
 class _Making:
-    """The deltas to one artifact, which is fetched once for all of them."""
+    """The deltas to one artifact, which is fetched once for all of them.
+
+    Attributes:
+        made: Those that are new.
+        notes: Why others could not be made.
+        failed: Whether one of those might be made another time.
+    """
 
     def __init__(
         self,
         lane: LaneKey,
         target: Candidate,
         open_repository: OpenRepository,
-        folder: Path,
+        stack: ExitStack,
         progress: Callable[[str], None],
     ) -> None:
         self._model, self._class = lane
-        self._target, self._open, self._folder, self._progress = target, open_repository, folder, progress
+        self._target, self._open, self._stack, self._progress = target, open_repository, stack, progress
+        self._scratch: Path | None = None
         self.made: list[NewDelta] = []
         self.notes: list[str] = []
+        self.failed = False
 
     def run(self, bases: list[Candidate]) -> dict[str, Mapping[str, Any]]:
         """Make and push what is worth it; return base → delta."""
@@ -157,6 +172,7 @@ class _Making:
                 made = self._one(files, base)
             except (NetworkError, EnvironmentFault) as error:
                 self.notes.append(f"no delta for {self._between(base)}: {error}")
+                self.failed |= not isinstance(error, GoneError)
                 continue
             if isinstance(made, str):
                 self._progress(f"no delta for {self._between(base)}: {made}")
@@ -172,17 +188,28 @@ class _Making:
         return found
 
     def _one(self, files: ArtifactFiles, base: Candidate) -> Made | str:
-        number = f"{base.build}"
-        (self._folder / f"made-{number}").mkdir()
-        return make_delta(self._files(base, f"base-{number}"), files, self._folder / f"made-{number}")
+        from_ = self._files(base, f"base-{base.build}")
+        folder = self._folder(f"made-{base.build}")
+        with storage("make a delta in", folder):
+            return make_delta(from_, files, folder)
 
     def _files(self, entry: Candidate, name: str) -> ArtifactFiles:
         registry = self._open(entry.repository)
         body = registry.get_manifest(entry.digest)
         if body is None:
-            raise NetworkError(f"{registry.address(entry.digest)} is not in the registry any more")
-        (self._folder / name).mkdir(exist_ok=True)
-        return ArtifactFiles(registry, body, self._folder / name)
+            raise GoneError(f"{registry.address(entry.digest)} is not in the registry any more")
+        return ArtifactFiles(registry, body, self._folder(name))
+
+    def _folder(self, name: str) -> Path:
+        """Return a new folder for files that are needed no longer than this."""
+        if self._scratch is None:
+            with storage("make a folder in", Path(os.environ.get("TMPDIR", "/tmp")) / name):  # noqa: S108
+                scratch = tempfile.TemporaryDirectory(prefix="edgewright-delta-", ignore_cleanup_errors=True)
+            self._scratch = Path(self._stack.enter_context(scratch))
+        folder = self._scratch / name
+        with storage("make", folder):
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def _between(self, base: Candidate) -> str:
         return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.build.layout import Layout, apply
-from edgewright.errors import NetworkError
+from edgewright.errors import EnvironmentFault, NetworkError
 from edgewright.publish import oci
 from edgewright.publish.artifact_files import ArtifactFiles
 from edgewright.publish.delta import Made, make_delta, mapped
@@ -297,6 +299,33 @@ def test_an_artifact_whose_bytes_are_gone_or_others_is_said(lane: Lane) -> None:
     ).unlink()
     with pytest.raises(NetworkError, match="not in the registry any more"):
         files.path("model.onnx")
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_file_there_was_no_room_for_is_said_and_never_taken_for_the_whole(
+    lane: Lane, compression: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b'["zero"]' * 999
+    files = lane.open(lane.publish({"labels.json": data}, compression=compression))
+    (folder,) = lane.folder.glob("open-*")
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        if compression == "none":
+            patched.setattr(Path, "rename", full)
+        else:
+            (folder / "labels.json.whole").symlink_to("/dev/full")
+        with pytest.raises(EnvironmentFault, match="no space left"):
+            files.path("labels.json")
+    (folder / "labels.json.whole").unlink(missing_ok=True)
+    assert files.path("labels.json").read_bytes() == data
+
+
+def test_a_delta_there_is_no_room_for_is_said() -> None:
+    with pytest.raises(EnvironmentFault, match="no space left"):
+        write_delta(Path("/dev/full"), b"old", b"new", [Operation(DELTA_REPLACE, 1, 0, 3)])
 
 
 # --- any bytes at all -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import numpy as np
 import pytest
 
 from edgewright.cli.release import render
-from edgewright.errors import TrustError
+from edgewright.errors import EnvironmentFault, NetworkError, TrustError
 from edgewright.plan.slices import published
+from edgewright.publish import delta
+from edgewright.publish.artifact_files import ArtifactFiles
+from edgewright.publish.delta import Made, make_delta
+from edgewright.publish.delta_file import write_delta
+from edgewright.trust import deltas
 from edgewright.trust.assignment import Candidate
 from edgewright.trust.ceremony import sign
 from edgewright.trust.deltas import bases_of
+from edgewright.trust.release import ReleaseOutcome
 from edgewright_agent.contract import DELTA_ARTIFACT, DELTAS_FIELD, artifact_target, digest_of
 from edgewright_agent.trust.approval import parse_approval
 from unit.trust.fleet import Device, SmallFleet
@@ -50,7 +57,7 @@ def custom_of(fleet: SmallFleet, digest: str) -> dict[str, Any]:
 
 
 def bases(fleet: SmallFleet, digest: str) -> list[str]:
-    return [delta["base"] for delta in custom_of(fleet, digest)[DELTAS_FIELD]]
+    return [one["base"] for one in custom_of(fleet, digest)[DELTAS_FIELD]]
 
 
 def test_a_new_version_gets_a_delta_from_the_one_that_devices_run(fleet: SmallFleet, tmp_path: Path) -> None:
@@ -134,6 +141,71 @@ def test_a_base_whose_manifest_is_gone_is_a_note_too(fleet: SmallFleet) -> None:
     fleet.publish(MODEL, PI, "1.1.0", weights(1))
     outcome = fleet.release()
     assert outcome.deltas == () and any("no delta" in note for note in outcome.notes)
+
+
+def note_of(outcome: ReleaseOutcome) -> str:
+    (note,) = [note for note in outcome.notes if "delta" in note]
+    return note
+
+
+def test_a_registry_that_was_away_is_a_note_and_the_next_release_looks_again(
+    fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_arguments: object) -> Made:
+        raise NetworkError("registry.example: connection reset")
+
+    new = fleet.publish(MODEL, PI, "1.1.0", weights(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(deltas, "make_delta", away)
+        outcome = fleet.release()
+        assert outcome.is_new and "from 1.0.0" in note_of(outcome) and "connection reset" in note_of(outcome)
+        assert DELTAS_FIELD not in custom_of(fleet, new)
+        again = fleet.release()
+        assert "connection reset" in note_of(again) and again.written == ()
+    assert [made.target for made in fleet.release().deltas] == [new]
+    assert len(bases(fleet, new)) == 1
+    assert fleet.release().written == ()
+
+
+def test_no_room_for_a_delta_ends_no_release(fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = fleet.publish(MODEL, PI, "1.1.0", weights(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(delta, "write_delta", lambda _path, *more: write_delta(Path("/dev/full"), *more))
+        outcome = fleet.release()
+    assert outcome.is_new and "no space left" in note_of(outcome)
+    assert [made.target for made in fleet.release().deltas] == [new]
+
+
+@pytest.mark.parametrize("place", ["nowhere", "a-file"])
+def test_no_temporary_folder_ends_no_release(
+    fleet: SmallFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    new = fleet.publish(MODEL, PI, "1.1.0", weights(1))
+    (tmp_path / "a-file").touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / place))
+        outcome = fleet.release()
+    assert outcome.is_new and "no delta" in note_of(outcome)
+    assert [made.target for made in fleet.release().deltas] == [new]
+
+
+def test_one_base_that_cannot_be_read_takes_no_delta_from_the_others(
+    fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fleet.lanes[MODEL][PI].digest
+    second = fleet.publish(MODEL, PI, "1.1.0", weights(1))
+    fleet.release()
+
+    def away_for_one(base: ArtifactFiles, target: ArtifactFiles, folder: Path) -> Made | str:
+        if base.digest == first:
+            raise EnvironmentFault("too many open files")
+        return make_delta(base, target, folder)
+
+    third = fleet.publish(MODEL, PI, "1.2.0", weights(2))
+    monkeypatch.setattr(deltas, "make_delta", away_for_one)
+    outcome = fleet.release()
+    assert "from 1.0.0" in note_of(outcome)
+    assert bases(fleet, third) == [second]
 
 
 def test_a_fleet_can_do_without_and_begin_again(fleet: SmallFleet) -> None:
