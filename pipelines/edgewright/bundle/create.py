@@ -11,6 +11,7 @@ signatures come along. So a device verifies a bundle exactly as it verifies a re
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from edgewright.spec.workspace import Workspace
 
 Progress = Callable[[int, int, str], None]
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def create(
         _add_metadata(layouts, name, body)
     open_repository = open_repositories(workspace)
     artifacts = tuple(
-        _add_artifact(layouts, open_repository, entry, _demanded(current, entry.hardware_class))
+        _add_artifact(layouts, open_repository, entry, _demanded(current, entry.hardware_class), out.parent)
         for entry in chosen
     )
     total = layouts.size_bytes
@@ -212,10 +214,10 @@ def _demanded(current: Current, hardware_class: str) -> set[str]:
 
 
 def _add_artifact(
-    layouts: Layouts, open_repository: OpenRepository, entry: _Chosen, demanded: set[str]
+    layouts: Layouts, open_repository: OpenRepository, entry: _Chosen, demanded: set[str], scratch: Path
 ) -> Artifact:
     registry = open_repository(entry.repository)
-    size = _add_manifest(layouts, registry, entry.repository, entry.digest)
+    size = _add_manifest(layouts, registry, entry.repository, entry.digest, scratch)
     # Signatures that others attached are devices' to judge.
     found = attached(registry, entry.digest, wanted=demanded)
     for one in found:
@@ -232,7 +234,7 @@ def _whole(body: bytes) -> list[bytes]:
     return [body]
 
 
-def _add_manifest(layouts: Layouts, registry: Registry, repository: str, digest: str) -> int:
+def _add_manifest(layouts: Layouts, registry: Registry, repository: str, digest: str, scratch: Path) -> int:
     """Add an artifact's manifest, and what it names; return the bytes of its layers."""
     body = registry.get_manifest(digest)
     if body is None:
@@ -244,19 +246,23 @@ def _add_manifest(layouts: Layouts, registry: Registry, repository: str, digest:
         raise BuildError(f"{registry.address(digest)} is no manifest of a single artifact")
     for part in [document["config"], *document["layers"]]:
         size = int(part["size"])
-        layouts.add_blob(repository, part["digest"], size, _reader(registry, part["digest"], size))
+        layouts.add_blob(repository, part["digest"], size, _reader(registry, part["digest"], size, scratch))
     layouts.add_manifest(repository, body)
     return sum(int(part["size"]) for part in document["layers"])
 
 
-def _reader(registry: Registry, digest: str, size: int) -> Callable[[], Iterable[bytes]]:
-    def read() -> Iterable[bytes]:
-        body = registry.get_blob(digest, limit=size)
-        if body is None:
-            raise BuildError(
-                f"{registry.address(digest)} is not in the registry", hint="edgewright run --republish"
-            )
-        return [body]
+def _reader(registry: Registry, digest: str, size: int, scratch: Path) -> Callable[[], Iterable[bytes]]:
+    def read() -> Iterator[bytes]:
+        # A file, because a model need not fit into memory; beside the bundle, where there is room for it anyway.
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=scratch) as folder:
+            path = Path(folder) / "blob"
+            if not registry.save_blob(digest, path, limit=size):
+                raise BuildError(
+                    f"{registry.address(digest)} is not in the registry", hint="edgewright run --republish"
+                )
+            with path.open("rb") as file:
+                while piece := file.read(_READ_BYTES):
+                    yield piece
 
     return read
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgewright.bundle.create import create
-from edgewright.errors import BuildError, NetworkError
+from edgewright.errors import BuildError, EnvironmentFault, NetworkError
 from edgewright.publish import oci
 from edgewright.publish.layout_registry import LayoutRegistry
 from edgewright.publish.referrer import list_referrer, listed
@@ -164,6 +165,44 @@ def test_what_is_no_bundle_takes_no_place(shelf: Shelf) -> None:
         shelf.enter(entry)
     shelf.write()
     assert shelf.in_bundle() == [ours]
+
+
+def test_a_layer_is_never_in_memory_as_a_whole(shelf: Shelf) -> None:
+    megabytes = 24
+    shelf.fleet.more = {"registry": {"url": shelf.fleet.url, "deltas": False}}
+    shelf.fleet.publish(MODEL, PI, "2.0.0", bytes(megabytes << 20))
+    shelf.fleet.release()
+    tracemalloc.start()
+    try:
+        shelf.write()
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert shelf.out.stat().st_size > megabytes << 20
+    assert peak_bytes < 8 << 20
+
+
+def test_nothing_but_the_file_is_left_where_it_is_written(shelf: Shelf) -> None:
+    shelf.out = shelf.out.parent / "sticks" / "one.tar"
+    shelf.write()
+    assert [path.name for path in shelf.out.parent.iterdir()] == ["one.tar"]
+
+
+def test_nothing_is_left_where_a_layer_is_damaged(shelf: Shelf) -> None:
+    layer = shelf.folder / "blobs/sha256" / digest_of(b"weights" * 999).removeprefix("sha256:")
+    layer.write_bytes(b"damaged" * 999)
+    shelf.out = shelf.out.parent / "sticks" / "one.tar"
+    with pytest.raises(EnvironmentFault, match="damaged"):
+        shelf.write()
+    assert list(shelf.out.parent.iterdir()) == []
+
+
+def test_the_same_release_gives_the_same_bytes(shelf: Shelf) -> None:
+    shelf.attach(b"signature", PREDICATE_SIGN)
+    shelf.write()
+    once = shelf.out.read_bytes()
+    shelf.write()
+    assert shelf.out.read_bytes() == once
 
 
 # --- what is passed over --------------------------------------------------------------------------------------------
