@@ -115,7 +115,7 @@ def assign(
         blocked: Why a gate holds a lane back.
 
     Raises:
-        GateError: a pin names a version that was never released for any class.
+        GateError: a pin names a version that was never released for any class the model is wanted for.
     """
     documents: list[dict[str, Any]] = []
     held: list[HeldBack] = []
@@ -126,7 +126,8 @@ def assign(
             chosen = {name: _choose(candidates.get((slot.model, name), ()), slot) for name in classes}
             found = {name: candidate for name, candidate in chosen.items() if candidate is not None}
             if slot.pin is not None and not found:
-                raise _never_released(f"group {group.name} pins {slot.model} to {slot.pin}", slot, candidates)
+                what = f"group {group.name} pins {slot.model} to {slot.pin}"
+                raise _not_released(what, slot.model, slot.pin, classes, candidates)
             beside = _beside(group.name, slot, found, candidates)
             held += [
                 fact
@@ -261,7 +262,7 @@ def _beside(
     """Return class → what runs beside the group's own version; a class without another version has no experiment.
 
     Raises:
-        GateError: the experiment names a version that was never released for any class.
+        GateError: the experiment names a version that was never released for any of these classes.
     """
     if slot.experiment is None:
         return {}
@@ -273,22 +274,32 @@ def _beside(
             chosen[name] = max(fitting, key=lambda entry: entry.build)
     if wanted is not None and found and not chosen:
         what = f"group {group} compares {slot.model} with {wanted}"
-        raise _never_released(what, slot, candidates)
+        raise _not_released(what, slot.model, wanted, sorted(found), candidates)
     return {name: candidate for name, candidate in chosen.items() if candidate.digest != found[name].digest}
 
 
-def _never_released(what: str, slot: Slot, candidates: Mapping[LaneKey, Sequence[Candidate]]) -> GateError:
-    known = sorted(
-        {
-            entry.model_version
-            for (model, _class), entries in candidates.items()
-            if model == slot.model
-            for entry in entries
-        }
-    )
-    return GateError(
-        f"{what}, which was never released", hint=f"released: {', '.join(known) or 'nothing yet'}"
-    )
+def _not_released(
+    what: str,
+    model: str,
+    version: str,
+    classes: Sequence[str],
+    candidates: Mapping[LaneKey, Sequence[Candidate]],
+) -> GateError:
+    """Say that a version was released for none of the classes that are to run it, and which were."""
+    released = {
+        name: {entry.model_version for entry in entries}
+        for (of, name), entries in candidates.items()
+        if of == model
+    }
+    elsewhere = ", ".join(sorted(name for name, versions in released.items() if version in versions))
+    known = ", ".join(sorted(set().union(*(released.get(name, ()) for name in classes))))
+    here = ", ".join(classes)
+    if elsewhere:
+        return GateError(
+            f"{what}, which was released for {elsewhere} and not for {here or 'any class it is built for'}",
+            hint=f"released for {here}: {known or 'nothing yet'}" if here else None,
+        )
+    return GateError(f"{what}, which was never released", hint=f"released: {known or 'nothing yet'}")
 
 
 def _held_back(

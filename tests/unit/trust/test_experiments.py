@@ -69,6 +69,17 @@ def test_a_version_that_was_never_released_cannot_be_compared(fleet: SmallFleet)
         fleet.release()
 
 
+def test_a_version_that_only_a_former_class_has_cannot_be_compared(fleet: SmallFleet) -> None:
+    fleet.publish("digit-reader", CART, "1.2.0")
+    fleet.release()
+    fleet.classes = (PI,)
+    del fleet.lanes["digit-reader"][CART]
+    fleet.groups = groups(version="1.2.0")
+    with pytest.raises(GateError, match=f"which was released for {CART} and not for {PI}$") as caught:
+        fleet.release()
+    assert caught.value.hint == f"released for {PI}: 1.0.0, 1.1.0"
+
+
 def test_an_experiment_that_is_over_is_gone_from_the_next_release(fleet: SmallFleet) -> None:
     fleet.groups = groups()
     assert len(fleet.release().experiments) == 1

@@ -175,6 +175,17 @@ def test_a_pin_on_a_version_never_released_is_refused(fleet: SmallFleet) -> None
     assert not (fleet.metadata / "timestamp.json").exists()
 
 
+def test_a_pin_on_a_version_that_only_a_former_class_has_says_so(fleet: SmallFleet) -> None:
+    fleet.publish("digit-reader", CART, "1.5.0")
+    fleet.release()
+    fleet.classes = (PI,)
+    del fleet.lanes["digit-reader"][CART]
+    fleet.groups = ({"name": "all", "models": ({"model": "digit-reader", "pin": "1.5.0"},)},)
+    with pytest.raises(GateError, match=f"which was released for {CART} and not for {PI}$") as caught:
+        fleet.release()
+    assert caught.value.hint == f"released for {PI}: 1.0.0"
+
+
 def test_taking_a_change_back_is_a_new_step_forward(fleet: SmallFleet, device: Device) -> None:
     old = fleet.lanes["digit-reader"][PI]
     fleet.publish("digit-reader", PI, "1.0.0", b"worse")
