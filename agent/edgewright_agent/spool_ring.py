@@ -15,7 +15,7 @@ the two newest heads name them: the wiping of one head is durable with the next.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -43,6 +43,7 @@ _DROPPED_AT_ONCE = (
     4  # of the segments of samples, one in so many: a flood of them does not sync for every segment
 )
 Merge = Callable[[bytes, bytes], bytes]
+Kept = tuple[Priority, int, int]  # of records that are being sent: priority, first and last number
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Ring:
         *,
         now_ms: int,
         sync: bool,
-        keep: tuple[Priority, int, int] | None = None,
+        keep: Sequence[Kept] = (),
     ) -> int:
         """Write a record and return its number, above every one before.
 
@@ -155,7 +156,7 @@ class Ring:
             payload: UTF-8 text.
             now_ms: The clock: numbers follow it where it is ahead.
             sync: Whether it, and all that was written before, must be durable on return.
-            keep: Priority and numbers of records that are being sent: they are not merged.
+            keep: Which records are being sent: they are not merged, and not counted as dropped.
 
         Raises:
             StorageError: it was not written.
@@ -172,7 +173,7 @@ class Ring:
         payload: bytes,
         *,
         sync: bool,
-        keep: tuple[Priority, int, int] | None = None,
+        keep: Sequence[Kept] = (),
     ) -> None:
         """Write a record under a number."""
         segment = self._open_segment(priority)
@@ -203,17 +204,17 @@ class Ring:
         self._generation += 1
         self.head = head
 
-    def put_outbox(self, region: bytes) -> None:
-        """Make a batch durable before it is sent.
+    def put_outbox(self, region: bytes, at: int = 0) -> None:
+        """Make a batch durable before it is sent, `at` so many bytes into the outbox.
 
         Raises:
             StorageError: it is not; the outbox may be torn.
         """
-        self._write(region, self.layout.outbox_at, sync=True)
+        self._write(region, self.layout.outbox_at + at, sync=True)
 
     # --- room ---------------------------------------------------------------------------------------------------
 
-    def _room(self, priority: Priority, sequence: int, keep: tuple[Priority, int, int] | None) -> int:
+    def _room(self, priority: Priority, sequence: int, keep: Sequence[Kept]) -> int:
         """Return the index of a segment that may be overwritten."""
         while True:
             survey = self.survey()
@@ -224,7 +225,7 @@ class Ring:
                 return free[0]
             victim = self._victim(priority, held)
             if victim != Priority.AGGREGATE or not self._thin(held[victim], free, keep):
-                self._drop(victim, held[victim], sequence)
+                self._drop(victim, held[victim], sequence, keep)
 
     def _free(self, survey: list[Held]) -> list[int]:
         """Return what may be overwritten: segments that were never used first, then those delivered longest ago."""
@@ -244,16 +245,17 @@ class Ring:
         # Only in a file that somebody else has filled: take from whoever has most beyond its own.
         return max(Priority, key=lambda one: (len(held[one]) - self._reserve(one), one))
 
-    def _drop(self, priority: Priority, held: list[Held], sequence: int) -> None:
+    def _drop(self, priority: Priority, held: list[Held], sequence: int, keep: Sequence[Kept]) -> None:
         count = max(1, len(held) // _DROPPED_AT_ONCE) if priority == Priority.SAMPLE else 1
         gone = held[: min(count, MAX_DROPPING)]
-        lost = sum(len(one.waiting) for one in gone)
+        # What is in the outbox is not lost with its segment: it is counted when it was delivered, or refused.
+        lost = sum(1 for one in gone for record in one.waiting if not _is_kept(record, keep))
         generations = tuple(one.segment.header.generation for one in gone)
         head = replace(self.head, sequence=max(self.head.sequence, sequence - 1, self.last_sequence()))
         self.commit(head.counted("dropped", priority, lost).without(generations))
         self._wipe([one.segment for one in gone])
 
-    def _thin(self, held: list[Held], free: list[int], keep: tuple[Priority, int, int] | None) -> bool:
+    def _thin(self, held: list[Held], free: list[int], keep: Sequence[Kept]) -> bool:
         """Merge two neighbouring segments of aggregates into one; return whether there were two."""
         pair = self._thinnest(held, keep)
         if self._merge is None or pair is None or not free:
@@ -285,12 +287,11 @@ class Ring:
         self._wipe([one.segment for one in pair])
         return True
 
-    def _thinnest(self, held: list[Held], keep: tuple[Priority, int, int] | None) -> tuple[Held, Held] | None:
+    def _thinnest(self, held: list[Held], keep: Sequence[Kept]) -> tuple[Held, Held] | None:
         """Return the two neighbours that were merged least often, the oldest of such; never the open segment."""
         newest = self._open_segment(Priority.AGGREGATE)
         closed = [one for one in held if newest is None or one.segment.index != newest.index]
-        if keep is not None and keep[0] == Priority.AGGREGATE:
-            closed = [one for one in closed if not any(keep[1] <= r.sequence <= keep[2] for r in one.waiting)]
+        closed = [one for one in closed if not any(_is_kept(record, keep) for record in one.waiting)]
         pairs = list(zip(closed, closed[1:], strict=False))
         return min(pairs, key=lambda pair: max(one.segment.header.level for one in pair), default=None)
 
@@ -355,6 +356,10 @@ class Ring:
     def _next_generation(self) -> int:
         named = (0, *self.head.dropping, *self.head.dropping_before)
         return max(self._highest_generation, *named) + 1
+
+
+def _is_kept(record: Record, keep: Sequence[Kept]) -> bool:
+    return any(record.priority == one and first <= record.sequence <= last for one, first, last in keep)
 
 
 def _halved(records: list[Record], merge: Merge) -> list[Record]:

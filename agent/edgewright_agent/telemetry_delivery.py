@@ -5,7 +5,8 @@ Delivery(outcome='ok', message='2 batches, 14 records', batches=2, records=14, r
 
 A batch is durable before it is first sent, with headers and signature: after a lost answer, a restart or an update of
 the agent the very same bytes are sent again. First go the newest update statuses, so that a fleet's picture is right
-soon after an outage; then history, the oldest first. A round ends after `BATCHES_PER_ROUND`; the next comes a minute
+soon after an outage; then history, the oldest first. Aggregates and samples go when no status or error waits, also when
+one of their batches is under way already. A round ends after `BATCHES_PER_ROUND`; the next comes a minute
 later.
 
 An error that carries the evidence against a model has it acknowledged when it is taken.
@@ -182,7 +183,7 @@ class _Sender:
         self._batches = self._records = self._rejected = 0
         self._status_sent = False
         self._limit = MAX_RECORDS
-        self._half: Batch | None = None  # of a refused batch, where the outbox could not take it
+        self._halves: dict[Priority, Batch] = {}  # of refused batches, where the outbox could not take them
 
     def close(self) -> None:
         """Close the connection."""
@@ -208,8 +209,9 @@ class _Sender:
 
     def _next(self) -> bool:
         """Send the next batch; return whether there was one."""
-        pending, self._half = self._half or self._spool.outbox(), None
-        if pending is not None and pending.priority in self._allowed:
+        pending = self._pending()
+        if pending is not None:
+            self._halves.pop(pending.priority, None)
             self._send(pending)
             return True
         for priority in self._allowed:
@@ -222,22 +224,38 @@ class _Sender:
             if made.batch is None:
                 self._give_up(made.used)
                 return True
-            self._keep(made.batch)
+            if self._keep(made.batch) and self._spool.head().batch_failures:
+                self._spool.note(batch_failures=0)  # they were about the one that waits beside it
             self._send(made.batch)
             return True
         return False
 
+    def _pending(self) -> Batch | None:
+        """Return the batch whose delivery is under way, if it may go now.
+
+        One of aggregates or samples stays where it is while a status or an error waits: an answer that it never gets
+        (there is no /v1/metrics, say) would keep those from a receiver that takes them.
+        """
+        found = dict(self._halves)
+        outbox = self._spool.outbox()
+        if outbox is not None:
+            found.setdefault(outbox.priority, outbox)
+        for priority in sorted(found):
+            if priority in _ALWAYS:
+                return found[priority]
+            if priority in self._allowed and not any(self._spool.waiting(one) for one in _ALWAYS):
+                return found[priority]
+        return None
+
     def _make(self, records: Sequence[Record], *, newest: bool = False) -> Made:
-        head = self._spool.head()
+        head, other = self._spool.head(), self._spool.outbox()
         dropped = {priority.word: head.dropped[priority] for priority in Priority}
-        return make(records, self._speaker, dropped=dropped, newest=newest, limit=self._limit)
+        beside = other is not None and other.priority != records[0].priority
+        return make(records, self._speaker, dropped=dropped, newest=newest, limit=self._limit, beside=beside)
 
     def _keep(self, batch: Batch) -> bool:
         """Make a batch durable; without, it is sent all the same, if not the same twice."""
         try:
-            other = self._spool.outbox()
-            if other is not None and other.priority != batch.priority:
-                return False  # the link is metered, and that one has to wait
             return self._spool.put_outbox(batch)
         except StorageError:
             return False
@@ -256,15 +274,21 @@ class _Sender:
         """Have the first half of a refused batch sent next, or give up what is one record."""
         waiting = self._spool.waiting(batch.priority)
         records = [record for record in waiting if batch.first <= record.sequence <= batch.last]
+        # Some may have had to make room since; as they were in a batch, they were not counted then.
+        gone = max(0, batch.count + batch.unreadable - len(records))
         self._limit = max(1, len(records) // 2)
-        if len(records) <= 1:
-            self._finish(batch, delivered=0, rejected=len(records))
+        if not records or (len(records) == 1 and not gone):
+            self._finish(batch, delivered=0, rejected=len(records) + gone)
             return
+        if gone:
+            self._rejected += gone
+            head = self._spool.head().counted("rejected", batch.priority, gone)
+            self._spool.note(rejected=head.rejected)
         made = self._make(records)
         if made.batch is None:
             self._give_up(made.used)
         elif not self._keep(made.batch):
-            self._half = made.batch
+            self._halves[batch.priority] = made.batch
 
     def _give_up(self, used: Sequence[Record]) -> None:
         empty = Batch("", "", used[0].priority, used[0].sequence, used[-1].sequence, 0, {}, b"")

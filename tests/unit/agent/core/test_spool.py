@@ -433,6 +433,81 @@ def test_aggregates_under_way_are_not_merged_with_others(tmp_path: Path) -> None
     assert sum(json.loads(payload)["count"] for payload in payloads(spool, AGGREGATE)) == 56
 
 
+def batch_of(spool: Spool, priority: Priority, count: int, body: bytes = b"body") -> Batch:
+    chosen = spool.waiting(priority)[:count]
+    first, last = chosen[0].sequence, chosen[-1].sequence
+    return Batch(f"d/{first}-{last}", "logs", priority, first, last, len(chosen), {"X": "y"}, body)
+
+
+def test_an_error_has_room_beside_aggregates_that_are_under_way(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    for priority in Priority:
+        spool.append(priority, small(), now=NOW)
+    aggregates = batch_of(spool, AGGREGATE, 1, bytes(20_000))
+    status, error = (batch_of(spool, priority, 1, bytes(25_000)) for priority in (UPDATE_STATUS, ERROR))
+    assert spool.put_outbox(aggregates) and spool.put_outbox(status)
+    assert spool_at(tmp_path).outbox() == status, "what is worth more"
+    assert not spool.put_outbox(error) and not spool.put_outbox(batch_of(spool, SAMPLE, 1)), (
+        "both places are taken"
+    )
+    smaller = batch_of(spool, UPDATE_STATUS, 1, b"half of it")
+    assert spool.put_outbox(smaller) and spool.outbox() == smaller, "a half replaces the whole"
+    spool.acknowledge(smaller, delivered=1, rejected=0)
+    assert spool.outbox() == aggregates
+    assert spool.put_outbox(error) and spool.outbox() == error
+    spool.acknowledge(error, delivered=1, rejected=0)
+    spool.acknowledge(aggregates, delivered=1, rejected=0)
+    assert spool_at(tmp_path).outbox() is None
+
+
+def test_a_batch_as_large_as_an_earlier_version_made_them_leaves_no_room_beside_it(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    spool.append(AGGREGATE, small(), now=NOW)
+    spool.append(ERROR, small(), now=NOW)
+    large = batch_of(spool, AGGREGATE, 1, bytes(60_000))
+    assert spool.put_outbox(large) and not spool.put_outbox(batch_of(spool, ERROR, 1))
+    assert spool.outbox() == large
+
+
+@pytest.mark.parametrize("flood", [ERROR, SAMPLE])
+def test_what_is_under_way_is_not_counted_as_dropped_when_it_makes_room(
+    tmp_path: Path, flood: Priority
+) -> None:
+    spool = spool_at(tmp_path)
+    for step in range(10):
+        spool.append(flood, event(step, 1), now=NOW)
+    batch = batch_of(spool, flood, len(spool.waiting(flood)))
+    already = spool.look().fills[flood].dropped
+    assert spool.put_outbox(batch)
+    for step in range(60):
+        spool.append(flood, event(step, 1), now=NOW)
+    assert spool.waiting(flood)[0].sequence > batch.last, "it is only in the outbox now"
+    spool.acknowledge(batch, delivered=batch.count, rejected=0)
+    told = spool.look().fills[flood]
+    assert told.waiting + told.delivered + told.dropped == 70 and told.delivered == 10 - already
+
+
+@pytest.mark.parametrize("sizes", [(MIN_BYTES, 2 * MIN_BYTES), (4 * MIN_BYTES, MIN_BYTES)])
+def test_another_size_takes_along_what_is_under_way(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    spool = spool_at(tmp_path, size=sizes[0])
+    spool.append(ERROR, small(), now=NOW)
+    for step in range(10):
+        spool.append(AGGREGATE, event(step, 1), now=NOW)
+    batches = [batch_of(spool, AGGREGATE, 4), batch_of(spool, ERROR, 1)]
+    kept = payloads(spool, AGGREGATE)[:4]
+    assert all([spool.put_outbox(batch) for batch in batches])
+    for step in range(10, 40 if sizes[0] > sizes[1] else 12):
+        spool.append(AGGREGATE, event(step, 1), now=NOW)
+    other = spool_at(tmp_path, size=sizes[1])
+    other.append(SAMPLE, small(), now=NOW)
+    assert (tmp_path / "spool" / RING).stat().st_size == sizes[1]
+    assert payloads(other, AGGREGATE)[:4] == kept, "none is merged with what has not been sent"
+    for batch in reversed(batches):
+        assert other.outbox() == batch
+        other.acknowledge(batch, delivered=batch.count, rejected=0)
+    assert other.outbox() is None
+
+
 # --- disks that say no -----------------------------------------------------------------------------------------------
 
 
@@ -623,4 +698,4 @@ def test_a_power_cut_may_lose_tear_and_reorder_whatever_was_not_synced(tmp_path:
                 spool_story.check(folder, list(facts))
 
     spool_story.write_story(Disk(Cut()), tmp_path / "story", facts.append)
-    assert states > 0 and len(facts) == 7
+    assert states > 0 and len(facts) == 14

@@ -406,6 +406,118 @@ def test_on_a_metered_link_only_statuses_and_errors_go(pump: Pump, collector: Co
     assert collector.asked[0].body == collector.taken[2].body, "the same bytes, after all"
 
 
+@pytest.mark.parametrize("status", [404, 503, 500])
+def test_metrics_that_nobody_takes_keep_no_status_and_no_error_back(
+    pump: Pump, collector: Collector, status: int
+) -> None:
+    collector.answers["/v1/metrics"] = status
+    pump.aggregates(1)
+    assert pump.send().outcome != "ok"
+    (first,) = collector.asked
+    for step in range(3):
+        pump.status(f"step {step}")
+        pump.errs("no-space")
+        assert pump.send().outcome != "ok"
+        assert pump.waiting(UPDATE_STATUS) == pump.waiting(ERROR) == 0
+    collector.answers.clear()
+    pump.aggregates(1)
+    assert pump.send() == Delivery("ok", "2 batches, 2 records", 2, 2)
+    last, fresh = collector.taken[-2:]
+    assert (last.body, last.headers) == (first.body, first.headers), "the same bytes, whatever went before it"
+    assert fresh.batch != first.batch
+
+
+def test_a_status_that_goes_before_a_batch_under_way_is_the_same_when_its_answer_was_lost(
+    pump: Pump, collector: Collector
+) -> None:
+    pump.aggregates(1)
+    collector.takes(status=0)
+    pump.send()
+    pump.status("installed")
+    collector.takes(status=0)
+    pump.send()
+    pump.status("and more")
+    telemetry._spool.cache_clear()  # as a new process
+    assert pump.send() == Delivery("ok", "3 batches, 3 records", 3, 3)
+    aggregate, status, again, more, same = collector.taken
+    assert (again.body, again.headers) == (status.body, status.headers)
+    assert (same.body, same.headers) == (aggregate.body, aggregate.headers)
+    assert not {*again.sequences()} & {*more.sequences()}
+
+
+def test_an_error_that_breaks_a_receiver_is_got_past_also_while_metrics_wait(
+    pump: Pump, collector: Collector
+) -> None:
+    collector.answers["/v1/metrics"] = 503
+    pump.aggregates(1)
+    collector.answers["/v1/logs"] = 500
+    pump.send()
+    pump.errs("poison")
+    assert {pump.send().outcome for _ in range(REFUSALS)} == {"busy"}
+    assert pump.spool.look().fills[ERROR].rejected == 1 and pump.waiting() == 0
+    collector.answers.clear()
+    assert pump.send().records == 1
+
+
+def test_a_broken_receiver_of_metrics_costs_no_error_that_comes_then(
+    pump: Pump, collector: Collector
+) -> None:
+    pump.aggregates(1)
+    collector.fails(500, times=REFUSALS - 1)
+    for _ in range(REFUSALS - 1):
+        pump.send()
+    pump.errs("no-space")
+    collector.fails(500)
+    assert pump.send().outcome == "busy" and pump.waiting() == 1
+    assert pump.send().records == 2 and pump.spool.look().fills[ERROR].rejected == 0
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_refused_aggregates_and_refused_errors_are_both_halved(
+    pump: Pump, collector: Collector, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    if broken:  # no batch can be made durable: halves are kept in memory only
+        monkeypatch.setattr(Spool, "put_outbox", lambda _self, _batch: False)
+    pump.aggregates(8)
+    collector.answers["/v1/metrics"] = 503
+    pump.send()
+    collector.answers.clear()
+    pump.errs(*("ok" for _ in range(7)), "poison")
+    collector.refuses = lambda request: b"poison" in request.text
+    until_done(pump)
+    told = pump.spool.look().fills
+    assert (told[ERROR].waiting, told[ERROR].delivered, told[ERROR].rejected) == (0, 7, 1)
+    assert (told[AGGREGATE].waiting, told[AGGREGATE].delivered) == (0, 8)
+    numbers = [n for request in collector.taken if "logs" in request.path for n in request.sequences()]
+    assert len(numbers) == len(set(numbers)) == 7
+
+
+def test_what_had_to_make_room_from_a_batch_that_is_refused_is_counted_as_refused(
+    plant: Plant, collector: Collector
+) -> None:
+    pump = Pump(plant, collector.url, spoolBytes=2**18)
+    chance = random.Random(6)
+    made = 0
+
+    def fill(count: int) -> None:
+        nonlocal made
+        for _ in range(count):
+            told = f"{chance.getrandbits(16_000):x}"
+            event = {"code": "x", "message": told, "kind": "error", "at": to_text(pump.now)}
+            pump.spool.append(ERROR, telemetry.events.encode(event), now=pump.now)
+            made += 1
+
+    fill(20)
+    collector.takes(status=0)
+    pump.send()
+    fill(200)
+    collector.refuses = lambda request: request.batch == collector.taken[0].batch
+    until_done(pump)
+    told = pump.spool.look().fills[ERROR]
+    assert told.waiting == 0 and told.rejected >= 1
+    assert told.delivered + told.dropped + told.rejected == made
+
+
 # --- around it ----------------------------------------------------------------------------------------------
 
 
