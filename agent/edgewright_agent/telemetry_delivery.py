@@ -9,8 +9,6 @@ soon after an outage; then history, the oldest first. Aggregates and samples go 
 one of their batches is under way already. A round ends after `BATCHES_PER_ROUND`; the next comes a minute
 later.
 
-An error that carries the evidence against a model has it acknowledged when it is taken.
-
 What an answer means (OTLP 1.x, "Failures"; RFC 9110):
     2xx, JSON     taken; what `partialSuccess` rejects is counted and not sent again
     408 429 5xx   later, not before Retry-After says; 5xx that does not end is taken for a refusal
@@ -31,15 +29,13 @@ from urllib.parse import urlsplit
 from edgewright_agent.clock import utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.errors import AgentError, ConfigError, StorageError, TransportError
-from edgewright_agent.evidence import FOLDER as EVIDENCE_FOLDER
-from edgewright_agent.evidence import acknowledge
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.model_state import shorten
 from edgewright_agent.record import Ledger
 from edgewright_agent.spool import ERROR, FOLDER, UPDATE_STATUS, Batch, Spool
 from edgewright_agent.spool_layout import Priority, Record
-from edgewright_agent.telemetry import evidence_in, spool_of
+from edgewright_agent.telemetry import spool_of
 from edgewright_agent.telemetry_batch import MAX_RECORDS, Made, Speaker, make
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.document import parse_json
@@ -297,20 +293,7 @@ class _Sender:
     def _finish(self, batch: Batch, *, delivered: int, rejected: int) -> None:
         self._records += delivered
         self._rejected += rejected
-        told = self._evidence(batch) if delivered == batch.count and not rejected else []
         self._spool.acknowledge(batch, delivered=delivered, rejected=rejected)
-        if told:
-            # What the fleet has got need not be kept here for a person. A disk that refuses keeps it: no harm done.
-            with contextlib.suppress(StorageError):
-                acknowledge(self._config.state / EVIDENCE_FOLDER, told)
-
-    def _evidence(self, batch: Batch) -> list[str]:
-        """Return the names of the evidence that a batch carries."""
-        if batch.priority != ERROR:
-            return []
-        records = self._spool.waiting(ERROR)
-        told = (evidence_in(one.payload) for one in records if batch.first <= one.sequence <= batch.last)
-        return [name for name in told if name]
 
     def _post(self, batch: Batch) -> int:
         """Send a batch; return how many of its records were rejected for good.
