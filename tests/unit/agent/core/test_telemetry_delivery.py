@@ -594,6 +594,25 @@ def test_a_status_or_an_error_goes_within_two_minutes_but_not_into_a_failing_lin
     assert due_s is not None and due_s >= 3000
 
 
+@pytest.mark.parametrize("days", [2, 3, 7])
+def test_an_interval_of_days_is_kept_and_a_clock_that_was_wrong_still_found(
+    plant: Plant, collector: Collector, days: int
+) -> None:
+    pump = Pump(plant, collector.url, intervalS=days * 86400)
+    pump.aggregates(1)
+    pump.send()
+    pump.aggregates(1)
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and (days - 0.1) * 86400 <= due_s <= 1.25 * days * 86400
+    collector.fails(503)
+    pump.now += timedelta(days=30)
+    pump.send()
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and 0 < due_s <= 91
+    pump.now -= timedelta(days=30)
+    assert telemetry.send_due_s(pump.config, pump.now) == 0, "the clock was ahead when it was tried"
+
+
 @pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)])
 def test_a_clock_that_was_wrong_delays_nothing_for_long(pump: Pump, jump: timedelta) -> None:
     pump.errs("x")
