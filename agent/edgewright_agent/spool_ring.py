@@ -10,10 +10,14 @@ Aggregates are not pushed out as long as two segments of them can be merged into
 What is given up is counted first: one durable head says how many records went and which segments held them. Only
 then are those wiped. Whatever a power cut takes of the wiping, they are not read again and not counted again, because
 the two newest heads name them: the wiping of one head is durable with the next.
+
+A sector that cannot be read costs what lies in its page. Its segment is left as it is: nothing is written there, and it
+counts as no room.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -77,11 +81,14 @@ class Ring:
         merge: Makes one aggregate of two, the older first; None: they are never thinned.
 
     Raises:
-        StorageError: `damaged` when it is no spool, or it cannot be read.
+        StorageError: `damaged` when it is no spool, or it cannot be opened.
     """
 
     def __init__(self, path: Path, disk: Disk, merge: Merge | None = None) -> None:
         self.path, self._disk, self._merge = path, disk, merge
+        self._unreadable: set[int] = (
+            set()
+        )  # segments with a page that cannot be read: neither in use nor free
         with faults(path, "read"):
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
@@ -89,7 +96,9 @@ class Ring:
                 if layout is None:
                     raise StorageError("damaged", f"{path} is no telemetry spool")
                 self.layout: Layout = layout
-                self._generation, self.head = from_slots(os.pread(self._fd, 2 * HEAD_BYTES, 0))
+                slots = [self._pages(at, HEAD_BYTES) for at in (0, HEAD_BYTES)]
+                self._lost = {parity for parity, (_, whole) in enumerate(slots) if not whole}
+                self._generation, self.head = from_slots(b"".join(page for page, _ in slots))
                 self.segments = self._in_use()
             except BaseException:
                 os.close(self._fd)
@@ -135,8 +144,7 @@ class Ring:
 
     def outbox(self) -> bytes:
         """Return the bytes of the outbox."""
-        with faults(self.path, "read"):
-            return os.pread(self._fd, OUTBOX_BYTES, self.layout.outbox_at)
+        return self._pages(self.layout.outbox_at, OUTBOX_BYTES)[0]
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -177,8 +185,9 @@ class Ring:
     ) -> None:
         """Write a record under a number."""
         segment = self._open_segment(priority)
-        if segment is not None:
-            records = scan(self._read(segment), segment.header)
+        found = self._read(segment) if segment else b""
+        if segment is not None and segment.index not in self._unreadable:
+            records = scan(found, segment.header)
             at = max((record.end for record in records), default=SECTOR_BYTES)
             record = encode_record(segment.header, sequence, payload)
             if at + len(record) <= self.layout.segment_bytes:
@@ -199,10 +208,18 @@ class Ring:
         Raises:
             StorageError: the head before still holds.
         """
-        slot = to_slot(self._generation + 1, head)
-        self._write(slot, (self._generation + 1) % 2 * HEAD_BYTES, sync=True)
-        self._generation += 1
+        generation = self._generation + 1
+        if generation % 2 in self._lost:
+            # Writing may have mended it, or not: nobody knows before it is read another time. So both have it.
+            with contextlib.suppress(StorageError):
+                self._put_head(generation, head)
+            generation += 1
+        self._put_head(generation, head)
+        self._generation = generation
         self.head = head
+
+    def _put_head(self, generation: int, head: Head) -> None:
+        self._write(to_slot(generation, head), generation % 2 * HEAD_BYTES, sync=True)
 
     def put_outbox(self, region: bytes, at: int = 0) -> None:
         """Make a batch durable before it is sent, `at` so many bytes into the outbox.
@@ -224,13 +241,16 @@ class Ring:
             if len(free) > _SPARE + (owed if len(held[priority]) >= self._reserve(priority) else 0):
                 return free[0]
             victim = self._victim(priority, held)
+            if not held[victim]:
+                raise StorageError("io-error", f"too many segments of {self.path} cannot be read")
             if victim != Priority.AGGREGATE or not self._thin(held[victim], free, keep):
                 self._drop(victim, held[victim], sequence, keep)
 
     def _free(self, survey: list[Held]) -> list[int]:
         """Return what may be overwritten: segments that were never used first, then those delivered longest ago."""
-        used = {held.segment.index for held in survey}
+        used = {held.segment.index for held in survey} | self._unreadable
         done = [held.segment.index for held in survey if not held.waiting]
+        done = [index for index in done if index not in self._unreadable]
         return [index for index in range(self.layout.segments) if index not in used] + done
 
     def _reserve(self, priority: Priority) -> int:
@@ -300,11 +320,17 @@ class Ring:
     def _in_use(self) -> list[Segment]:
         found = []
         for index in range(self.layout.segments):
-            sector = os.pread(self._fd, SECTOR_BYTES, self.layout.segment_at(index))
+            try:
+                sector = os.pread(self._fd, SECTOR_BYTES, self.layout.segment_at(index))
+            except OSError:
+                self._unreadable.add(index)
+                continue
             header = SegmentHeader.decode(sector)
             if header is not None:
                 found.append(Segment(index, header))
         self._highest_generation = max((one.header.generation for one in found), default=0)
+        if self._unreadable:  # they may be the newest, and be read another time
+            self._highest_generation += self.layout.segments
         given_up = {*self.head.dropping, *self.head.dropping_before}
         found = [one for one in found if one.header.generation not in given_up]
         present = {one.header.generation for one in found}
@@ -336,8 +362,23 @@ class Ring:
         return Held(segment, tuple(waiting), max((record.sequence for record in records), default=0))
 
     def _read(self, segment: Segment) -> bytes:
-        with faults(self.path, "read"):
-            return os.pread(self._fd, self.layout.segment_bytes, self.layout.segment_at(segment.index))
+        found, whole = self._pages(self.layout.segment_at(segment.index), self.layout.segment_bytes)
+        if not whole:
+            self._unreadable.add(segment.index)
+        return found
+
+    def _pages(self, at: int, length: int) -> tuple[bytes, bool]:
+        """Return what lies there, with zeros for pages that cannot be read, and whether there are none of those."""
+        try:
+            return os.pread(self._fd, length, at), True
+        except OSError:
+            return b"".join(self._page(page) for page in range(at, at + length, HEAD_BYTES)), False
+
+    def _page(self, at: int) -> bytes:
+        try:
+            return os.pread(self._fd, HEAD_BYTES, at)
+        except OSError:
+            return bytes(HEAD_BYTES)
 
     def _write(self, data: bytes, offset: int, *, sync: bool) -> None:
         self._disk.write_at(self.path, data, offset, sync=sync)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -591,6 +592,88 @@ def test_a_failing_disk_raises_nothing_and_is_forgiven_when_it_works_again(
     found = payloads(spool, ERROR)
     assert found[0] == small("before") and found[-1] == small("after")
     assert spool.head().dropped[ERROR] == 1
+
+
+class BadSector:
+    """Answers reads of one sector with EIO, as a disk does that has lost it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at: int | None = None
+        read = os.pread
+
+        def pread(fd: int, length: int, at: int) -> bytes:
+            if self.at is not None and at < self.at + SECTOR_BYTES and self.at < at + length:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(fd, length, at)
+
+        monkeypatch.setattr(os, "pread", pread)
+
+
+@pytest.fixture
+def bad_sector(monkeypatch: pytest.MonkeyPatch) -> BadSector:
+    return BadSector(monkeypatch)
+
+
+def test_a_sector_that_cannot_be_read_costs_at_most_what_lies_in_its_page(
+    tmp_path: Path, bad_sector: BadSector
+) -> None:
+    layout = Layout(MIN_BYTES)
+    spool = spool_at(tmp_path)
+    for step in range(6):
+        spool.append(UPDATE_STATUS, small(str(step)), now=NOW)
+        spool.append(ERROR, event(step, 1), now=NOW)
+    statuses, errors = payloads(spool, UPDATE_STATUS), payloads(spool, ERROR)
+    batch = batch_of(spool, ERROR, 1)
+    for at in range(0, MIN_BYTES, 4096):
+        folder = tmp_path / str(at)
+        shutil.copytree(tmp_path / "spool", folder / "spool")
+        bad_sector.at = at
+        spool = spool_at(folder)
+        missing = [
+            payload
+            for payload in statuses + errors
+            if payload not in payloads(spool, UPDATE_STATUS) + payloads(spool, ERROR)
+        ]
+        assert len(missing) <= 6 and (at >= layout.segment_at(0) or not missing)
+        for step in range(20):
+            assert spool.append(UPDATE_STATUS, small(f"after {step}"), now=NOW), at
+            assert spool.append(ERROR, event(step, 1), now=NOW), at
+        assert payloads(spool, UPDATE_STATUS)[-20:] == [small(f"after {step}") for step in range(20)]
+        assert spool.look().fills[ERROR].waiting > 1 and spool.glance()[1] == {UPDATE_STATUS, ERROR}
+        assert spool.put_outbox(batch)
+        delivered(spool, UPDATE_STATUS, slice(None))
+        assert payloads(spool, UPDATE_STATUS) == []
+
+
+def test_nothing_is_written_over_what_cannot_be_read_now(tmp_path: Path, bad_sector: BadSector) -> None:
+    spool = spool_at(tmp_path)
+    for step in range(3):
+        spool.append(ERROR, small(str(step)), now=NOW)
+    before = spool.waiting(ERROR)
+    for page in (0, 1):
+        bad_sector.at = Layout(MIN_BYTES).segment_at(0) + page * 4096
+        for step in range(60):
+            assert spool_at(tmp_path).append(AGGREGATE, event(step, 1), now=NOW)
+        assert spool_at(tmp_path).append(ERROR, small(f"page {page}"), now=NOW)
+    bad_sector.at = None
+    found = spool_at(tmp_path).waiting(ERROR)
+    assert found[:3] == before and [one.payload for one in found[3:]] == [small("page 0"), small("page 1")]
+
+
+def test_a_disk_that_reads_nothing_any_more_costs_records_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool_at(tmp_path).append(ERROR, small("before"), now=NOW)
+    with monkeypatch.context() as patched:
+
+        def pread(fd: int, length: int, at: int) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patched.setattr(os, "pread", pread)
+        spool = spool_at(tmp_path)
+        assert spool.append(ERROR, small(), now=NOW) is None
+        assert spool.waiting(ERROR) == [] and spool.look().fills[ERROR].dropped == 1
+    assert payloads(spool, ERROR) == [small("before")]
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
