@@ -68,6 +68,7 @@ class Batch:
         headers: With names as HTTP has them.
         body: Compressed.
         unreadable: How many between could not be put into it.
+        points: How many log records or data points they have become; 0 when an earlier version made it.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Batch:
     headers: dict[str, str]
     body: bytes
     unreadable: int = 0
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -447,6 +449,7 @@ def _region_of(batch: Batch, room: int) -> bytes | None:
             "priority": int(batch.priority),
             "span": [batch.first, batch.last],
             "count": [batch.count, batch.unreadable],
+            "points": batch.points,
             "headers": batch.headers,
         }
     )
@@ -462,10 +465,10 @@ def _batch_of(region: bytes, head: Head) -> Batch | None:
     try:
         told = parse_json(meta, "the outbox")
         priority, (first, last) = Priority(told["priority"]), map(int, told["span"])
-        count, unreadable = map(int, told["count"])
+        (count, unreadable), points = map(int, told["count"]), int(told.get("points", 0))
         headers = {str(name): str(value) for name, value in told["headers"].items()}
         name, signal = str(told["id"]), str(told["signal"])
-        batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable)
+        batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable, points)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return None if head.is_acknowledged(priority, batch.last) else batch

@@ -131,7 +131,9 @@ def _attempt(
             },
         )
     count = len(numbered)
-    return Made(Batch(name, signal, priority, first, last, count, headers, body, len(used) - count), used)
+    unreadable, points = len(used) - count, otlp.points(document)
+    batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable, points)
+    return Made(batch, used)
 
 
 def _event(record: Record) -> dict[str, Any] | None:

@@ -307,7 +307,7 @@ class _Sender:
         secret = bool(self._secrets)
         with self._wire.post(url, headers, batch.body, ceiling=MAX_ANSWER_BYTES, secret=secret) as response:
             if 200 <= response.status < 300:
-                return _rejected(_body(response), url, batch.count)
+                return _rejected(_body(response), url, batch)
             status, wait_s = response.status, retry_after_s(response.header("Retry-After"))
             response.discard()
         host = urlsplit(url).netloc
@@ -331,8 +331,11 @@ def _body(response: Response) -> bytes:
     return response.body(limit=MAX_ANSWER_BYTES)
 
 
-def _rejected(body: bytes, url: str, count: int) -> int:
-    """Return how many records a receiver rejected (OTLP, "Partial Success").
+def _rejected(body: bytes, url: str, batch: Batch) -> int:
+    """Return how many records a receiver rejected (OTLP, "Partial Success"), at most.
+
+    It counts log records and data points, and a record of the spool may have become many: it is taken for rejected in
+    their proportion, rounded up.
 
     Raises:
         TransportError: `bad-response`: this is no receiver's answer; a captive portal says 200 to everything.
@@ -345,7 +348,8 @@ def _rejected(body: bytes, url: str, count: int) -> int:
         if partial is None:
             raise ValueError("it is no object")
         told = partial.get("rejectedLogRecords") or partial.get("rejectedDataPoints") or 0
-        return min(max(int(told), 0), count)
+        points = max(batch.points, batch.count, 1)
+        return -(-min(max(int(told), 0), points) * batch.count // points)
     except (ValueError, TypeError, AttributeError) as error:
         raise TransportError(
             "bad-response",

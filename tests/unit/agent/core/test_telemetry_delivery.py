@@ -290,6 +290,30 @@ def test_partial_success_is_counted_and_never_sent_again(pump: Pump, collector: 
     assert (told.waiting, told.delivered, told.rejected) == (0, 1, 2)
 
 
+@pytest.mark.parametrize(("points", "aggregates"), [(1, 1), (3, 1), (10**9, 3), (-1, 0)])
+def test_rejected_data_points_are_counted_as_a_share_of_the_aggregates_they_come_from(
+    pump: Pump, collector: Collector, points: int, aggregates: int
+) -> None:
+    pump.aggregates(3)
+    collector.takes(200, b'{"partialSuccess":{"rejectedDataPoints":"%d"}}' % points)
+    assert pump.send().rejected == aggregates
+    told = pump.spool.look().fills[AGGREGATE]
+    assert (told.waiting, told.delivered, told.rejected) == (0, 3 - aggregates, aggregates)
+
+
+def test_what_a_batch_consists_of_is_known_when_it_is_sent_again(pump: Pump, collector: Collector) -> None:
+    for step in range(4):
+        model = {"model": "digit-reader", "state": "running"}
+        event = {"kind": "update", "state": "ok", "code": "ok", "message": str(step), "models": [model] * 3}
+        pump.spool.append(
+            UPDATE_STATUS, telemetry.events.encode({**event, "at": to_text(pump.now)}), now=pump.now
+        )
+    collector.fails(503)
+    pump.send()
+    collector.takes(200, b'{"partialSuccess":{"rejectedLogRecords":"5"}}')
+    assert pump.send().rejected == 2, "5 of 16 log records of 4 statuses"
+
+
 # --- refused for good ---------------------------------------------------------------------------------------
 
 
