@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +17,7 @@ import pytest
 
 from authority import Authority
 from edgewright.collect.report import Refused
-from edgewright.collect.store import Store
+from edgewright.collect.store import BATCHES_KEPT, Store
 from edgewright.collect.telemetry import verify_batch
 from edgewright_agent import telemetry
 from edgewright_agent.clock import to_text
@@ -26,6 +27,7 @@ from edgewright_agent.errors import ConfigError, StorageError, TransportError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Priority, Spool
+from edgewright_agent.spool_layout import BESIDE_AT, MAX_BYTES
 from edgewright_agent.telemetry_delivery import BATCHES_PER_ROUND, REFUSALS, Delivery, send
 from edgewright_agent.transport.proxy import parse_proxy
 from edgewright_agent.transport.wire import Wire
@@ -713,6 +715,32 @@ def test_other_bytes_under_a_known_id_are_refused(plant: Plant, sent: Request, t
         assert store.receive(batch)
         with pytest.raises(Refused, match="conflict"):
             store.receive(replace(batch, sha256="0" * 64))
+
+
+def test_of_old_batches_as_many_are_known_as_a_device_may_still_repeat(
+    plant: Plant, sent: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewright.collect.store.BATCHES_KEPT", 8)
+    one = verify_batch(sent.body, sent.headers[TELEMETRY_SIGNATURE], plant.workspace.devices, fleet="edge")
+    batches = [replace(one, id=f"{one.id} {step}") for step in range(30)]
+    other = replace(one, device="valve-1")
+    with Store(tmp_path / "collect.sqlite") as store:
+        assert store.receive(other) and store.receive(one)
+        for batch in batches:
+            assert store.receive(batch)
+            assert not store.receive(one), "its answer is lost again and again: it is not forgotten"
+        assert not store.receive(other), "others push out nothing of it"
+        assert not any(store.receive(batch) for batch in batches[-7:])
+        assert all(store.receive(batch) for batch in batches[:3]), "forgotten long ago"
+        with pytest.raises(Refused, match="conflict"):
+            store.receive(replace(batches[2], sha256="0" * 64))
+    with sqlite3.connect(tmp_path / "collect.sqlite") as database:
+        counts = database.execute("SELECT device, count(*) FROM batches GROUP BY device").fetchall()
+    assert dict(counts) == {"pump-7": 8, "valve-1": 1}
+
+
+def test_more_batches_are_known_than_the_largest_spool_of_a_device_makes() -> None:
+    assert BATCHES_KEPT > MAX_BYTES / (BESIDE_AT - 4096)
 
 
 def test_a_collector_on_the_device_itself_is_not_asked_through_the_proxy(
