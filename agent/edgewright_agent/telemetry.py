@@ -214,7 +214,7 @@ def send_due_s(config: Config, now: datetime) -> float | None:
     # Many devices may see one event at one moment: each has a place of its own in the time that follows.
     spread_s = URGENT_S * (zlib.crc32(f"{config.device.id} {head.tried}".encode()) % 1000) / 1000
     due = float(head.next_try) if head.tried else moment
-    if not head.failures and (UPDATE_STATUS in new or ERROR in new):
+    if not (head.failures and head.more) and (UPDATE_STATUS in new or ERROR in new):
         due = min(due, head.tried + URGENT_S + spread_s)
     ahead_s = max(MAX_AHEAD_S, 2 * config.telemetry.interval_s)
     if due - moment > ahead_s or head.tried - moment > ahead_s:

@@ -57,7 +57,7 @@ _ALWAYS = (UPDATE_STATUS, ERROR)
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one round brought: `more` is whether something that may go is left."""
+    """What one round brought: `more` is whether something that may go is left, after a failure something urgent."""
 
     outcome: str
     message: str
@@ -114,15 +114,19 @@ def send(
         if metered is None:
             metered = _costs_money(config)
         allowed = _ALWAYS if metered else tuple(Priority)
+        sender = None
         try:
             sender = _Sender(config, endpoint, spool, allowed)
             stack.callback(sender.close)
             done = sender.round()
         except AgentError as error:
-            _note(spool, config, Delivery(error.code, str(error)), error, now(), chance)
+            # Such an answer about aggregates says nothing about statuses and errors, of which there are none left.
+            urgent = sender is None or sender.sending <= ERROR or not _is_about_the_batch(error)
+            done = Delivery(error.code, str(error), more=urgent)
+            _note(spool, config, done, error, now(), chance)
             if isinstance(error, ConfigError):
                 raise
-            return Delivery(error.code, str(error))
+            return done
         _note(spool, config, done, None, now(), chance)
         return done
 
@@ -148,7 +152,7 @@ def _note(
     else:
         failures = spool.head().failures + 1
         bound_s = min(interval_s, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 20))
-        changes |= {"failures": failures, "more": True}
+        changes |= {"failures": failures, "more": done.more}
         # Who asks to be left alone gets its devices one by one after that, not all at once.
         wait_s = bound_s * chance.uniform(0.5, 1.5)
         asked_s = getattr(error, "retry_after_s", None)
@@ -178,6 +182,8 @@ class _Sender:
         )
         self._batches = self._records = self._rejected = 0
         self._status_sent = False
+        self.sending = UPDATE_STATUS
+        """Priority of the last batch that was tried."""
         self._limit = MAX_RECORDS
         self._halves: dict[Priority, Batch] = {}  # of refused batches, where the outbox could not take them
 
@@ -258,6 +264,7 @@ class _Sender:
 
     def _send(self, batch: Batch) -> None:
         self._batches += 1
+        self.sending = batch.priority
         try:
             rejected = self._post(batch)
         except _Refused:
@@ -325,6 +332,11 @@ class _Sender:
                 "denied" if status in (401, 403) else "bad-response", f"{status} from {url}; {what}"
             )
         raise _Refused
+
+
+def _is_about_the_batch(error: AgentError) -> bool:
+    """Whether a receiver has answered, and did not ask to be left alone."""
+    return error.code in ("busy", "denied", "bad-response") and getattr(error, "retry_after_s", None) is None
 
 
 def _body(response: Response) -> bytes:

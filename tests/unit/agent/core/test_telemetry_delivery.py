@@ -441,8 +441,13 @@ def test_metrics_that_nobody_takes_keep_no_status_and_no_error_back(
     assert pump.send().outcome != "ok"
     (first,) = collector.asked
     for step in range(3):
+        due_s = telemetry.send_due_s(pump.config, pump.now)
+        assert due_s is not None and due_s >= 30, "aggregates alone wait longer and longer"
+        pump.now += timedelta(seconds=29)
         pump.status(f"step {step}")
         pump.errs("no-space")
+        due_s = telemetry.send_due_s(pump.config, pump.now)
+        assert due_s is not None and due_s <= 120, "as if nothing had failed"
         assert pump.send().outcome != "ok"
         assert pump.waiting(UPDATE_STATUS) == pump.waiting(ERROR) == 0
     collector.answers.clear()
@@ -451,6 +456,20 @@ def test_metrics_that_nobody_takes_keep_no_status_and_no_error_back(
     last, fresh = collector.taken[-2:]
     assert (last.body, last.headers) == (first.body, first.headers), "the same bytes, whatever went before it"
     assert fresh.batch != first.batch
+
+
+@pytest.mark.parametrize("link", ["asks for rest", "is down"])
+def test_where_everything_has_to_wait_statuses_and_errors_do_too(
+    plant: Plant, collector: Collector, link: str
+) -> None:
+    pump = Pump(plant, "http://127.0.0.1:9" if link == "is down" else collector.url)
+    pump.aggregates(1)
+    collector.fails(429, times=6, Retry_After="3000")
+    for _ in range(6):
+        assert pump.send().outcome in ("network", "busy")
+    pump.errs("no-space")
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and due_s > 120
 
 
 def test_a_status_that_goes_before_a_batch_under_way_is_the_same_when_its_answer_was_lost(
