@@ -97,6 +97,17 @@ def metrics(
     return {"resourceMetrics": [{"resource": source, "scopeMetrics": [scope]}]}
 
 
+def points(document: Mapping[str, Any]) -> int:
+    """Return how many log records or data points a request has: what a receiver counts when it takes a part."""
+    scopes = [scope for part in document.get("resourceLogs", ()) for scope in part["scopeLogs"]]
+    found = sum(len(scope["logRecords"]) for scope in scopes)
+    for part in document.get("resourceMetrics", ()):
+        for scope in part["scopeMetrics"]:
+            for metric in scope["metrics"]:
+                found += sum(len(data["dataPoints"]) for data in metric.values() if isinstance(data, dict))
+    return found
+
+
 def attributes(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return values as a list of `KeyValue`; None is left out."""
     return [{"key": key, "value": _any(value)} for key, value in values.items() if value is not None]

@@ -33,16 +33,18 @@ from edgewright_agent.files import Disk, faults, fresh_of
 from edgewright_agent.lock import open_lock
 from edgewright_agent.spool_head import Head, to_slot
 from edgewright_agent.spool_layout import (
+    BESIDE_AT,
     DEFAULT_BYTES,
     HEAD_BYTES,
     MAX_SEQUENCE,
+    OUTBOX_BYTES,
     Priority,
     Record,
     decode_outbox,
     encode_outbox,
     layout_of,
 )
-from edgewright_agent.spool_ring import Held, Merge, Ring
+from edgewright_agent.spool_ring import Held, Kept, Merge, Ring
 from edgewright_agent.transport.document import parse_json
 
 UPDATE_STATUS, ERROR, AGGREGATE, SAMPLE = Priority
@@ -66,6 +68,7 @@ class Batch:
         headers: With names as HTTP has them.
         body: Compressed.
         unreadable: How many between could not be put into it.
+        points: How many log records or data points they have become; 0 when an earlier version made it.
     """
 
     id: str
@@ -77,6 +80,7 @@ class Batch:
     headers: dict[str, str]
     body: bytes
     unreadable: int = 0
+    points: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class Spool:
                     payload,
                     now_ms=min(int(now.timestamp() * 1000), MAX_SEQUENCE - 2**32),
                     sync=due,
-                    keep=_span(_batch_of(ring.outbox(), ring.head)),
+                    keep=_spans(ring),
                 )
                 if due:
                     self._synced_s = self._clock()
@@ -227,7 +231,7 @@ class Spool:
             return Head(), frozenset()
 
     def outbox(self) -> Batch | None:
-        """Return the batch whose delivery is under way, or None.
+        """Return the batch whose delivery is under way, of two the one that is worth more, or None.
 
         Raises:
             StorageError: it cannot be read.
@@ -235,29 +239,34 @@ class Spool:
         if not self._exists():
             return None
         with self._reading() as ring:
-            return _batch_of(ring.outbox(), ring.head)
+            first, beside = _outbox_of(ring)
+            return beside or first
 
     def put_outbox(self, batch: Batch) -> bool:
-        """Make a batch durable before it is first sent; return whether it fits.
+        """Make a batch durable before it is first sent, in place of the last one of its priority.
+
+        An update status or an error has room beside a batch of aggregates or samples: that one may have been taken
+        already, and must be the same when it is sent again.
+
+        Returns:
+            Whether it fits.
 
         Raises:
             StorageError: it cannot be written.
         """
-        meta = canonical_json(
-            {
-                "id": batch.id,
-                "signal": batch.signal,
-                "priority": int(batch.priority),
-                "span": [batch.first, batch.last],
-                "count": [batch.count, batch.unreadable],
-                "headers": batch.headers,
-            }
-        )
-        region = encode_outbox(meta, batch.body)
-        if region is None:
-            return False
         with self._ring() as ring:
-            ring.put_outbox(region)
+            first, beside = _outbox_of(ring)
+            urgent = batch.priority <= ERROR
+            if urgent and (beside is not None or (first is not None and first.priority > ERROR)):
+                at, end, there = BESIDE_AT, OUTBOX_BYTES, beside
+                if first is not None and _region_of(first, BESIDE_AT) is None:
+                    return False  # there is no room beside that one
+            else:
+                at, end, there = 0, OUTBOX_BYTES if beside is None else BESIDE_AT, first
+            region = _region_of(batch, end - at)
+            if region is None or (there is not None and there.priority != batch.priority):
+                return False
+            ring.put_outbox(region, at)
         return True
 
     def acknowledge(self, batch: Batch, *, delivered: int, rejected: int) -> None:
@@ -358,16 +367,22 @@ class Spool:
         self._disk.rename(fresh, path)
 
     def _resize(self, path: Path) -> None:
-        """Move what waits into a file of another size; when there is no space, the present one goes on."""
+        """Move what waits into a file of another size; when there is no space, the present one goes on.
+
+        With it goes the outbox: what may have been taken already must be the same when it is sent again.
+        """
         fresh = fresh_of(path)
         try:
             with contextlib.closing(Ring(path, self._disk)) as old:
                 head = replace(old.head, sequence=old.last_sequence(), dropping=(), dropping_before=())
                 self._disk.preallocate(fresh, self._size, to_slot(0, head))
+                keep = _spans(old)
                 with contextlib.closing(Ring(fresh, self._disk, self._merge)) as new:
+                    if keep:
+                        new.put_outbox(old.outbox())
                     for priority in reversed(Priority):
                         for record in old.waiting(priority):
-                            new.place(priority, record.sequence, record.payload, sync=False)
+                            new.place(priority, record.sequence, record.payload, sync=False, keep=keep)
                     new.commit(new.head)
             self._disk.rename(fresh, path)
         except StorageError:
@@ -402,8 +417,9 @@ def fill(state: Path) -> dict[str, Any] | None:
     return look.document() if look.bytes else None
 
 
-def _span(batch: Batch | None) -> tuple[Priority, int, int] | None:
-    return (batch.priority, batch.first, batch.last) if batch else None
+def _spans(ring: Ring) -> tuple[Kept, ...]:
+    """Return whose records are being sent."""
+    return tuple((one.priority, one.first, one.last) for one in _outbox_of(ring) if one)
 
 
 def cursor_of(head: Head, priority: Priority) -> int:
@@ -418,6 +434,28 @@ def _moment(seconds: int) -> str | None:
         return None
 
 
+def _outbox_of(ring: Ring) -> tuple[Batch | None, Batch | None]:
+    """Return the batch in the outbox and the one beside it, each unless it is done with."""
+    region = ring.outbox()
+    first, beside = _batch_of(region, ring.head), _batch_of(region[BESIDE_AT:], ring.head)
+    return first, beside
+
+
+def _region_of(batch: Batch, room: int) -> bytes | None:
+    meta = canonical_json(
+        {
+            "id": batch.id,
+            "signal": batch.signal,
+            "priority": int(batch.priority),
+            "span": [batch.first, batch.last],
+            "count": [batch.count, batch.unreadable],
+            "points": batch.points,
+            "headers": batch.headers,
+        }
+    )
+    return encode_outbox(meta, batch.body, room)
+
+
 def _batch_of(region: bytes, head: Head) -> Batch | None:
     """Return the batch in an outbox unless it is done with."""
     found = decode_outbox(region)
@@ -427,10 +465,10 @@ def _batch_of(region: bytes, head: Head) -> Batch | None:
     try:
         told = parse_json(meta, "the outbox")
         priority, (first, last) = Priority(told["priority"]), map(int, told["span"])
-        count, unreadable = map(int, told["count"])
+        (count, unreadable), points = map(int, told["count"]), int(told.get("points", 0))
         headers = {str(name): str(value) for name, value in told["headers"].items()}
         name, signal = str(told["id"]), str(told["signal"])
-        batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable)
+        batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable, points)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return None if head.is_acknowledged(priority, batch.last) else batch

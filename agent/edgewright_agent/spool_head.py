@@ -41,7 +41,8 @@ class Head:
         tried: When delivery was last tried, seconds since 1970; 0 is never.
         succeeded: When a batch was last taken.
         next_try: When the next try is due.
-        more: Whether the last try left something behind that could have gone.
+        more: Whether the last try left something behind that could have gone; when it went wrong, whether it says
+            anything about update statuses and errors, too.
         failures: Tries in a row that went wrong.
         batch_failures: Of these, how many were about the batch in the outbox.
         outcome: What the last try brought: `ok`, or the code of an error.

@@ -3,6 +3,8 @@
     0        4096     8192            73728     90112
     | head 0 | head 1 | outbox 64 KiB | segment | segment | …
 
+The outbox holds one batch, or two: beside one of aggregates or samples, in the second half, one of what is worth more.
+
 A segment belongs to one priority at a time. A record begins at a sector of its own, so writing one can never damage
 another that is durable, and after a damaged one the next is found again. Its checksum covers the number and the nonce
 of its segment's present life: what is left of an earlier life is no record.
@@ -25,6 +27,7 @@ from enum import IntEnum
 SECTOR_BYTES = 512  # the least that a power cut during a write can spoil
 HEAD_BYTES = 4096
 OUTBOX_BYTES = 64 * 1024
+BESIDE_AT = OUTBOX_BYTES // 2  # within the outbox
 _OUTBOX_AT = 2 * HEAD_BYTES
 _SEGMENTS_AT = _OUTBOX_AT + OUTBOX_BYTES
 _SEGMENT_BYTES = 16 * 1024
@@ -204,11 +207,11 @@ def _record_at(segment: bytes, at: int, header: SegmentHeader) -> Record | None:
     return Record(sequence, header.priority, payload, at + _whole_sectors(start - at + length))
 
 
-def encode_outbox(meta: bytes, body: bytes) -> bytes | None:
-    """Return the outbox with a batch in it, or None when that does not fit."""
+def encode_outbox(meta: bytes, body: bytes, room: int = OUTBOX_BYTES) -> bytes | None:
+    """Return a batch as it lies in the outbox, or None when that does not fit into `room` bytes."""
     digest = hashlib.sha256(meta + body).digest()
     made = _OUTBOX.pack(_OUTBOX_MAGIC, len(meta), len(body), digest) + meta + body
-    return made if len(made) <= OUTBOX_BYTES else None
+    return made if len(made) <= room else None
 
 
 def decode_outbox(region: bytes) -> tuple[bytes, bytes] | None:

@@ -10,12 +10,16 @@ Aggregates are not pushed out as long as two segments of them can be merged into
 What is given up is counted first: one durable head says how many records went and which segments held them. Only
 then are those wiped. Whatever a power cut takes of the wiping, they are not read again and not counted again, because
 the two newest heads name them: the wiping of one head is durable with the next.
+
+A sector that cannot be read costs what lies in its page. Its segment is left as it is: nothing is written there, and it
+counts as no room.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -43,6 +47,7 @@ _DROPPED_AT_ONCE = (
     4  # of the segments of samples, one in so many: a flood of them does not sync for every segment
 )
 Merge = Callable[[bytes, bytes], bytes]
+Kept = tuple[Priority, int, int]  # of records that are being sent: priority, first and last number
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,14 @@ class Ring:
         merge: Makes one aggregate of two, the older first; None: they are never thinned.
 
     Raises:
-        StorageError: `damaged` when it is no spool, or it cannot be read.
+        StorageError: `damaged` when it is no spool, or it cannot be opened.
     """
 
     def __init__(self, path: Path, disk: Disk, merge: Merge | None = None) -> None:
         self.path, self._disk, self._merge = path, disk, merge
+        self._unreadable: set[int] = (
+            set()
+        )  # segments with a page that cannot be read: neither in use nor free
         with faults(path, "read"):
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
@@ -88,7 +96,9 @@ class Ring:
                 if layout is None:
                     raise StorageError("damaged", f"{path} is no telemetry spool")
                 self.layout: Layout = layout
-                self._generation, self.head = from_slots(os.pread(self._fd, 2 * HEAD_BYTES, 0))
+                slots = [self._pages(at, HEAD_BYTES) for at in (0, HEAD_BYTES)]
+                self._lost = {parity for parity, (_, whole) in enumerate(slots) if not whole}
+                self._generation, self.head = from_slots(b"".join(page for page, _ in slots))
                 self.segments = self._in_use()
             except BaseException:
                 os.close(self._fd)
@@ -134,8 +144,7 @@ class Ring:
 
     def outbox(self) -> bytes:
         """Return the bytes of the outbox."""
-        with faults(self.path, "read"):
-            return os.pread(self._fd, OUTBOX_BYTES, self.layout.outbox_at)
+        return self._pages(self.layout.outbox_at, OUTBOX_BYTES)[0]
 
     # --- writing ------------------------------------------------------------------------------------------------
 
@@ -146,7 +155,7 @@ class Ring:
         *,
         now_ms: int,
         sync: bool,
-        keep: tuple[Priority, int, int] | None = None,
+        keep: Sequence[Kept] = (),
     ) -> int:
         """Write a record and return its number, above every one before.
 
@@ -155,7 +164,7 @@ class Ring:
             payload: UTF-8 text.
             now_ms: The clock: numbers follow it where it is ahead.
             sync: Whether it, and all that was written before, must be durable on return.
-            keep: Priority and numbers of records that are being sent: they are not merged.
+            keep: Which records are being sent: they are not merged, and not counted as dropped.
 
         Raises:
             StorageError: it was not written.
@@ -172,12 +181,13 @@ class Ring:
         payload: bytes,
         *,
         sync: bool,
-        keep: tuple[Priority, int, int] | None = None,
+        keep: Sequence[Kept] = (),
     ) -> None:
         """Write a record under a number."""
         segment = self._open_segment(priority)
-        if segment is not None:
-            records = scan(self._read(segment), segment.header)
+        found = self._read(segment) if segment else b""
+        if segment is not None and segment.index not in self._unreadable:
+            records = scan(found, segment.header)
             at = max((record.end for record in records), default=SECTOR_BYTES)
             record = encode_record(segment.header, sequence, payload)
             if at + len(record) <= self.layout.segment_bytes:
@@ -198,22 +208,30 @@ class Ring:
         Raises:
             StorageError: the head before still holds.
         """
-        slot = to_slot(self._generation + 1, head)
-        self._write(slot, (self._generation + 1) % 2 * HEAD_BYTES, sync=True)
-        self._generation += 1
+        generation = self._generation + 1
+        if generation % 2 in self._lost:
+            # Writing may have mended it, or not: nobody knows before it is read another time. So both have it.
+            with contextlib.suppress(StorageError):
+                self._put_head(generation, head)
+            generation += 1
+        self._put_head(generation, head)
+        self._generation = generation
         self.head = head
 
-    def put_outbox(self, region: bytes) -> None:
-        """Make a batch durable before it is sent.
+    def _put_head(self, generation: int, head: Head) -> None:
+        self._write(to_slot(generation, head), generation % 2 * HEAD_BYTES, sync=True)
+
+    def put_outbox(self, region: bytes, at: int = 0) -> None:
+        """Make a batch durable before it is sent, `at` so many bytes into the outbox.
 
         Raises:
             StorageError: it is not; the outbox may be torn.
         """
-        self._write(region, self.layout.outbox_at, sync=True)
+        self._write(region, self.layout.outbox_at + at, sync=True)
 
     # --- room ---------------------------------------------------------------------------------------------------
 
-    def _room(self, priority: Priority, sequence: int, keep: tuple[Priority, int, int] | None) -> int:
+    def _room(self, priority: Priority, sequence: int, keep: Sequence[Kept]) -> int:
         """Return the index of a segment that may be overwritten."""
         while True:
             survey = self.survey()
@@ -223,13 +241,16 @@ class Ring:
             if len(free) > _SPARE + (owed if len(held[priority]) >= self._reserve(priority) else 0):
                 return free[0]
             victim = self._victim(priority, held)
+            if not held[victim]:
+                raise StorageError("io-error", f"too many segments of {self.path} cannot be read")
             if victim != Priority.AGGREGATE or not self._thin(held[victim], free, keep):
-                self._drop(victim, held[victim], sequence)
+                self._drop(victim, held[victim], sequence, keep)
 
     def _free(self, survey: list[Held]) -> list[int]:
         """Return what may be overwritten: segments that were never used first, then those delivered longest ago."""
-        used = {held.segment.index for held in survey}
+        used = {held.segment.index for held in survey} | self._unreadable
         done = [held.segment.index for held in survey if not held.waiting]
+        done = [index for index in done if index not in self._unreadable]
         return [index for index in range(self.layout.segments) if index not in used] + done
 
     def _reserve(self, priority: Priority) -> int:
@@ -244,16 +265,17 @@ class Ring:
         # Only in a file that somebody else has filled: take from whoever has most beyond its own.
         return max(Priority, key=lambda one: (len(held[one]) - self._reserve(one), one))
 
-    def _drop(self, priority: Priority, held: list[Held], sequence: int) -> None:
+    def _drop(self, priority: Priority, held: list[Held], sequence: int, keep: Sequence[Kept]) -> None:
         count = max(1, len(held) // _DROPPED_AT_ONCE) if priority == Priority.SAMPLE else 1
         gone = held[: min(count, MAX_DROPPING)]
-        lost = sum(len(one.waiting) for one in gone)
+        # What is in the outbox is not lost with its segment: it is counted when it was delivered, or refused.
+        lost = sum(1 for one in gone for record in one.waiting if not _is_kept(record, keep))
         generations = tuple(one.segment.header.generation for one in gone)
         head = replace(self.head, sequence=max(self.head.sequence, sequence - 1, self.last_sequence()))
         self.commit(head.counted("dropped", priority, lost).without(generations))
         self._wipe([one.segment for one in gone])
 
-    def _thin(self, held: list[Held], free: list[int], keep: tuple[Priority, int, int] | None) -> bool:
+    def _thin(self, held: list[Held], free: list[int], keep: Sequence[Kept]) -> bool:
         """Merge two neighbouring segments of aggregates into one; return whether there were two."""
         pair = self._thinnest(held, keep)
         if self._merge is None or pair is None or not free:
@@ -285,12 +307,11 @@ class Ring:
         self._wipe([one.segment for one in pair])
         return True
 
-    def _thinnest(self, held: list[Held], keep: tuple[Priority, int, int] | None) -> tuple[Held, Held] | None:
+    def _thinnest(self, held: list[Held], keep: Sequence[Kept]) -> tuple[Held, Held] | None:
         """Return the two neighbours that were merged least often, the oldest of such; never the open segment."""
         newest = self._open_segment(Priority.AGGREGATE)
         closed = [one for one in held if newest is None or one.segment.index != newest.index]
-        if keep is not None and keep[0] == Priority.AGGREGATE:
-            closed = [one for one in closed if not any(keep[1] <= r.sequence <= keep[2] for r in one.waiting)]
+        closed = [one for one in closed if not any(_is_kept(record, keep) for record in one.waiting)]
         pairs = list(zip(closed, closed[1:], strict=False))
         return min(pairs, key=lambda pair: max(one.segment.header.level for one in pair), default=None)
 
@@ -299,11 +320,17 @@ class Ring:
     def _in_use(self) -> list[Segment]:
         found = []
         for index in range(self.layout.segments):
-            sector = os.pread(self._fd, SECTOR_BYTES, self.layout.segment_at(index))
+            try:
+                sector = os.pread(self._fd, SECTOR_BYTES, self.layout.segment_at(index))
+            except OSError:
+                self._unreadable.add(index)
+                continue
             header = SegmentHeader.decode(sector)
             if header is not None:
                 found.append(Segment(index, header))
         self._highest_generation = max((one.header.generation for one in found), default=0)
+        if self._unreadable:  # they may be the newest, and be read another time
+            self._highest_generation += self.layout.segments
         given_up = {*self.head.dropping, *self.head.dropping_before}
         found = [one for one in found if one.header.generation not in given_up]
         present = {one.header.generation for one in found}
@@ -335,8 +362,23 @@ class Ring:
         return Held(segment, tuple(waiting), max((record.sequence for record in records), default=0))
 
     def _read(self, segment: Segment) -> bytes:
-        with faults(self.path, "read"):
-            return os.pread(self._fd, self.layout.segment_bytes, self.layout.segment_at(segment.index))
+        found, whole = self._pages(self.layout.segment_at(segment.index), self.layout.segment_bytes)
+        if not whole:
+            self._unreadable.add(segment.index)
+        return found
+
+    def _pages(self, at: int, length: int) -> tuple[bytes, bool]:
+        """Return what lies there, with zeros for pages that cannot be read, and whether there are none of those."""
+        try:
+            return os.pread(self._fd, length, at), True
+        except OSError:
+            return b"".join(self._page(page) for page in range(at, at + length, HEAD_BYTES)), False
+
+    def _page(self, at: int) -> bytes:
+        try:
+            return os.pread(self._fd, HEAD_BYTES, at)
+        except OSError:
+            return bytes(HEAD_BYTES)
 
     def _write(self, data: bytes, offset: int, *, sync: bool) -> None:
         self._disk.write_at(self.path, data, offset, sync=sync)
@@ -355,6 +397,10 @@ class Ring:
     def _next_generation(self) -> int:
         named = (0, *self.head.dropping, *self.head.dropping_before)
         return max(self._highest_generation, *named) + 1
+
+
+def _is_kept(record: Record, keep: Sequence[Kept]) -> bool:
+    return any(record.priority == one and first <= record.sequence <= last for one, first, last in keep)
 
 
 def _halved(records: list[Record], merge: Merge) -> list[Record]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from edgewright_agent import events
 from edgewright_agent.clock import from_text, uptime, utc_now
 from edgewright_agent.errors import AgentError
 from edgewright_agent.files import Disk
+from edgewright_agent.model_state import shorten
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.spool import AGGREGATE, ERROR, FOLDER, SAMPLE, UPDATE_STATUS, Spool
 from edgewright_agent.vitals import vitals
@@ -41,10 +43,37 @@ if TYPE_CHECKING:
 
 SAY_AGAIN = timedelta(hours=24)  # an update status that has not changed
 URGENT_S = 60.0  # after the last try, for update statuses and errors; as much again to spread them
-EVIDENCE = "evidence"  # the fact of an error that carries it
-_SAID_ANYWAY = ("version", "model", "digest", "modelVersion")
+EVIDENCE = "evidence"  # the fact of an error that says what is known, and where the rest lies on the device
+# Of evidence no more leaves the device than this: nothing that a check printed (stderr), no reasons of single tries.
+_WORDS = (
+    "code",
+    "reason",
+    "at",
+    "trialStarted",
+    "exit",
+    "stage",
+    "engine",
+    "agent",
+    "python",
+    "kernel",
+    "boot",
+    "soak",
+)
+_FIGURES = (
+    "seconds",
+    "peakProcessBytes",
+    "oomKills",
+    "memory",
+    "figures",
+    "attemptsLeft",
+    "bootsDuringTrial",
+)
+_OF_A_TRY = ("code", "at", "exit", "stage", "seconds", "peakProcessBytes")
+# What a child printed last, as `watchdog.Ended.obituary` quotes it after how it ended.
+_LAST_WORDS = re.compile(r"(the health check (?:ended with|died of) [^:]*): .*", re.DOTALL)
 _FAILED_HERE = ("health-", "soak-")
-MAX_AHEAD_S = 2 * 86400  # a next try further away comes from a clock that was wrong
+_MAX_DEPTH = 2  # of mappings in a fact: OTLP takes no more of them than a figure of a soak needs
+MAX_AHEAD_S = 2 * 86400  # a next try further away, or than two intervals, comes from a clock that was wrong
 
 
 def spool_of(config: Config) -> Spool:
@@ -73,6 +102,9 @@ def note_report(
         return  # whoever asks for the status is told why
     record = ledger.record
     event = events.update(status, report, record)
+    for model in event["models"]:
+        if "reason" in model:
+            model["reason"] = _without_last_words(model["reason"])
     if not _is_news(spool, event, now):
         return
     floor = record.lowest(uptime()).clock
@@ -107,7 +139,10 @@ def note_fallen(config: Config, fallen: Sequence[Fallen], ledger: Ledger, store:
 
 
 def _note_failure(config: Config, failed: Outcome | Fallen, when: Mapping[str, Any], now: datetime) -> None:
-    """Record a model's failure with the evidence against it, which counts as noted once it is delivered."""
+    """Record a model's failure with what may be told of the evidence against it.
+
+    All of it stays on the device, under the name that is told, until a person has taken note.
+    """
     from edgewright_agent.evidence import Archive
 
     facts: dict[str, Any] = {
@@ -115,26 +150,8 @@ def _note_failure(config: Config, failed: Outcome | Fallen, when: Mapping[str, A
     }  # fmt: skip
     entry = Archive(config.state, Disk()).last(failed.model, failed.digest or "")
     if entry and not entry.acknowledged:
-        document = {key: value for key, value in entry.document().items() if key not in _SAID_ANYWAY}
-        told = events.error(
-            failed.code,
-            failed.message,
-            facts | {EVIDENCE: {"name": f"{entry.model}/{entry.name}", **document}},
-        )
-        if spool_of(config).append(ERROR, events.encode(told), now=now) is not None:
-            return
-    # None is kept, or it is too large for the spool: it stays until a person has seen it.
+        facts[EVIDENCE] = {"name": f"{entry.model}/{entry.name}", **_told_of(entry.document())}
     _note_error(spool_of(config), failed.code, failed.message, facts, now)
-
-
-def evidence_in(payload: bytes) -> str | None:
-    """Return the name of the evidence that a record of the spool carries: `<model>/<file>`."""
-    try:
-        found = events.parse(payload).get(EVIDENCE)
-    except ValueError:
-        return None
-    name = found.get("name") if isinstance(found, dict) else None
-    return name if isinstance(name, str) else None
 
 
 def note_error(
@@ -197,9 +214,10 @@ def send_due_s(config: Config, now: datetime) -> float | None:
     # Many devices may see one event at one moment: each has a place of its own in the time that follows.
     spread_s = URGENT_S * (zlib.crc32(f"{config.device.id} {head.tried}".encode()) % 1000) / 1000
     due = float(head.next_try) if head.tried else moment
-    if not head.failures and (UPDATE_STATUS in new or ERROR in new):
+    if not (head.failures and head.more) and (UPDATE_STATUS in new or ERROR in new):
         due = min(due, head.tried + URGENT_S + spread_s)
-    if due - moment > MAX_AHEAD_S or head.tried - moment > MAX_AHEAD_S:
+    ahead_s = max(MAX_AHEAD_S, 2 * config.telemetry.interval_s)
+    if due - moment > ahead_s or head.tried - moment > ahead_s:
         return 0.0
     return max(0.0, due - moment)
 
@@ -227,7 +245,41 @@ def _spool(folder: Path, size: int) -> Spool:
 
 
 def _note_error(spool: Spool, code: str, message: str, facts: Mapping[str, Any], now: datetime) -> None:
-    spool.append(ERROR, events.encode(events.error(code, message, facts)), now=now)
+    event = events.error(code, _without_last_words(message), facts)
+    spool.append(ERROR, events.encode(event), now=now)
+
+
+def _without_last_words(text: str) -> str:
+    """Return a sentence without the line of a child's output in it, which may hold anything."""
+    return _LAST_WORDS.sub(r"\1", text)
+
+
+def _told_of(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of evidence may leave the device: codes, figures, and names that the agent itself gave."""
+    told = {key: _plain(evidence[key]) for key in _WORDS if key in evidence}
+    told |= {key: _plain(evidence[key], words=False) for key in _FIGURES if key in evidence}
+    tries = evidence.get("tries")
+    told["tries"] = [
+        {key: _plain(one[key]) for key in _OF_A_TRY if key in one}
+        for one in (tries if isinstance(tries, list) else ())
+        if isinstance(one, dict)
+    ]
+    return {key: value for key, value in told.items() if value not in (None, {}, [])}
+
+
+def _plain(value: Any, *, words: bool = True, depth: int = 0) -> Any:
+    """Return a number, a sentence (if `words`), or a mapping of such; None for anything else.
+
+    A model that has taken its trial over may have written what lies there.
+    """
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str) and words:
+        return shorten(_without_last_words(value), events.MAX_WORDS)
+    if isinstance(value, dict) and depth < _MAX_DEPTH:
+        found = {key: _plain(one, words=words, depth=depth + 1) for key, one in value.items()}
+        return {key: one for key, one in found.items() if one not in (None, {})}
+    return None
 
 
 def _engines(record: Record) -> dict[str, str]:

@@ -25,14 +25,14 @@ from edgewright_agent.contract import (
     canonical_json,
 )
 from edgewright_agent.report_signing import seal
-from edgewright_agent.spool import AGGREGATE, Batch
-from edgewright_agent.spool_layout import OUTBOX_BYTES, Record
+from edgewright_agent.spool import AGGREGATE, ERROR, Batch
+from edgewright_agent.spool_layout import BESIDE_AT, OUTBOX_BYTES, Record
 
 if TYPE_CHECKING:
     from edgewright_agent.identity.key import DeviceKey
 
 MAX_RECORDS = 500
-_MAX_BODY_BYTES = OUTBOX_BYTES - 4096  # compressed; the rest is for headers and what describes it
+_DESCRIBED_BYTES = 4096  # of the outbox, for headers and what describes a batch
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
 
 
@@ -66,6 +66,7 @@ def make(
     dropped: Mapping[str, int],
     newest: bool = False,
     limit: int = MAX_RECORDS,
+    beside: bool = False,
 ) -> Made:
     """Make a batch of as many records as fit.
 
@@ -75,24 +76,31 @@ def make(
         dropped: Records given up so far, by priority.
         newest: Whether to begin with the newest instead of the oldest.
         limit: The most records.
+        beside: Whether another batch is in the outbox, beside which it has to fit.
 
     Raises:
         StorageError: the key cannot be used.
     """
+    # Aggregates and samples leave room for one of what is worth more beside them; a single record has to go anyway.
+    half = beside or records[0].priority > ERROR
     count = min(len(records), limit)
     tried = [(one, _event(one)) for one in (records[-count:] if newest else records[:count])]
     while True:
         chosen = tried[-count:] if newest else tried[:count]
-        found = _attempt(chosen, speaker, dropped)
+        room = BESIDE_AT if half and count > 1 else OUTBOX_BYTES
+        found = _attempt(chosen, speaker, dropped, room - _DESCRIBED_BYTES)
         if found is not None or count == 1:
             return found or Made(None, [one for one, _event in chosen])
         count = (count + 1) // 2
 
 
 def _attempt(
-    chosen: Sequence[tuple[Record, dict[str, Any] | None]], speaker: Speaker, dropped: Mapping[str, int]
+    chosen: Sequence[tuple[Record, dict[str, Any] | None]],
+    speaker: Speaker,
+    dropped: Mapping[str, int],
+    room: int,
 ) -> Made | None:
-    """Return a batch of exactly these records, or None when it is too large."""
+    """Return a batch of exactly these records, or None when its body has more than `room` bytes."""
     used = [record for record, _event in chosen]
     priority = used[0].priority
     signal = "metrics" if priority == AGGREGATE else "logs"
@@ -105,7 +113,7 @@ def _attempt(
     document = otlp.metrics(source, numbered, dropped) if signal == "metrics" else otlp.logs(source, numbered)
     text = canonical_json(document)
     body = gzip.compress(text, mtime=0)
-    if len(text) > MAX_TELEMETRY_BYTES or len(body) > _MAX_BODY_BYTES:
+    if len(text) > MAX_TELEMETRY_BYTES or len(body) > room:
         return None
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", TELEMETRY_BATCH: name}
     if speaker.key is not None:
@@ -123,7 +131,9 @@ def _attempt(
             },
         )
     count = len(numbered)
-    return Made(Batch(name, signal, priority, first, last, count, headers, body, len(used) - count), used)
+    unreadable, points = len(used) - count, otlp.points(document)
+    batch = Batch(name, signal, priority, first, last, count, headers, body, unreadable, points)
+    return Made(batch, used)
 
 
 def _event(record: Record) -> dict[str, Any] | None:

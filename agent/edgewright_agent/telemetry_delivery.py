@@ -5,10 +5,9 @@ Delivery(outcome='ok', message='2 batches, 14 records', batches=2, records=14, r
 
 A batch is durable before it is first sent, with headers and signature: after a lost answer, a restart or an update of
 the agent the very same bytes are sent again. First go the newest update statuses, so that a fleet's picture is right
-soon after an outage; then history, the oldest first. A round ends after `BATCHES_PER_ROUND`; the next comes a minute
+soon after an outage; then history, the oldest first. Aggregates and samples go when no status or error waits, also when
+one of their batches is under way already. A round ends after `BATCHES_PER_ROUND`; the next comes a minute
 later.
-
-An error that carries the evidence against a model has it acknowledged when it is taken.
 
 What an answer means (OTLP 1.x, "Failures"; RFC 9110):
     2xx, JSON     taken; what `partialSuccess` rejects is counted and not sent again
@@ -30,15 +29,13 @@ from urllib.parse import urlsplit
 from edgewright_agent.clock import utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.errors import AgentError, ConfigError, StorageError, TransportError
-from edgewright_agent.evidence import FOLDER as EVIDENCE_FOLDER
-from edgewright_agent.evidence import acknowledge
 from edgewright_agent.files import Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.model_state import shorten
 from edgewright_agent.record import Ledger
 from edgewright_agent.spool import ERROR, FOLDER, UPDATE_STATUS, Batch, Spool
 from edgewright_agent.spool_layout import Priority, Record
-from edgewright_agent.telemetry import evidence_in, spool_of
+from edgewright_agent.telemetry import spool_of
 from edgewright_agent.telemetry_batch import MAX_RECORDS, Made, Speaker, make
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.document import parse_json
@@ -60,7 +57,7 @@ _ALWAYS = (UPDATE_STATUS, ERROR)
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one round brought: `more` is whether something that may go is left."""
+    """What one round brought: `more` is whether something that may go is left, after a failure something urgent."""
 
     outcome: str
     message: str
@@ -117,15 +114,19 @@ def send(
         if metered is None:
             metered = _costs_money(config)
         allowed = _ALWAYS if metered else tuple(Priority)
+        sender = None
         try:
             sender = _Sender(config, endpoint, spool, allowed)
             stack.callback(sender.close)
             done = sender.round()
         except AgentError as error:
-            _note(spool, config, Delivery(error.code, str(error)), error, now(), chance)
+            # Such an answer about aggregates says nothing about statuses and errors, of which there are none left.
+            urgent = sender is None or sender.sending <= ERROR or not _is_about_the_batch(error)
+            done = Delivery(error.code, str(error), more=urgent)
+            _note(spool, config, done, error, now(), chance)
             if isinstance(error, ConfigError):
                 raise
-            return Delivery(error.code, str(error))
+            return done
         _note(spool, config, done, None, now(), chance)
         return done
 
@@ -151,7 +152,7 @@ def _note(
     else:
         failures = spool.head().failures + 1
         bound_s = min(interval_s, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 20))
-        changes |= {"failures": failures, "more": True}
+        changes |= {"failures": failures, "more": done.more}
         # Who asks to be left alone gets its devices one by one after that, not all at once.
         wait_s = bound_s * chance.uniform(0.5, 1.5)
         asked_s = getattr(error, "retry_after_s", None)
@@ -181,8 +182,10 @@ class _Sender:
         )
         self._batches = self._records = self._rejected = 0
         self._status_sent = False
+        self.sending = UPDATE_STATUS
+        """Priority of the last batch that was tried."""
         self._limit = MAX_RECORDS
-        self._half: Batch | None = None  # of a refused batch, where the outbox could not take it
+        self._halves: dict[Priority, Batch] = {}  # of refused batches, where the outbox could not take them
 
     def close(self) -> None:
         """Close the connection."""
@@ -208,8 +211,9 @@ class _Sender:
 
     def _next(self) -> bool:
         """Send the next batch; return whether there was one."""
-        pending, self._half = self._half or self._spool.outbox(), None
-        if pending is not None and pending.priority in self._allowed:
+        pending = self._pending()
+        if pending is not None:
+            self._halves.pop(pending.priority, None)
             self._send(pending)
             return True
         for priority in self._allowed:
@@ -222,28 +226,45 @@ class _Sender:
             if made.batch is None:
                 self._give_up(made.used)
                 return True
-            self._keep(made.batch)
+            if self._keep(made.batch) and self._spool.head().batch_failures:
+                self._spool.note(batch_failures=0)  # they were about the one that waits beside it
             self._send(made.batch)
             return True
         return False
 
+    def _pending(self) -> Batch | None:
+        """Return the batch whose delivery is under way, if it may go now.
+
+        One of aggregates or samples stays where it is while a status or an error waits: an answer that it never gets
+        (there is no /v1/metrics, say) would keep those from a receiver that takes them.
+        """
+        found = dict(self._halves)
+        outbox = self._spool.outbox()
+        if outbox is not None:
+            found.setdefault(outbox.priority, outbox)
+        for priority in sorted(found):
+            if priority in _ALWAYS:
+                return found[priority]
+            if priority in self._allowed and not any(self._spool.waiting(one) for one in _ALWAYS):
+                return found[priority]
+        return None
+
     def _make(self, records: Sequence[Record], *, newest: bool = False) -> Made:
-        head = self._spool.head()
+        head, other = self._spool.head(), self._spool.outbox()
         dropped = {priority.word: head.dropped[priority] for priority in Priority}
-        return make(records, self._speaker, dropped=dropped, newest=newest, limit=self._limit)
+        beside = other is not None and other.priority != records[0].priority
+        return make(records, self._speaker, dropped=dropped, newest=newest, limit=self._limit, beside=beside)
 
     def _keep(self, batch: Batch) -> bool:
         """Make a batch durable; without, it is sent all the same, if not the same twice."""
         try:
-            other = self._spool.outbox()
-            if other is not None and other.priority != batch.priority:
-                return False  # the link is metered, and that one has to wait
             return self._spool.put_outbox(batch)
         except StorageError:
             return False
 
     def _send(self, batch: Batch) -> None:
         self._batches += 1
+        self.sending = batch.priority
         try:
             rejected = self._post(batch)
         except _Refused:
@@ -256,15 +277,21 @@ class _Sender:
         """Have the first half of a refused batch sent next, or give up what is one record."""
         waiting = self._spool.waiting(batch.priority)
         records = [record for record in waiting if batch.first <= record.sequence <= batch.last]
+        # Some may have had to make room since; as they were in a batch, they were not counted then.
+        gone = max(0, batch.count + batch.unreadable - len(records))
         self._limit = max(1, len(records) // 2)
-        if len(records) <= 1:
-            self._finish(batch, delivered=0, rejected=len(records))
+        if not records or (len(records) == 1 and not gone):
+            self._finish(batch, delivered=0, rejected=len(records) + gone)
             return
+        if gone:
+            self._rejected += gone
+            head = self._spool.head().counted("rejected", batch.priority, gone)
+            self._spool.note(rejected=head.rejected)
         made = self._make(records)
         if made.batch is None:
             self._give_up(made.used)
         elif not self._keep(made.batch):
-            self._half = made.batch
+            self._halves[batch.priority] = made.batch
 
     def _give_up(self, used: Sequence[Record]) -> None:
         empty = Batch("", "", used[0].priority, used[0].sequence, used[-1].sequence, 0, {}, b"")
@@ -273,20 +300,7 @@ class _Sender:
     def _finish(self, batch: Batch, *, delivered: int, rejected: int) -> None:
         self._records += delivered
         self._rejected += rejected
-        told = self._evidence(batch) if delivered == batch.count and not rejected else []
         self._spool.acknowledge(batch, delivered=delivered, rejected=rejected)
-        if told:
-            # What the fleet has got need not be kept here for a person. A disk that refuses keeps it: no harm done.
-            with contextlib.suppress(StorageError):
-                acknowledge(self._config.state / EVIDENCE_FOLDER, told)
-
-    def _evidence(self, batch: Batch) -> list[str]:
-        """Return the names of the evidence that a batch carries."""
-        if batch.priority != ERROR:
-            return []
-        records = self._spool.waiting(ERROR)
-        told = (evidence_in(one.payload) for one in records if batch.first <= one.sequence <= batch.last)
-        return [name for name in told if name]
 
     def _post(self, batch: Batch) -> int:
         """Send a batch; return how many of its records were rejected for good.
@@ -300,7 +314,7 @@ class _Sender:
         secret = bool(self._secrets)
         with self._wire.post(url, headers, batch.body, ceiling=MAX_ANSWER_BYTES, secret=secret) as response:
             if 200 <= response.status < 300:
-                return _rejected(_body(response), url, batch.count)
+                return _rejected(_body(response), url, batch)
             status, wait_s = response.status, retry_after_s(response.header("Retry-After"))
             response.discard()
         host = urlsplit(url).netloc
@@ -320,12 +334,20 @@ class _Sender:
         raise _Refused
 
 
+def _is_about_the_batch(error: AgentError) -> bool:
+    """Whether a receiver has answered, and did not ask to be left alone."""
+    return error.code in ("busy", "denied", "bad-response") and getattr(error, "retry_after_s", None) is None
+
+
 def _body(response: Response) -> bytes:
     return response.body(limit=MAX_ANSWER_BYTES)
 
 
-def _rejected(body: bytes, url: str, count: int) -> int:
-    """Return how many records a receiver rejected (OTLP, "Partial Success").
+def _rejected(body: bytes, url: str, batch: Batch) -> int:
+    """Return how many records a receiver rejected (OTLP, "Partial Success"), at most.
+
+    It counts log records and data points, and a record of the spool may have become many: it is taken for rejected in
+    their proportion, rounded up.
 
     Raises:
         TransportError: `bad-response`: this is no receiver's answer; a captive portal says 200 to everything.
@@ -338,7 +360,8 @@ def _rejected(body: bytes, url: str, count: int) -> int:
         if partial is None:
             raise ValueError("it is no object")
         told = partial.get("rejectedLogRecords") or partial.get("rejectedDataPoints") or 0
-        return min(max(int(told), 0), count)
+        points = max(batch.points, batch.count, 1)
+        return -(-min(max(int(told), 0), points) * batch.count // points)
     except (ValueError, TypeError, AttributeError) as error:
         raise TransportError(
             "bad-response",

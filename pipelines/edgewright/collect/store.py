@@ -1,10 +1,15 @@
-"""The last accepted report of every device, in SQLite: durable before anybody is told it was accepted.
+"""The last accepted report of every device, and which batches have come, in SQLite: durable before anybody is told.
 
 >>> with Store(Path(".edgewright/collect.sqlite")) as store:           # doctest: +SKIP
 ...     store.advance(report)
 
 The number a device has reached belongs to its key: with a new key it begins anew, and nothing an old key signed is
 believed under the new one.
+
+Of the batches of a key the last `BATCHES_KEPT` are known, one that came again counting as the newest. A device repeats
+only what it has no answer to, which is at most two batches at a time, and goes on with them when its link is back: time
+without a link forgets nothing, only thousands of other batches would. It is more than the largest spool of a device
+(64 MiB, in batches of 28 KiB) holds after months.
 """
 
 from __future__ import annotations
@@ -46,6 +51,14 @@ CREATE TABLE IF NOT EXISTS batches (
 ) STRICT
 """
 _RECEIVE = "INSERT INTO batches (device, key, id, sha256) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# With a new rowid: they are in the order in which batches came.
+_AGAIN = "INSERT OR REPLACE INTO batches (device, key, id, sha256) VALUES (?, ?, ?, ?)"
+_FORGET = """
+DELETE FROM batches WHERE device = ?1 AND key = ?2 AND rowid <= (
+    SELECT rowid FROM batches WHERE device = ?1 AND key = ?2 ORDER BY rowid DESC LIMIT 1 OFFSET ?3
+)
+"""
+BATCHES_KEPT = 4096  # of each key: half a megabyte
 _BUSY_S = 30.0
 
 
@@ -112,12 +125,17 @@ class Store:
         row = (batch.device, batch.key, batch.id, batch.sha256)
         with self._faults():
             if self._database.execute(_RECEIVE, row).rowcount == 1:
+                self._database.execute(_FORGET, (*row[:2], BATCHES_KEPT))
                 return True
             known = self._database.execute(
                 "SELECT sha256 FROM batches WHERE device = ? AND key = ? AND id = ?", row[:3]
             ).fetchone()
-        if known[0] != batch.sha256:
+        if (
+            known is not None and known[0] != batch.sha256
+        ):  # None: another collector has forgotten it just now
             raise Refused("conflict", f"other bytes came as batch {batch.id} before", batch.device)
+        with self._faults():
+            self._database.execute(_AGAIN, row)
         return False
 
     def close(self) -> None:

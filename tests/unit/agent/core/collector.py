@@ -82,6 +82,8 @@ class Collector(Serving):
         self.taken: list[Request] = []
         self.refuses: Callable[[Request], bool] = lambda _request: False
         """Batches that it will never take (400)."""
+        self.answers: dict[str, int] = {}
+        """Statuses of paths on which it takes nothing."""
         self._answers: list[Answer] = []
         outer = self
 
@@ -122,7 +124,9 @@ class Collector(Serving):
     def _answer(self, request: Request) -> Answer:
         self.asked.append(request)
         answer = self._answers.pop(0) if self._answers else Answer(200, b"{}", {}, taken=True)
-        if answer.taken and self.refuses(request):
+        if request.path in self.answers:
+            answer = Answer(self.answers[request.path], b"{}", {})
+        elif answer.taken and self.refuses(request):
             answer = Answer(400, b"{}", {})
         if answer.taken:
             self.taken.append(request)

@@ -25,12 +25,12 @@ SIZES = (MIN_BYTES, MIN_BYTES + 64 * 1024)
 _CHARS = 14_000  # one record to a segment: the file is full soon
 
 # What must hold once it was told: kind and number. `status` and `error`: it is durable. `done`: nothing up to that
-# number of that priority is sent again.
+# number of that priority is sent again. `sending`: a batch up to that number is in the outbox until it is done.
 Fact = tuple[str, int]
 
 
 def write_story(disk: Disk, folder: Path, told: Callable[[Fact], None] = lambda _fact: None) -> None:
-    """Fill a spool, deliver from it, fill it until it thins and drops, and give it another size.
+    """Fill a spool, deliver from it, fill it until it thins and drops, and give it another size on the way.
 
     Args:
         disk: Does all that is done.
@@ -58,8 +58,12 @@ def write_story(disk: Disk, folder: Path, told: Callable[[Fact], None] = lambda 
         keep(AGGREGATE)
     keep(ERROR, "error")
     _deliver(spool, UPDATE_STATUS, 1, told)
+    under_way = _send(spool, AGGREGATE, 1, told)
+    _deliver(spool, ERROR, 1, told)
+    _send(spool, UPDATE_STATUS, 1, told)
     spool = Spool(folder, disk, size=SIZES[1], merge=join)
     keep(UPDATE_STATUS, "status")
+    _done(spool, under_way, told)
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ class Found:
     Attributes:
         waiting: What waits for delivery.
         head: What it knows about itself.
+        outbox: The batch whose delivery is under way.
         fresh: The number of a status that was appended, with a clock that has fallen far behind.
         after: Numbers of the statuses and errors that wait after that.
     """
 
     waiting: dict[Priority, list[Record]]
     head: Head
+    outbox: Batch | None
     fresh: int | None
     after: frozenset[int]
 
@@ -83,10 +89,10 @@ def look(folder: Path) -> Found:
     """Open the spool as the next start does, of the size that it began with, and go on."""
     spool = Spool(folder, Disk(), size=SIZES[0], merge=join)
     found = {priority: spool.waiting(priority) for priority in Priority}
-    head = spool.head()
+    head, outbox = spool.head(), spool.outbox()
     fresh = spool.append(UPDATE_STATUS, event(0, 1), now=NOW - timedelta(days=400))
     after = {record.sequence for priority in (UPDATE_STATUS, ERROR) for record in spool.waiting(priority)}
-    return Found(found, head, fresh, frozenset(after))
+    return Found(found, head, outbox, fresh, frozenset(after))
 
 
 def wrong(found: Found, facts: Sequence[Fact] = ()) -> Iterator[str]:
@@ -111,6 +117,13 @@ def wrong(found: Found, facts: Sequence[Fact] = ()) -> Iterator[str]:
             priority = UPDATE_STATUS if kind == "status" else ERROR
             if not found.head.is_acknowledged(priority, number) and number not in kept[kind]:
                 yield f"{kind} {number} was durable and is lost"
+        elif kind.startswith("sending"):
+            priority = Priority[kind.partition(" ")[2]]
+            there = found.outbox  # of two the one that is worth more, and of one priority the last
+            if not found.head.is_acknowledged(priority, number) and (
+                there is None or (there.priority, there.last) > (priority, number)
+            ):
+                yield f"what was sent of {priority.word} up to {number} would not be the same when it is sent again"
         else:
             priority = Priority[kind.partition(" ")[2]]
             if again := [r.sequence for r in found.waiting[priority] if r.sequence <= number]:
@@ -157,10 +170,19 @@ def join(older: bytes, newer: bytes) -> bytes:
 
 
 def _deliver(spool: Spool, priority: Priority, count: int, told: Callable[[Fact], None]) -> None:
+    _done(spool, _send(spool, priority, count, told), told)
+
+
+def _send(spool: Spool, priority: Priority, count: int, told: Callable[[Fact], None]) -> Batch:
     records = spool.waiting(priority)[:count]
     first, last = records[0].sequence, records[-1].sequence
     batch = Batch(f"d/logs/{first}-{last}", "logs", priority, first, last, count, {"X": "y"}, b"body")
     spool.put_outbox(batch)
     assert spool.outbox() == batch
-    spool.acknowledge(batch, delivered=count, rejected=0)
-    told((f"done {priority.name}", last))
+    told((f"sending {priority.name}", last))
+    return batch
+
+
+def _done(spool: Spool, batch: Batch, told: Callable[[Fact], None]) -> None:
+    spool.acknowledge(batch, delivered=batch.count, rejected=0)
+    told((f"done {batch.priority.name}", batch.last))

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -433,6 +434,81 @@ def test_aggregates_under_way_are_not_merged_with_others(tmp_path: Path) -> None
     assert sum(json.loads(payload)["count"] for payload in payloads(spool, AGGREGATE)) == 56
 
 
+def batch_of(spool: Spool, priority: Priority, count: int, body: bytes = b"body") -> Batch:
+    chosen = spool.waiting(priority)[:count]
+    first, last = chosen[0].sequence, chosen[-1].sequence
+    return Batch(f"d/{first}-{last}", "logs", priority, first, last, len(chosen), {"X": "y"}, body)
+
+
+def test_an_error_has_room_beside_aggregates_that_are_under_way(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    for priority in Priority:
+        spool.append(priority, small(), now=NOW)
+    aggregates = batch_of(spool, AGGREGATE, 1, bytes(20_000))
+    status, error = (batch_of(spool, priority, 1, bytes(25_000)) for priority in (UPDATE_STATUS, ERROR))
+    assert spool.put_outbox(aggregates) and spool.put_outbox(status)
+    assert spool_at(tmp_path).outbox() == status, "what is worth more"
+    assert not spool.put_outbox(error) and not spool.put_outbox(batch_of(spool, SAMPLE, 1)), (
+        "both places are taken"
+    )
+    smaller = batch_of(spool, UPDATE_STATUS, 1, b"half of it")
+    assert spool.put_outbox(smaller) and spool.outbox() == smaller, "a half replaces the whole"
+    spool.acknowledge(smaller, delivered=1, rejected=0)
+    assert spool.outbox() == aggregates
+    assert spool.put_outbox(error) and spool.outbox() == error
+    spool.acknowledge(error, delivered=1, rejected=0)
+    spool.acknowledge(aggregates, delivered=1, rejected=0)
+    assert spool_at(tmp_path).outbox() is None
+
+
+def test_a_batch_as_large_as_an_earlier_version_made_them_leaves_no_room_beside_it(tmp_path: Path) -> None:
+    spool = spool_at(tmp_path)
+    spool.append(AGGREGATE, small(), now=NOW)
+    spool.append(ERROR, small(), now=NOW)
+    large = batch_of(spool, AGGREGATE, 1, bytes(60_000))
+    assert spool.put_outbox(large) and not spool.put_outbox(batch_of(spool, ERROR, 1))
+    assert spool.outbox() == large
+
+
+@pytest.mark.parametrize("flood", [ERROR, SAMPLE])
+def test_what_is_under_way_is_not_counted_as_dropped_when_it_makes_room(
+    tmp_path: Path, flood: Priority
+) -> None:
+    spool = spool_at(tmp_path)
+    for step in range(10):
+        spool.append(flood, event(step, 1), now=NOW)
+    batch = batch_of(spool, flood, len(spool.waiting(flood)))
+    already = spool.look().fills[flood].dropped
+    assert spool.put_outbox(batch)
+    for step in range(60):
+        spool.append(flood, event(step, 1), now=NOW)
+    assert spool.waiting(flood)[0].sequence > batch.last, "it is only in the outbox now"
+    spool.acknowledge(batch, delivered=batch.count, rejected=0)
+    told = spool.look().fills[flood]
+    assert told.waiting + told.delivered + told.dropped == 70 and told.delivered == 10 - already
+
+
+@pytest.mark.parametrize("sizes", [(MIN_BYTES, 2 * MIN_BYTES), (4 * MIN_BYTES, MIN_BYTES)])
+def test_another_size_takes_along_what_is_under_way(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    spool = spool_at(tmp_path, size=sizes[0])
+    spool.append(ERROR, small(), now=NOW)
+    for step in range(10):
+        spool.append(AGGREGATE, event(step, 1), now=NOW)
+    batches = [batch_of(spool, AGGREGATE, 4), batch_of(spool, ERROR, 1)]
+    kept = payloads(spool, AGGREGATE)[:4]
+    assert all([spool.put_outbox(batch) for batch in batches])
+    for step in range(10, 40 if sizes[0] > sizes[1] else 12):
+        spool.append(AGGREGATE, event(step, 1), now=NOW)
+    other = spool_at(tmp_path, size=sizes[1])
+    other.append(SAMPLE, small(), now=NOW)
+    assert (tmp_path / "spool" / RING).stat().st_size == sizes[1]
+    assert payloads(other, AGGREGATE)[:4] == kept, "none is merged with what has not been sent"
+    for batch in reversed(batches):
+        assert other.outbox() == batch
+        other.acknowledge(batch, delivered=batch.count, rejected=0)
+    assert other.outbox() is None
+
+
 # --- disks that say no -----------------------------------------------------------------------------------------------
 
 
@@ -516,6 +592,88 @@ def test_a_failing_disk_raises_nothing_and_is_forgiven_when_it_works_again(
     found = payloads(spool, ERROR)
     assert found[0] == small("before") and found[-1] == small("after")
     assert spool.head().dropped[ERROR] == 1
+
+
+class BadSector:
+    """Answers reads of one sector with EIO, as a disk does that has lost it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at: int | None = None
+        read = os.pread
+
+        def pread(fd: int, length: int, at: int) -> bytes:
+            if self.at is not None and at < self.at + SECTOR_BYTES and self.at < at + length:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return read(fd, length, at)
+
+        monkeypatch.setattr(os, "pread", pread)
+
+
+@pytest.fixture
+def bad_sector(monkeypatch: pytest.MonkeyPatch) -> BadSector:
+    return BadSector(monkeypatch)
+
+
+def test_a_sector_that_cannot_be_read_costs_at_most_what_lies_in_its_page(
+    tmp_path: Path, bad_sector: BadSector
+) -> None:
+    layout = Layout(MIN_BYTES)
+    spool = spool_at(tmp_path)
+    for step in range(6):
+        spool.append(UPDATE_STATUS, small(str(step)), now=NOW)
+        spool.append(ERROR, event(step, 1), now=NOW)
+    statuses, errors = payloads(spool, UPDATE_STATUS), payloads(spool, ERROR)
+    batch = batch_of(spool, ERROR, 1)
+    for at in range(0, MIN_BYTES, 4096):
+        folder = tmp_path / str(at)
+        shutil.copytree(tmp_path / "spool", folder / "spool")
+        bad_sector.at = at
+        spool = spool_at(folder)
+        missing = [
+            payload
+            for payload in statuses + errors
+            if payload not in payloads(spool, UPDATE_STATUS) + payloads(spool, ERROR)
+        ]
+        assert len(missing) <= 6 and (at >= layout.segment_at(0) or not missing)
+        for step in range(20):
+            assert spool.append(UPDATE_STATUS, small(f"after {step}"), now=NOW), at
+            assert spool.append(ERROR, event(step, 1), now=NOW), at
+        assert payloads(spool, UPDATE_STATUS)[-20:] == [small(f"after {step}") for step in range(20)]
+        assert spool.look().fills[ERROR].waiting > 1 and spool.glance()[1] == {UPDATE_STATUS, ERROR}
+        assert spool.put_outbox(batch)
+        delivered(spool, UPDATE_STATUS, slice(None))
+        assert payloads(spool, UPDATE_STATUS) == []
+
+
+def test_nothing_is_written_over_what_cannot_be_read_now(tmp_path: Path, bad_sector: BadSector) -> None:
+    spool = spool_at(tmp_path)
+    for step in range(3):
+        spool.append(ERROR, small(str(step)), now=NOW)
+    before = spool.waiting(ERROR)
+    for page in (0, 1):
+        bad_sector.at = Layout(MIN_BYTES).segment_at(0) + page * 4096
+        for step in range(60):
+            assert spool_at(tmp_path).append(AGGREGATE, event(step, 1), now=NOW)
+        assert spool_at(tmp_path).append(ERROR, small(f"page {page}"), now=NOW)
+    bad_sector.at = None
+    found = spool_at(tmp_path).waiting(ERROR)
+    assert found[:3] == before and [one.payload for one in found[3:]] == [small("page 0"), small("page 1")]
+
+
+def test_a_disk_that_reads_nothing_any_more_costs_records_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool_at(tmp_path).append(ERROR, small("before"), now=NOW)
+    with monkeypatch.context() as patched:
+
+        def pread(fd: int, length: int, at: int) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        patched.setattr(os, "pread", pread)
+        spool = spool_at(tmp_path)
+        assert spool.append(ERROR, small(), now=NOW) is None
+        assert spool.waiting(ERROR) == [] and spool.look().fills[ERROR].dropped == 1
+    assert payloads(spool, ERROR) == [small("before")]
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
@@ -623,4 +781,4 @@ def test_a_power_cut_may_lose_tear_and_reorder_whatever_was_not_synced(tmp_path:
                 spool_story.check(folder, list(facts))
 
     spool_story.write_story(Disk(Cut()), tmp_path / "story", facts.append)
-    assert states > 0 and len(facts) == 7
+    assert states > 0 and len(facts) == 14

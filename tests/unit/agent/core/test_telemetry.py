@@ -28,7 +28,9 @@ from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Spoo
 from edgewright_agent.spool_layout import Priority
 from edgewright_agent.telemetry_delivery import send
 from edgewright_agent.telemetry_settings import MIN_SPOOL_BYTES
+from edgewright_agent.trial import Outcome
 from edgewright_agent.vitals import vitals
+from edgewright_agent.watchdog import Ended
 from unit.agent.core.collector import Collector
 from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
 
@@ -501,9 +503,53 @@ def test_sequences_of_a_device_are_one_row_over_all_it_tells(bench: Telling) -> 
     assert len(set(itertools.chain(*numbers))) == 3
 
 
-def test_a_failure_carries_its_evidence_which_is_noted_when_it_is_delivered_and_not_before(
-    tmp_path: Path,
-) -> None:
+SECRET = "input [0.12, 0.98] of /home/op/plant-7/line.onnx"
+
+
+def test_a_failure_tells_why_and_where_its_evidence_lies_and_nothing_that_was_printed(tmp_path: Path) -> None:
+    facts = {
+        "stage": "replaying",
+        "seconds": 1.5,
+        "peakProcessBytes": 4096,
+        "exit": {"signal": "SIGSEGV"},
+        "stderr": f"first line\n{SECRET}",
+        "figures": {"loadMs": 2.5, "soak": {"p95Ms": 1.25}, "fallback": {"message": SECRET}, "providers": [SECRET]},
+        "bareBytes": SECRET,  # a sign of a child that has been taken over
+    }  # fmt: skip
+    message = Ended(-11, b"", facts["stderr"].encode(), facts).obituary()  # type: ignore[attr-defined]
+    assert SECRET in message, "people on the device read it"
+    with Collector() as collector:
+        bench = Telling(tmp_path, endpoint=collector.url)
+        bench.publish(make_artifact("1.0.0"))
+        bench.tell()
+        bench.doctor.verdicts["2.0.0"] = HealthError("health-crash", message, facts)
+        bench.publish(make_artifact("2.0.0"))
+        bench.tell()
+        assert send(bench.config, metered=False, now=lambda: bench.now).outcome == "ok"
+        sent = b"".join(request.text for request in collector.taken)
+    assert b"health-crash" in sent and b"the health check died of SIGSEGV" in sent
+    assert b"plant-7" not in sent and b"0.98" not in sent and b"first line" not in sent
+    (record,) = (
+        record
+        for request in collector.taken
+        for record in request.message.resource_logs[0].scope_logs[0].log_records
+        if record.event_name == "edgewright.error"
+    )
+    told = {entry.key: entry.value for entry in record.attributes}["edgewright.evidence"]
+    values = {entry.key: entry.value for entry in told.kvlist_value.values}
+    (entry,) = Archive(bench.state, Disk()).entries()
+    assert values.keys() == {
+        "agent", "at", "attemptsLeft", "boot", "bootsDuringTrial", "code", "engine", "exit", "figures", "kernel",
+        "memory", "name", "peakProcessBytes", "python", "reason", "seconds", "stage", "trialStarted", "tries",
+    }  # fmt: skip
+    assert values["name"].string_value == f"{MODEL}/{entry.name}"
+    assert values["reason"].string_value == "the health check died of SIGSEGV"
+    assert values["exit"].kvlist_value.values[0].value.string_value == "SIGSEGV"
+    assert {one.key for one in values["figures"].kvlist_value.values} == {"loadMs", "soak"}
+    assert entry.document()["stderr"].endswith(SECRET), "all of it stays here"
+
+
+def test_evidence_is_kept_until_a_person_has_taken_note_whoever_has_heard_of_it(tmp_path: Path) -> None:
     with Collector() as collector:
         bench = Telling(tmp_path, endpoint=collector.url)
         bench.publish(make_artifact("1.0.0"))
@@ -516,17 +562,22 @@ def test_a_failure_carries_its_evidence_which_is_noted_when_it_is_delivered_and_
         (told,) = bench.events(ERROR)
         assert (told["code"], told["evidence"]["name"]) == ("health-wrong-output", f"{MODEL}/{entry.name}")
         assert told["evidence"]["reason"] == "differs from golden outputs"
-        collector.fails(503)
-        assert send(bench.config, metered=False, now=lambda: bench.now).outcome == "busy"
-        assert [one.acknowledged for one in archive.entries()] == [False], "nobody has it"
-        collector.refuses = lambda request: b"health-wrong-output" in request.text
-        send(bench.config, metered=False, now=lambda: bench.now)
-        assert [one.acknowledged for one in archive.entries()] == [False], "it was refused for good"
-        collector.refuses = lambda _request: False
-        assert main_of(bench, "retry", MODEL) == 0
-        bench.tell()
         assert send(bench.config, metered=False, now=lambda: bench.now).outcome == "ok"
-        assert [one.acknowledged for one in archive.entries()] == [False, True], "the one that was delivered"
+        assert bench.events(ERROR) == [] and [one.acknowledged for one in archive.entries()] == [False]
+        assert main_of(bench, "acknowledge", MODEL) == 0
+        assert [one.acknowledged for one in archive.entries()] == [True]
+
+
+@pytest.mark.parametrize(
+    "spoiled", [{"tries": 7}, {"tries": [7], "exit": [1]}, {"figures": "x", "memory": None}]
+)
+def test_evidence_that_a_bad_disk_has_changed_stops_no_error(bench: Telling, spoiled: dict[str, Any]) -> None:
+    archive = Archive(bench.state, Disk())
+    name = archive.keep(MODEL, DIGEST, {"version": 1, "code": "health-crash", "reason": "x", **spoiled})
+    failed = Outcome(MODEL, "health-crash", "x", 2, DIGEST, "2.0.0")
+    telemetry._note_failure(bench.config, failed, events.moment(NOW, UP), NOW)
+    (told,) = bench.events(ERROR)
+    assert told["evidence"] == {"name": f"{MODEL}/{name}", "code": "health-crash", "reason": "x"}
 
 
 def main_of(bench: Bench, *words: str) -> int:

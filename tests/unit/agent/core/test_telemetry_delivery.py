@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import random
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +17,7 @@ import pytest
 
 from authority import Authority
 from edgewright.collect.report import Refused
-from edgewright.collect.store import Store
+from edgewright.collect.store import BATCHES_KEPT, Store
 from edgewright.collect.telemetry import verify_batch
 from edgewright_agent import telemetry
 from edgewright_agent.clock import to_text
@@ -26,6 +27,7 @@ from edgewright_agent.errors import ConfigError, StorageError, TransportError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.lock import exclusive
 from edgewright_agent.spool import AGGREGATE, ERROR, SAMPLE, UPDATE_STATUS, Priority, Spool
+from edgewright_agent.spool_layout import BESIDE_AT, MAX_BYTES
 from edgewright_agent.telemetry_delivery import BATCHES_PER_ROUND, REFUSALS, Delivery, send
 from edgewright_agent.transport.proxy import parse_proxy
 from edgewright_agent.transport.wire import Wire
@@ -290,6 +292,30 @@ def test_partial_success_is_counted_and_never_sent_again(pump: Pump, collector: 
     assert (told.waiting, told.delivered, told.rejected) == (0, 1, 2)
 
 
+@pytest.mark.parametrize(("points", "aggregates"), [(1, 1), (3, 1), (10**9, 3), (-1, 0)])
+def test_rejected_data_points_are_counted_as_a_share_of_the_aggregates_they_come_from(
+    pump: Pump, collector: Collector, points: int, aggregates: int
+) -> None:
+    pump.aggregates(3)
+    collector.takes(200, b'{"partialSuccess":{"rejectedDataPoints":"%d"}}' % points)
+    assert pump.send().rejected == aggregates
+    told = pump.spool.look().fills[AGGREGATE]
+    assert (told.waiting, told.delivered, told.rejected) == (0, 3 - aggregates, aggregates)
+
+
+def test_what_a_batch_consists_of_is_known_when_it_is_sent_again(pump: Pump, collector: Collector) -> None:
+    for step in range(4):
+        model = {"model": "digit-reader", "state": "running"}
+        event = {"kind": "update", "state": "ok", "code": "ok", "message": str(step), "models": [model] * 3}
+        pump.spool.append(
+            UPDATE_STATUS, telemetry.events.encode({**event, "at": to_text(pump.now)}), now=pump.now
+        )
+    collector.fails(503)
+    pump.send()
+    collector.takes(200, b'{"partialSuccess":{"rejectedLogRecords":"5"}}')
+    assert pump.send().rejected == 2, "5 of 16 log records of 4 statuses"
+
+
 # --- refused for good ---------------------------------------------------------------------------------------
 
 
@@ -406,6 +432,137 @@ def test_on_a_metered_link_only_statuses_and_errors_go(pump: Pump, collector: Co
     assert collector.asked[0].body == collector.taken[2].body, "the same bytes, after all"
 
 
+@pytest.mark.parametrize("status", [404, 503, 500])
+def test_metrics_that_nobody_takes_keep_no_status_and_no_error_back(
+    pump: Pump, collector: Collector, status: int
+) -> None:
+    collector.answers["/v1/metrics"] = status
+    pump.aggregates(1)
+    assert pump.send().outcome != "ok"
+    (first,) = collector.asked
+    for step in range(3):
+        due_s = telemetry.send_due_s(pump.config, pump.now)
+        assert due_s is not None and due_s >= 30, "aggregates alone wait longer and longer"
+        pump.now += timedelta(seconds=29)
+        pump.status(f"step {step}")
+        pump.errs("no-space")
+        due_s = telemetry.send_due_s(pump.config, pump.now)
+        assert due_s is not None and due_s <= 120, "as if nothing had failed"
+        assert pump.send().outcome != "ok"
+        assert pump.waiting(UPDATE_STATUS) == pump.waiting(ERROR) == 0
+    collector.answers.clear()
+    pump.aggregates(1)
+    assert pump.send() == Delivery("ok", "2 batches, 2 records", 2, 2)
+    last, fresh = collector.taken[-2:]
+    assert (last.body, last.headers) == (first.body, first.headers), "the same bytes, whatever went before it"
+    assert fresh.batch != first.batch
+
+
+@pytest.mark.parametrize("link", ["asks for rest", "is down"])
+def test_where_everything_has_to_wait_statuses_and_errors_do_too(
+    plant: Plant, collector: Collector, link: str
+) -> None:
+    pump = Pump(plant, "http://127.0.0.1:9" if link == "is down" else collector.url)
+    pump.aggregates(1)
+    collector.fails(429, times=6, Retry_After="3000")
+    for _ in range(6):
+        assert pump.send().outcome in ("network", "busy")
+    pump.errs("no-space")
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and due_s > 120
+
+
+def test_a_status_that_goes_before_a_batch_under_way_is_the_same_when_its_answer_was_lost(
+    pump: Pump, collector: Collector
+) -> None:
+    pump.aggregates(1)
+    collector.takes(status=0)
+    pump.send()
+    pump.status("installed")
+    collector.takes(status=0)
+    pump.send()
+    pump.status("and more")
+    telemetry._spool.cache_clear()  # as a new process
+    assert pump.send() == Delivery("ok", "3 batches, 3 records", 3, 3)
+    aggregate, status, again, more, same = collector.taken
+    assert (again.body, again.headers) == (status.body, status.headers)
+    assert (same.body, same.headers) == (aggregate.body, aggregate.headers)
+    assert not {*again.sequences()} & {*more.sequences()}
+
+
+def test_an_error_that_breaks_a_receiver_is_got_past_also_while_metrics_wait(
+    pump: Pump, collector: Collector
+) -> None:
+    collector.answers["/v1/metrics"] = 503
+    pump.aggregates(1)
+    collector.answers["/v1/logs"] = 500
+    pump.send()
+    pump.errs("poison")
+    assert {pump.send().outcome for _ in range(REFUSALS)} == {"busy"}
+    assert pump.spool.look().fills[ERROR].rejected == 1 and pump.waiting() == 0
+    collector.answers.clear()
+    assert pump.send().records == 1
+
+
+def test_a_broken_receiver_of_metrics_costs_no_error_that_comes_then(
+    pump: Pump, collector: Collector
+) -> None:
+    pump.aggregates(1)
+    collector.fails(500, times=REFUSALS - 1)
+    for _ in range(REFUSALS - 1):
+        pump.send()
+    pump.errs("no-space")
+    collector.fails(500)
+    assert pump.send().outcome == "busy" and pump.waiting() == 1
+    assert pump.send().records == 2 and pump.spool.look().fills[ERROR].rejected == 0
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_refused_aggregates_and_refused_errors_are_both_halved(
+    pump: Pump, collector: Collector, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    if broken:  # no batch can be made durable: halves are kept in memory only
+        monkeypatch.setattr(Spool, "put_outbox", lambda _self, _batch: False)
+    pump.aggregates(8)
+    collector.answers["/v1/metrics"] = 503
+    pump.send()
+    collector.answers.clear()
+    pump.errs(*("ok" for _ in range(7)), "poison")
+    collector.refuses = lambda request: b"poison" in request.text
+    until_done(pump)
+    told = pump.spool.look().fills
+    assert (told[ERROR].waiting, told[ERROR].delivered, told[ERROR].rejected) == (0, 7, 1)
+    assert (told[AGGREGATE].waiting, told[AGGREGATE].delivered) == (0, 8)
+    numbers = [n for request in collector.taken if "logs" in request.path for n in request.sequences()]
+    assert len(numbers) == len(set(numbers)) == 7
+
+
+def test_what_had_to_make_room_from_a_batch_that_is_refused_is_counted_as_refused(
+    plant: Plant, collector: Collector
+) -> None:
+    pump = Pump(plant, collector.url, spoolBytes=2**18)
+    chance = random.Random(6)
+    made = 0
+
+    def fill(count: int) -> None:
+        nonlocal made
+        for _ in range(count):
+            told = f"{chance.getrandbits(16_000):x}"
+            event = {"code": "x", "message": told, "kind": "error", "at": to_text(pump.now)}
+            pump.spool.append(ERROR, telemetry.events.encode(event), now=pump.now)
+            made += 1
+
+    fill(20)
+    collector.takes(status=0)
+    pump.send()
+    fill(200)
+    collector.refuses = lambda request: request.batch == collector.taken[0].batch
+    until_done(pump)
+    told = pump.spool.look().fills[ERROR]
+    assert told.waiting == 0 and told.rejected >= 1
+    assert told.delivered + told.dropped + told.rejected == made
+
+
 # --- around it ----------------------------------------------------------------------------------------------
 
 
@@ -480,6 +637,25 @@ def test_a_status_or_an_error_goes_within_two_minutes_but_not_into_a_failing_lin
     pump.send()
     due_s = telemetry.send_due_s(pump.config, pump.now)
     assert due_s is not None and due_s >= 3000
+
+
+@pytest.mark.parametrize("days", [2, 3, 7])
+def test_an_interval_of_days_is_kept_and_a_clock_that_was_wrong_still_found(
+    plant: Plant, collector: Collector, days: int
+) -> None:
+    pump = Pump(plant, collector.url, intervalS=days * 86400)
+    pump.aggregates(1)
+    pump.send()
+    pump.aggregates(1)
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and (days - 0.1) * 86400 <= due_s <= 1.25 * days * 86400
+    collector.fails(503)
+    pump.now += timedelta(days=30)
+    pump.send()
+    due_s = telemetry.send_due_s(pump.config, pump.now)
+    assert due_s is not None and 0 < due_s <= 91
+    pump.now -= timedelta(days=30)
+    assert telemetry.send_due_s(pump.config, pump.now) == 0, "the clock was ahead when it was tried"
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-400), timedelta(days=400)])
@@ -558,6 +734,32 @@ def test_other_bytes_under_a_known_id_are_refused(plant: Plant, sent: Request, t
         assert store.receive(batch)
         with pytest.raises(Refused, match="conflict"):
             store.receive(replace(batch, sha256="0" * 64))
+
+
+def test_of_old_batches_as_many_are_known_as_a_device_may_still_repeat(
+    plant: Plant, sent: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewright.collect.store.BATCHES_KEPT", 8)
+    one = verify_batch(sent.body, sent.headers[TELEMETRY_SIGNATURE], plant.workspace.devices, fleet="edge")
+    batches = [replace(one, id=f"{one.id} {step}") for step in range(30)]
+    other = replace(one, device="valve-1")
+    with Store(tmp_path / "collect.sqlite") as store:
+        assert store.receive(other) and store.receive(one)
+        for batch in batches:
+            assert store.receive(batch)
+            assert not store.receive(one), "its answer is lost again and again: it is not forgotten"
+        assert not store.receive(other), "others push out nothing of it"
+        assert not any(store.receive(batch) for batch in batches[-7:])
+        assert all(store.receive(batch) for batch in batches[:3]), "forgotten long ago"
+        with pytest.raises(Refused, match="conflict"):
+            store.receive(replace(batches[2], sha256="0" * 64))
+    with sqlite3.connect(tmp_path / "collect.sqlite") as database:
+        counts = database.execute("SELECT device, count(*) FROM batches GROUP BY device").fetchall()
+    assert dict(counts) == {"pump-7": 8, "valve-1": 1}
+
+
+def test_more_batches_are_known_than_the_largest_spool_of_a_device_makes() -> None:
+    assert BATCHES_KEPT > MAX_BYTES / (BESIDE_AT - 4096)
 
 
 def test_a_collector_on_the_device_itself_is_not_asked_through_the_proxy(
