@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -197,6 +198,14 @@ def judge(resident: Resident, folder: Path) -> None:
         return
     assert resident.engine is not None  # noqa: S101  nobody else has it yet, or the caller is in
     compare(one_by_one(resident.engine, golden.inputs), golden)
+
+
+def let_go(error: BaseException) -> None:
+    """Let go of what the frames of a failed inference hold, which is the engine; where it failed stays to be read."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__
 
 
 def fits_beside(folder: Path) -> bool:

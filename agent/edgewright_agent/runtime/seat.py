@@ -34,6 +34,7 @@ from edgewright_agent.runtime.resident import (
     bring_up,
     fits_beside,
     judge,
+    let_go,
     warm_up,
 )
 from edgewright_agent.runtime.room import Room
@@ -300,9 +301,11 @@ class Seat:
             elif self._opened:
                 warm_up(resident, folder)
         except Exception as error:  # noqa: BLE001  whatever it is about, the next step may do
-            told = error if isinstance(error, AgentError) else HealthError("health-crash", f"{error!r}")
-            log.warning("%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", told)
-            self._standings.unloadable(step, told)
+            # No name here holds it: its traceback holds this frame and the model, which is to be gone by the next step.
+            log.warning(
+                "%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", str(_told(error))
+            )
+            self._standings.unloadable(step, _told(error))
             return None
         resident.version = version_of(self._state, self._model, step.digest)
         return resident
@@ -422,6 +425,7 @@ class Seat:
             self._loading.release()
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
+        let_go(error)  # the caller may get it, and the memory of the engine is needed
         self._standings.fell(failed.step, error)
         standby = self._room.standby
         if standby is None:
@@ -444,3 +448,7 @@ class Seat:
     def _put_off(self) -> None:
         """After a failure to settle: what sits here goes on, and a look later tries again."""
         self._next_try = self._clock() + ladder.FIRST_BACKOFF_S
+
+
+def _told(error: Exception) -> AgentError:
+    return error if isinstance(error, AgentError) else HealthError("health-crash", f"{error!r}")

@@ -254,7 +254,10 @@ class Session:
         finally:
             resident.leave(ticket)
         if failure is not None:
-            return self._after_failure(seat, resident, failure, checked)
+            try:
+                return self._after_failure(seat, resident, failure, checked)
+            finally:
+                del failure  # its traceback holds this frame, and that the inputs: a circle
         if resident.failed:
             seat.proved(resident)
         served = self._answered(seat, resident, microseconds, checked, outputs)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgewright_agent.engine import InferenceError, InputError
+from edgewright_agent.engine import Engine, InferenceError, InputError
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.files import Disk
 from edgewright_agent.record import Ledger
@@ -22,9 +25,11 @@ from edgewright_agent.runtime.ladder import (
     LOAD,
     MAX_BACKOFF_S,
     Standing,
+    Step,
     failed,
     risen,
 )
+from edgewright_agent.runtime.standings import Standings
 from edgewright_agent.runtime.steps import steps_of
 from edgewright_agent.slots import Slots
 from unit.agent.core.onnx_artifact import PIXELS, encoded, scores
@@ -77,6 +82,25 @@ def ship_cpu_model(device: Device, digest: str, *, right: bool = True, code: str
     text = (folder / "runtime.json").read_text()
     (folder / "runtime.cpu.json").write_text(text.replace(f'"{GPU}", ', ""))
     device.activate(digest, previous=ONE, factory=THREE, health={"fallback": {"code": code, "message": ""}})
+
+
+class Remembering(Accelerated):
+    """Knows which engines are still in memory, and which were when another was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engines: list[weakref.ref[Engine]] = []
+        self.beside: list[int] = []
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        self.beside.append(self.in_memory())
+        engine = super().load(folder, variant=variant, providers=providers)
+        self.engines.append(weakref.ref(engine))
+        return engine
+
+    def in_memory(self) -> int:
+        gc.collect()
+        return sum(engine() is not None for engine in self.engines)
 
 
 # --- which steps there are ----------------------------------------------------------------------------------
@@ -310,6 +334,63 @@ def test_without_room_for_two_models_the_failed_one_goes_at_once(device: Device,
         loader.fails = Fail("once")
         assert who(session.run(INPUTS)) == TWO
         assert session.rung == "next-provider"
+
+
+def test_without_room_for_two_models_the_failed_engine_is_gone_before_the_next_is_loaded(
+    device: Device,
+) -> None:
+    loader = Remembering()
+    with device.session(loader=loader, swap="after-release") as session:
+        loader.fails = EPFail("device lost")
+        assert who(session.run(INPUTS)) == TWO
+        loader.broken = {TWO}
+        assert who(session.run(INPUTS)) == ONE
+    assert set(loader.beside) == {0}
+
+
+@pytest.mark.parametrize("swap", ["beside", "after-release"])
+def test_what_failed_is_not_kept_in_memory_nor_what_it_failed_at(
+    device: Device, clock: Clock, swap: str
+) -> None:
+    loader = Remembering()
+    with device.session(loader=loader, clock=clock, swap=swap) as session:
+        loader.fails = EPFail("device lost")
+        inputs = {"image": INPUTS["image"].copy()}
+        seen = weakref.ref(inputs["image"])
+        session.run(inputs)
+        del inputs
+        session.refresh()
+        assert (loader.in_memory(), seen()) == (1, None)
+        loader.fails, loader.nonsense = None, True
+        for _ in range(2):  # in vain
+            clock.now += MAX_BACKOFF_S
+            session.refresh()
+            assert (loader.in_memory(), session.rung) == (1, "next-provider")
+    assert loader.in_memory() == 0
+
+
+def test_why_a_step_is_held_back_is_told_anew_to_everybody() -> None:
+    standings, step = Standings(Clock()), Step("normal", ONE)
+    standings.fell(step, InferenceError("inference-failed", "device lost"))
+    first, second = standings.why([step]), standings.why([step])
+    assert first is not second
+    assert isinstance(second, InferenceError)
+    assert (second.code, str(second)) == ("inference-failed", "device lost")
+
+
+def test_why_a_step_is_held_back_may_be_asked_while_it_is_taken() -> None:
+    class Taken(dict[Any, Any]):
+        """Another thread takes the step between two looks."""
+
+        def __contains__(self, way: object) -> bool:
+            found = super().__contains__(way)
+            self.pop(way, None)
+            return found
+
+    standings, step = Standings(Clock()), Step("normal", ONE)
+    standings.fell(step, InferenceError("inference-failed", "device lost"))
+    standings._reasons = Taken(standings._reasons)
+    assert str(standings.why([step])) == "device lost"
 
 
 def test_no_request_is_dropped_while_an_accelerator_comes_and_goes_under_threads(
