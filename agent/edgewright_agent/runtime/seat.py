@@ -86,7 +86,7 @@ class Seat:
         self._swap, self._clock = swap, clock
         self._room = Room(model)
         self._link = state / "current" / model
-        self._target = ""
+        self._target = self._incumbent = ""
         self._steps: tuple[Step, ...] = ()
         self._standings = Standings(clock)
         self._next_try = float("inf")
@@ -249,7 +249,7 @@ class Seat:
             self._target = os.readlink(self._link)  # noqa: PTH115
         except OSError:
             self._target = ""
-        self._steps = steps_of(self._state, self._model, self._available, self.digest or None)
+        self._steps = steps_of(self._state, self._model, self._available, self._incumbent or None)
         self._standings.keep(self._steps)
         active = active_digest(self._state, self._model) or (self._steps[0].digest if self._steps else None)
         if active:
@@ -265,12 +265,14 @@ class Seat:
                 self.safe, self.signature = None, Signature()
 
     def _walk(self, current: Resident | None) -> None:
+        tried: set[Way] = set()
         for step in self._steps:
             if self._standings.is_down(step):
                 continue
             if current is not None and step.way == current.step.way and current is self.current:
                 self._sit(current, step)
                 return
+            tried.add(step.way)
             if resident := self._load(step):
                 self._sit(resident, step)
                 return
@@ -278,8 +280,14 @@ class Seat:
             self._sit(None, Step(SAFE, self._steps[0].digest))
         elif self.current is not None:
             self._sit(self.current, self.current.step)  # nothing is better than it, whatever it did
-        elif current is not None and (resident := self._load(current.step)):
+        elif (
+            current is not None
+            and current.step.way not in tried
+            and (resident := self._load(current.step)) is not None
+        ):
             self._sit(resident, current.step)  # the same, let go of in vain
+        elif self._steps:
+            self._sit(None, Step(SAFE, self._steps[0].digest))  # nothing is declared: requests get the reason
 
     def _load(self, step: Step, *, beside: bool = False) -> Resident | None:
         """Return a step's model, loaded and warm; None when it is none, which is remembered.
@@ -319,6 +327,7 @@ class Seat:
         before, was = self.digest, (self.digest, self.rung, self.code)
         if resident is not None:
             resident.step = step
+            self._incumbent = step.digest
             if resident is not self.current:
                 self._standings.rose(step)
             self._standings.excuse(step)

@@ -20,7 +20,7 @@ import pytest
 
 from edgewright_agent.beat import Beat, parse
 from edgewright_agent.contract import LIVE_SOCKET
-from edgewright_agent.engine import InferenceError
+from edgewright_agent.engine import InferenceError, InputError
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
 from edgewright_agent.runtime import NoDecisionError, open_model, resident, room, seat
 from edgewright_agent.runtime.change import Change, Changes
@@ -358,9 +358,40 @@ def test_a_request_does_not_wait_for_ever_where_the_old_model_was_let_go_of(
         assert hangs.wait(20)
         with pytest.raises(InferenceError, match="another has been loading"):
             session.run(INPUTS)
+        with pytest.raises(InputError):
+            session.run({"image": PIXELS[0]})
+        assert (session.figures.errors, session.figures.input_errors) == (1, 1)
         goes_on.set()
         until(lambda: session.digest == TWO)
         assert who(session.run(INPUTS)) == TWO
+
+
+def test_a_request_that_has_waited_too_long_for_a_model_gets_the_safe_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "WAIT_S", 0.05)
+    device = Device(tmp_path)
+    for digest in (ONE, TWO):
+        safe = {"kind": "constant", "outputs": {"scores": [0, 0, 1]}}
+        device.install(digest, providers=BOTH, safeOutput=safe)
+    device.activate(ONE)
+    hangs, goes_on = threading.Event(), threading.Event()
+    loader = Accelerated()
+
+    def hang(_digest: str) -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+
+    with device.session(loader=loader, swap="after-release") as session:
+        loader.before_load = hang
+        device.activate(TWO)
+        session._seat_now().start()
+        assert hangs.wait(20)
+        answer = session.answer(INPUTS)
+        assert (answer.rung, answer.decided) == ("safe-output", False)
+        assert answer.outputs["scores"].tolist() == [[0, 0, 1]] * len(PIXELS)
+        assert (session.figures.errors, session.figures.safe_outputs) == (0, 1)
+        goes_on.set()
 
 
 def test_a_request_that_fails_where_memory_is_short_takes_nobody_elses_model_away(

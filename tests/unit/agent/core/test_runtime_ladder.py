@@ -237,6 +237,62 @@ def test_nothing_that_can_be_loaded_is_an_error_about_the_active_model(device: D
         device.session()
 
 
+def test_nothing_in_memory_is_counted_told_and_tried_again(
+    device: Device, loader: Accelerated, clock: Clock
+) -> None:
+    """An update that cannot be loaded, and the one before does not come back."""
+    changes: list[Change] = []
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock, swap="after-release", on_swap=changes.append) as session:
+        loader.before_load = _no_memory
+        device.activate(TWO, previous=ONE)
+        session.refresh()
+        assert (session.digest, session.rung, session.code) == (TWO, "safe-output", "health-crash")
+        errors = []
+        for _ in range(3):
+            with pytest.raises(HealthError, match="out of memory") as refused:
+                session.run(INPUTS)
+            errors.append(refused.value)
+        assert len(set(map(id, errors))) == 3
+        assert len({len(refused) for refused in map(_frames, errors)}) == 1, "its traceback grows"
+        with pytest.raises(InputError):
+            session.run({"image": PIXELS[0]})
+        assert (session.figures.errors, session.figures.input_errors) == (3, 1)
+        assert [(change.digest, change.rung, change.code) for change in changes] == [
+            (TWO, "safe-output", "health-crash")
+        ]
+        loader.before_load = lambda _digest: None
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, session.code, who(session.run(INPUTS))) == ("normal", "", TWO)
+
+
+def test_what_was_in_use_is_a_way_down_also_when_nothing_is_in_memory_and_nobody_names_it(
+    device: Device, loader: Accelerated, clock: Clock
+) -> None:
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock, swap="after-release") as session:
+        loader.before_load = _no_memory
+        device.activate(TWO)
+        session.refresh()
+        loader.before_load = lambda digest: _no_memory(digest) if digest == TWO else None
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, who(session.run(INPUTS))) == ("previous", ONE)
+
+
+def _no_memory(_digest: str) -> None:
+    raise HealthError("health-crash", "out of memory")
+
+
+def _frames(error: BaseException) -> list[object]:
+    found, frame = [], error.__traceback__
+    while frame is not None:
+        found.append(frame)
+        frame = frame.tb_next
+    return found
+
+
 # --- inference ------------------------------------------------------------------------------------------------
 
 
