@@ -78,6 +78,7 @@ class Resident:
         inputs, outputs, providers, labels: As the engine and the artifact have them; they outlive the engine.
         version: Of the artifact, for people.
         failed: Whether the last inference failed: a success then has something to clear.
+        wrong: Whether it was found to be of no use: it answers on where nothing else can, and is loaded anew.
     """
 
     def __init__(self, step: Step, engine: Engine, labels: tuple[str, ...], version: str = "") -> None:
@@ -88,7 +89,7 @@ class Resident:
         self.inputs: tuple[Port, ...] = engine.inputs
         self.outputs: tuple[Port, ...] = engine.outputs
         self.providers = engine.providers
-        self.failed = False
+        self.failed = self.wrong = False
         self._lock = threading.Lock()
         self._tickets = itertools.count()
         self._in_flight: dict[int, float] = {}

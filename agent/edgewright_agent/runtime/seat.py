@@ -191,8 +191,11 @@ class Seat:
             resident.failed = False
             self._doubts = 0
             self._standings.succeeded(resident.step)
+            examined = self._clock() < self._examined_until
         finally:
             self._loading.release()
+        if resident.wrong and not examined:
+            self.start()  # it has come back by itself, perhaps
 
     @property
     def current(self) -> Resident | None:
@@ -233,7 +236,8 @@ class Seat:
     def _settle(self) -> None:
         self._look_at_device()
         current = self.current
-        if self._doubts and current is not None:
+        # One that is known to be wrong is examined again once it answers: until then only loading it anew may help.
+        if current is not None and (not current.failed if current.wrong else self._doubts):
             self._examine(current)
         try:
             self._walk(current)
@@ -241,7 +245,8 @@ class Seat:
             self._room.open()
         if self._clock() >= self._standby_until:
             self._room.drop_standby()
-        better = ladder.above(self._steps, self.current.step if self.current else None)
+        sits = self.current
+        better = ladder.above(self._steps, None if sits is None or sits.wrong else sits.step)
         self._next_try = self._standings.next_try(better)
 
     def _look_at_device(self) -> None:
@@ -269,7 +274,12 @@ class Seat:
         for step in self._steps:
             if self._standings.is_down(step):
                 continue
-            if current is not None and step.way == current.step.way and current is self.current:
+            if (
+                current is not None
+                and current is self.current
+                and step.way == current.step.way
+                and not current.wrong
+            ):
                 self._sit(current, step)
                 return
             tried.add(step.way)
@@ -330,12 +340,16 @@ class Seat:
             self._incumbent = step.digest
             if resident is not self.current:
                 self._standings.rose(step)
-            self._standings.excuse(step)
-        top = not ladder.above(self._steps, step if resident is not None else None)
+            if not resident.wrong:
+                self._standings.excuse(step)
+        # One that is wrong sits here because nothing else can be had: no step of the ladder is up.
+        stands = resident is not None and not resident.wrong
+        top = not ladder.above(self._steps, step if stands else None)
         why = None if top else self.why()
-        below = rung_of(step.rung)  # the best step of all may stand below normal: it has not got the provider
+        rung = step.rung if stands else SAFE
+        below = rung_of(rung)  # the best step of all may stand below normal: it has not got the provider
         code, reason = (why.code, str(why)) if why else (below.code, below.meanwhile if below.code else "")
-        self.digest, self.rung, self.code = step.digest, step.rung, code
+        self.digest, self.rung, self.code = step.digest, rung, code
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
         self._room.seat(resident)
         if not self._closed and (self.digest, self.rung, self.code) != was:
@@ -366,8 +380,13 @@ class Seat:
             return
         try:
             judge(current, folder_of(self._state, current.step.digest))
-        except AgentError as error:
-            self._standings.fell(current.step, error)
+        except Exception as error:  # noqa: BLE001  as in `_load`
+            current.wrong = True
+            self._standings.fell(current.step, _told(error))
+        else:
+            if current.wrong:
+                current.wrong = False
+                self._standings.acquit(current.step)
         finally:
             current.leave(ticket)
 
@@ -435,6 +454,7 @@ class Seat:
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
         let_go(error)  # the caller may get it, and the memory of the engine is needed
+        failed.failed, failed.wrong = True, True
         self._standings.fell(failed.step, error)
         standby = self._room.standby
         if standby is None:
@@ -447,8 +467,10 @@ class Seat:
 
     def _doubt(self, failed: Resident, error: InferenceError) -> None:
         failed.failed = True
-        self._doubts += 1
         self._futile_until = self._clock() + FUTILE_S
+        if failed.wrong:
+            return
+        self._doubts += 1
         gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
         # The golden inputs are not replayed for every request of a caller that goes on sending what nothing can run.
         if (gone or self._doubts >= ladder.TOLERATED) and self._clock() >= self._examined_until:

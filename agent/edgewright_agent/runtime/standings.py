@@ -85,6 +85,11 @@ class Standings:
         if self.was_down(step):
             self._of[step.way] = ladder.risen(self._standing(step), self._clock())
 
+    def acquit(self, step: Step) -> None:
+        """Forget all that was held against a step: it was not at fault."""
+        self._of.pop(step.way, None)
+        self._reasons.pop(step.way, None)
+
     def succeeded(self, step: Step) -> None:
         """Note a success: failures in a row have ended."""
         standing = self._standing(step)

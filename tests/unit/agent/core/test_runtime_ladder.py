@@ -103,6 +103,29 @@ class Remembering(Accelerated):
         return sum(engine() is not None for engine in self.engines)
 
 
+class Mortal(Accelerated):
+    """The engines that it has loaded are dead when it dies, and so many more; those loaded after them work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead: set[int] = set()
+
+    def die(self, *, more: int = 0) -> None:
+        self.dead = set(range(1, len(self.loaded) + more + 1))
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        engine = super().load(folder, variant=variant, providers=providers)
+        infer, number = engine.infer, len(self.loaded)
+
+        def mortal(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            if number in self.dead:
+                raise InferenceError("inference-failed", "device lost")
+            return infer(inputs)
+
+        engine.infer = mortal  # type: ignore[method-assign]
+        return engine
+
+
 # --- which steps there are ----------------------------------------------------------------------------------
 
 
@@ -402,6 +425,60 @@ def test_without_room_for_two_models_the_failed_engine_is_gone_before_the_next_i
         loader.broken = {TWO}
         assert who(session.run(INPUTS)) == ONE
     assert set(loader.beside) == {0}
+
+
+@pytest.mark.parametrize("swap", ["beside", "after-release"])
+def test_a_dead_engine_that_nothing_can_stand_in_for_is_loaded_anew_and_judged(
+    tmp_path: Path, clock: Clock, swap: str
+) -> None:
+    device, loader = Device(tmp_path), Mortal()
+    device.install(ONE)
+    device.activate(ONE)
+    changes: list[str] = []
+    with device.session(
+        loader=loader, clock=clock, swap=swap, on_swap=lambda change: changes.append(change.rung)
+    ) as session:
+        loader.die()
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(INPUTS)
+        until(lambda: session.rung == "safe-output")
+        assert (session.code, len(loader.loaded)) == ("inference-failed", 1)
+        loader.die(more=1)
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, len(loader.loaded)) == ("safe-output", 2)
+        clock.now += FIRST_BACKOFF_S + 1  # it stays down twice as long now
+        with pytest.raises(AgentError, match="device lost"):
+            session.run(INPUTS)
+        session.refresh()
+        assert len(loader.loaded) == 2
+        clock.now += FIRST_BACKOFF_S
+        session._look_at = 0
+        with pytest.raises(AgentError, match="device lost"):
+            session.run(INPUTS)  # which looks, and need not know that it is time
+        until(lambda: session.rung == "normal")
+        assert (who(session.run(INPUTS)), session.code, len(loader.loaded)) == (ONE, "", 3)
+        assert session.figures.errors == 3
+        until(lambda: len(changes) == 2)
+    assert changes == ["safe-output", "normal"]
+
+
+def test_an_engine_that_comes_back_by_itself_is_found_right_by_the_golden_inputs(
+    tmp_path: Path, clock: Clock
+) -> None:
+    device, loader = Device(tmp_path), Mortal()
+    device.install(ONE)
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock) as session:
+        loader.die()
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(INPUTS)
+        until(lambda: session.rung == "safe-output")
+        loader.dead = set()
+        clock.now += 11
+        assert who(session.run(INPUTS)) == ONE
+        until(lambda: session.rung == "normal")
+        assert len(loader.loaded) == 1
 
 
 @pytest.mark.parametrize("swap", ["beside", "after-release"])
