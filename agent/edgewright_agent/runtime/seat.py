@@ -92,6 +92,8 @@ class Seat:
         self._next_try = float("inf")
         self._standby_until = float("-inf")
         self._doubts = 0
+        # What gave way for failing three requests, though it is right by the golden inputs.
+        self._suspect: Resident | None = None
         self._futile_until = self._examined_until = float("-inf")
         self._changes = Changes(on_change)
         self._errand = Errand(self.settle, "edgewright-loader", self._put_off)
@@ -180,7 +182,8 @@ class Seat:
             self._blame(failed, error)
             self._changes.announce()
             return outputs, resident, microseconds
-        self._doubt(failed, error)
+        self._doubt(failed, error, asked=len(tried) > 1)
+        self._changes.announce()
         return None
 
     def proved(self, resident: Resident) -> None:
@@ -408,9 +411,17 @@ class Seat:
     def _further_down(
         self, failed: Resident, error: InferenceError, tried: set[Way]
     ) -> tuple[Resident, int] | None:
-        lower = [step for step in ladder.below(self._steps, failed.step) if step.way not in tried]
-        if self.current is failed and lower and self._releases_first(folder_of(self._state, lower[0].digest)):
-            # No room for two: the failed one goes at once.
+        lower = [
+            step
+            for step in ladder.below(self._steps, failed.step)
+            if step.way not in tried and not self._standings.is_down(step)
+        ]
+        if (
+            self.current is failed
+            and lower
+            and self._releases_first(folder_of(self._state, lower[0].digest))
+            and self._must_go(failed, error)
+        ):
             self._bring_down(failed, error)
         current = self.current
         if current is not None and current.step.way not in tried and (ticket := current.enter()) is not None:
@@ -434,6 +445,22 @@ class Seat:
                 return resident, ticket
         return None
 
+    def _must_go(self, failed: Resident, error: InferenceError) -> bool:
+        """Whether a model is to go before any other is asked, because there is no room for two.
+
+        The golden inputs are asked instead of the next step. Where they are right, it takes as many failures in a row
+        as everywhere.
+        """
+        gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
+        if not gone and not failed.wrong and self._clock() >= self._examined_until:
+            self._examine(failed)
+        if gone or failed.wrong:
+            return True
+        if self._clock() < self._futile_until or not self._standings.failed(failed.step, error):
+            return False
+        self._suspect = failed
+        return True
+
     def _load_beside(self, step: Step) -> Resident | None:
         resident = self._load(step, beside=True)
         if resident is not None:
@@ -446,6 +473,8 @@ class Seat:
         if not self._loading.acquire(timeout=BLAME_S):
             return  # the request has its answer; the next failure is as good a reason
         try:
+            if self._suspect is failed:
+                self._suspect = None  # another could
             # One event fails many requests at once: those that come late are about an engine that has gone already.
             if self.current is failed and self._standings.failed(failed.step, error):
                 self._bring_down(failed, error)
@@ -454,7 +483,7 @@ class Seat:
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
         let_go(error)  # the caller may get it, and the memory of the engine is needed
-        failed.failed, failed.wrong = True, True
+        failed.failed, failed.wrong = True, failed is not self._suspect
         self._standings.fell(failed.step, error)
         standby = self._room.standby
         if standby is None:
@@ -465,9 +494,12 @@ class Seat:
         self._sit(standby, standby.step)
         self.start()
 
-    def _doubt(self, failed: Resident, error: InferenceError) -> None:
+    def _doubt(self, failed: Resident, error: InferenceError, *, asked: bool) -> None:
         failed.failed = True
-        self._futile_until = self._clock() + FUTILE_S
+        if asked:
+            self._futile_until = self._clock() + FUTILE_S
+        if failed is self._suspect:
+            self._acquit(failed)
         if failed.wrong:
             return
         self._doubts += 1
@@ -475,6 +507,19 @@ class Seat:
         # The golden inputs are not replayed for every request of a caller that goes on sending what nothing can run.
         if (gone or self._doubts >= ladder.TOLERATED) and self._clock() >= self._examined_until:
             self.start()
+
+    def _acquit(self, failed: Resident) -> None:
+        """Let a model back that gave way to one which could not answer the request either: it was the request."""
+        if not self._loading.acquire(timeout=BLAME_S):
+            return  # it climbs like any other then
+        try:
+            if self._suspect is not failed:
+                return  # another request had an answer from the one below, or has done this
+            self._suspect = None
+            self._standings.acquit(failed.step)
+        finally:
+            self._loading.release()
+        self.start()
 
     def _put_off(self) -> None:
         """After a failure to settle: what sits here goes on, and a look later tries again."""

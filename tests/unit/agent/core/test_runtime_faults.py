@@ -28,6 +28,7 @@ from edgewright_agent.runtime.errand import Errand, begin, join_all
 from unit.agent.core.onnx_artifact import PIXELS
 from unit.agent.core.sessions import (
     CPU,
+    GPU,
     INPUTS,
     MODEL,
     ONE,
@@ -410,10 +411,12 @@ def test_a_request_that_fails_where_memory_is_short_takes_nobody_elses_model_awa
 
 
 def test_a_model_let_go_of_in_vain_comes_back(device: Device) -> None:
-    """One request that nothing can run, where there is room for one model only and no other can be loaded."""
+    """A request the accelerator is lost at, where there is room for one model only and no other can be loaded."""
+    loads: list[tuple[str, ...]] = []
 
     class Alone(Accelerated):
         def load(self, folder, *, variant, providers):  # type: ignore[no-untyped-def]
+            loads.append(providers)
             if providers == (CPU,):
                 raise HealthError("health-crash", "out of memory")
             engine = super().load(folder, variant=variant, providers=providers)
@@ -421,16 +424,17 @@ def test_a_model_let_go_of_in_vain_comes_back(device: Device) -> None:
 
             def picky(inputs: Any) -> Any:
                 if len(inputs["image"]) == 3:
-                    raise InferenceError("inference-failed", "not three")
+                    raise InferenceError("inference-failed", "device lost")
                 return infer(inputs)
 
             engine.infer = picky  # type: ignore[method-assign]
             return engine
 
     with device.session(loader=Alone(), swap="after-release") as session:
-        with pytest.raises(InferenceError, match="not three"):
+        with pytest.raises(InferenceError, match="device lost"):
             session.run({"image": PIXELS[:3]})
         assert (who(session.run(INPUTS)), session.rung) == (ONE, "normal")
+        assert loads == [(GPU, CPU), (CPU,), (GPU, CPU)]
 
 
 def test_inputs_that_are_no_numbers_are_nothing_against_the_model(device: Device) -> None:

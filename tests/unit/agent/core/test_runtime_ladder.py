@@ -103,6 +103,27 @@ class Remembering(Accelerated):
         return sum(engine() is not None for engine in self.engines)
 
 
+class Picky(Accelerated):
+    """Cannot run a batch of three: not on the accelerator, or nowhere."""
+
+    def __init__(self, *, nowhere: bool, cause: Exception | None = None) -> None:
+        super().__init__()
+        self.nowhere, self.cause = nowhere, cause or Fail("not three")
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        engine = super().load(folder, variant=variant, providers=providers)
+        infer, on_gpu = engine.infer, providers == (GPU, CPU)
+
+        def picky(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            if len(inputs["image"]) == 3 and (on_gpu or self.nowhere):
+                cause = self.cause if on_gpu else Fail("not three")
+                raise InferenceError("inference-failed", str(cause)) from cause
+            return infer(inputs)
+
+        engine.infer = picky  # type: ignore[method-assign]
+        return engine
+
+
 class Mortal(Accelerated):
     """The engines that it has loaded are dead when it dies, and so many more; those loaded after them work."""
 
@@ -124,6 +145,9 @@ class Mortal(Accelerated):
 
         engine.infer = mortal  # type: ignore[method-assign]
         return engine
+
+
+THREE_OF_THEM = {"image": PIXELS[:3]}
 
 
 # --- which steps there are ----------------------------------------------------------------------------------
@@ -425,6 +449,59 @@ def test_without_room_for_two_models_the_failed_engine_is_gone_before_the_next_i
         loader.broken = {TWO}
         assert who(session.run(INPUTS)) == ONE
     assert set(loader.beside) == {0}
+
+
+def test_without_room_for_two_models_one_request_that_nothing_can_run_moves_nothing(device: Device) -> None:
+    loader = Picky(nowhere=True)
+    with device.session(loader=loader, swap="after-release") as session:
+        for _ in range(9):
+            with pytest.raises(InferenceError, match="not three"):
+                session.run(THREE_OF_THEM)
+            assert (session.rung, who(session.run(INPUTS))) == ("normal", TWO)
+        assert session.figures.errors == 9
+    assert len(loader.loaded) == 1
+
+
+def test_without_room_for_two_models_three_failures_in_a_row_move_it_though_the_golden_inputs_are_right(
+    device: Device,
+) -> None:
+    loader = Picky(nowhere=False)
+    with device.session(loader=loader, swap="after-release") as session:
+        for _ in range(2):
+            with pytest.raises(InferenceError, match="not three"):
+                session.run(THREE_OF_THEM)
+            assert session.rung == "normal"
+        session.run(THREE_OF_THEM)
+        session.refresh()
+        assert (session.rung, session.code) == ("next-provider", "inference-failed")
+
+
+def test_without_room_for_two_models_it_comes_back_where_the_next_one_cannot_run_the_request_either(
+    device: Device, clock: Clock
+) -> None:
+    loader = Picky(nowhere=True)
+    with device.session(loader=loader, clock=clock, swap="after-release") as session:
+        for turn in range(1, 4):
+            for _ in range(3):
+                with pytest.raises(InferenceError, match="not three"):
+                    session.run(THREE_OF_THEM)
+            until(lambda: session.rung == "normal")
+            assert len(loader.loaded) == 1 + 2 * turn
+            for _ in range(9):  # nor is it tried again for each of them
+                with pytest.raises(InferenceError, match="not three"):
+                    session.run(THREE_OF_THEM)
+            session.refresh()
+            assert (session.rung, len(loader.loaded)) == ("normal", 1 + 2 * turn)
+            assert who(session.run(INPUTS)) == TWO
+            clock.now += 11
+
+
+def test_who_listens_hears_of_a_way_down_that_did_not_help_the_request(device: Device) -> None:
+    loader, changes = Picky(nowhere=True, cause=EPFail("device lost")), list[Change]()
+    with device.session(loader=loader, swap="after-release", on_swap=changes.append) as session:
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(THREE_OF_THEM)
+        assert [(change.rung, change.code) for change in changes] == [("next-provider", "inference-failed")]
 
 
 @pytest.mark.parametrize("swap", ["beside", "after-release"])
