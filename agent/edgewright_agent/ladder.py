@@ -107,7 +107,7 @@ LADDER = (
         "no-model",
         "no model on this device can be used",
         "as `previous`",
-        "applications get the safe output that the model declares, or the error `no-decision`",
+        "applications get the safe output that the model declares, or an error",
         "edgewright-agent once",
     ),
 )

@@ -31,4 +31,4 @@ class Complaints:
             return
         more = f" (and {self._left_out} more like the last one told)" if self._left_out else ""
         self._code, self._quiet_until, self._left_out = error.code, now + QUIET_S, 0
-        log.warning("%s: %s: %s%s", self._model, error.code, error, more)
+        log.warning("%s: %s: %s%s", self._model, error.code, str(error), more)

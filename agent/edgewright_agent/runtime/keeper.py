@@ -16,7 +16,7 @@ BEAT_S = 10.0
 
 
 class Keeper:
-    """The background thread of a session: one wake-up every few seconds, and whenever it is nudged.
+    """The background thread of a session: one wake-up every few seconds.
 
     It holds its session weakly, so that a session nobody has any more is no reason for a thread.
     """
@@ -24,25 +24,17 @@ class Keeper:
     def __init__(self, work: weakref.WeakMethod[Callable[[], None]], every_s: float = BEAT_S) -> None:
         self._work = work
         self._every_s = every_s
-        self._nudged = threading.Event()
-        self._ended = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="edgewright-session", daemon=True)
         self._thread.start()
 
-    def nudge(self) -> None:
-        """Make it look now."""
-        self._nudged.set()
-
     def end(self) -> None:
         """End the thread; does not wait for it."""
-        self._ended = True
-        self._nudged.set()
+        self._ended.set()
 
     def _run(self) -> None:
-        while True:
-            self._nudged.wait(self._every_s)
-            self._nudged.clear()
-            work = None if self._ended else self._work()
+        while not self._ended.wait(self._every_s):
+            work = self._work()
             if work is None:
                 return
             try:

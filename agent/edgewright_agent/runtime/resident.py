@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,6 +78,7 @@ class Resident:
         inputs, outputs, providers, labels: As the engine and the artifact have them; they outlive the engine.
         version: Of the artifact, for people.
         failed: Whether the last inference failed: a success then has something to clear.
+        wrong: Whether it was found to be of no use: it answers on where nothing else can, and is loaded anew.
     """
 
     def __init__(self, step: Step, engine: Engine, labels: tuple[str, ...], version: str = "") -> None:
@@ -87,7 +89,7 @@ class Resident:
         self.inputs: tuple[Port, ...] = engine.inputs
         self.outputs: tuple[Port, ...] = engine.outputs
         self.providers = engine.providers
-        self.failed = False
+        self.failed = self.wrong = False
         self._lock = threading.Lock()
         self._tickets = itertools.count()
         self._in_flight: dict[int, float] = {}
@@ -197,6 +199,14 @@ def judge(resident: Resident, folder: Path) -> None:
         return
     assert resident.engine is not None  # noqa: S101  nobody else has it yet, or the caller is in
     compare(one_by_one(resident.engine, golden.inputs), golden)
+
+
+def let_go(error: BaseException) -> None:
+    """Let go of what the frames of a failed inference hold, which is the engine; where it failed stays to be read."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__
 
 
 def fits_beside(folder: Path) -> bool:

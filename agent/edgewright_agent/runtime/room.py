@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from enum import Enum
 
 from edgewright_agent.engine import InferenceError
 from edgewright_agent.errors import AgentError
@@ -25,22 +26,35 @@ WAIT_S = 120.0  # that a request waits while no model is in memory, because anot
 DRAIN_S = 60.0  # to wait for inferences in flight before memory is needed twice after all
 
 
+class Empty(Enum):
+    """Why nobody answers."""
+
+    NOBODY = "nothing can"
+    COMING = "one was let go of to make room for another, which is being loaded"
+
+
 class Room:
     """The models of one session in memory.
 
     Attributes:
-        current: What answers; None when nothing can, or while a model is let go of to make room for another.
         standby: What has answered for one that failed, and may have to again.
     """
 
     def __init__(self, model: str) -> None:
-        self.current: Resident | None = None
+        # One value, so that a request sees at one glance who is there, or whether to wait for one.
+        self._seated: Resident | Empty = Empty.NOBODY
         self.standby: Resident | None = None
         self._model = model
         self._leaving: tuple[Resident, ...] = ()
         self._closed = False
         self._door = threading.Event()
         self._door.set()
+
+    @property
+    def current(self) -> Resident | None:
+        """What answers; None when nothing can, or while a model is let go of to make room for another."""
+        seated = self._seated
+        return None if isinstance(seated, Empty) else seated
 
     def take(self) -> tuple[Resident, int] | None:
         """Return what answers, held, and the ticket to give it back; None when nothing can.
@@ -50,14 +64,14 @@ class Room:
             InferenceError: `inference-failed`: the one that is being loaded in place of another takes too long.
         """
         while True:
-            resident = self.current
-            if resident is not None:
-                ticket = resident.enter()
+            seated = self._seated
+            if not isinstance(seated, Empty):
+                ticket = seated.enter()
                 if ticket is not None:
-                    return resident, ticket
+                    return seated, ticket
             elif self._closed:
                 raise AgentError("closed", f"the session with {self._model} is closed: open another one")
-            elif self._door.is_set():
+            elif seated is Empty.NOBODY:
                 return None
             elif not self._door.wait(WAIT_S):
                 told = f"no {self._model} is in memory: another has been loading for {WAIT_S:.0f} s"
@@ -65,7 +79,7 @@ class Room:
 
     def seat(self, resident: Resident | None) -> None:
         """Let a model (None: none) answer from now on; the one before it leaves after its last request."""
-        old, self.current = self.current, resident
+        old, self._seated = self.current, resident or Empty.NOBODY
         self._door.set()
         if old is not None and old is not resident:
             self._leave(old)
@@ -79,12 +93,14 @@ class Room:
         if old is None:
             return
         self._door.clear()
-        self._vacate()
+        self._vacate(Empty.COMING)
         if not old.wait_released(DRAIN_S):
             log.warning("%s: an inference has been running for %.0f s", self._model, old.oldest_s())
 
     def open(self) -> None:
         """Let requests in, whatever they meet: nothing more will come."""
+        if self._seated is Empty.COMING:
+            self._seated = Empty.NOBODY
         self._door.set()
 
     def keep(self, resident: Resident) -> None:
@@ -124,8 +140,8 @@ class Room:
         ends = time.monotonic() + timeout_s
         return all(one.wait_released(max(0.0, ends - time.monotonic())) for one in self._leaving)
 
-    def _vacate(self) -> None:
-        resident, self.current = self.current, None
+    def _vacate(self, why: Empty = Empty.NOBODY) -> None:
+        resident, self._seated = self.current, why
         if resident is not None:
             self._leave(resident)
 

@@ -34,6 +34,7 @@ from edgewright_agent.runtime.resident import (
     bring_up,
     fits_beside,
     judge,
+    let_go,
     warm_up,
 )
 from edgewright_agent.runtime.room import Room
@@ -85,12 +86,14 @@ class Seat:
         self._swap, self._clock = swap, clock
         self._room = Room(model)
         self._link = state / "current" / model
-        self._target = ""
+        self._target = self._incumbent = ""
         self._steps: tuple[Step, ...] = ()
         self._standings = Standings(clock)
         self._next_try = float("inf")
         self._standby_until = float("-inf")
         self._doubts = 0
+        # What gave way for failing three requests, though it is right by the golden inputs.
+        self._suspect: Resident | None = None
         self._futile_until = self._examined_until = float("-inf")
         self._changes = Changes(on_change)
         self._errand = Errand(self.settle, "edgewright-loader", self._put_off)
@@ -179,7 +182,8 @@ class Seat:
             self._blame(failed, error)
             self._changes.announce()
             return outputs, resident, microseconds
-        self._doubt(failed, error)
+        self._doubt(failed, error, asked=len(tried) > 1)
+        self._changes.announce()
         return None
 
     def proved(self, resident: Resident) -> None:
@@ -190,8 +194,11 @@ class Seat:
             resident.failed = False
             self._doubts = 0
             self._standings.succeeded(resident.step)
+            examined = self._clock() < self._examined_until
         finally:
             self._loading.release()
+        if resident.wrong and not examined:
+            self.start()  # it has come back by itself, perhaps
 
     @property
     def current(self) -> Resident | None:
@@ -232,7 +239,8 @@ class Seat:
     def _settle(self) -> None:
         self._look_at_device()
         current = self.current
-        if self._doubts and current is not None:
+        # One that is known to be wrong is examined again once it answers: until then only loading it anew may help.
+        if current is not None and (not current.failed if current.wrong else self._doubts):
             self._examine(current)
         try:
             self._walk(current)
@@ -240,7 +248,8 @@ class Seat:
             self._room.open()
         if self._clock() >= self._standby_until:
             self._room.drop_standby()
-        better = ladder.above(self._steps, self.current.step if self.current else None)
+        sits = self.current
+        better = ladder.above(self._steps, None if sits is None or sits.wrong else sits.step)
         self._next_try = self._standings.next_try(better)
 
     def _look_at_device(self) -> None:
@@ -248,7 +257,7 @@ class Seat:
             self._target = os.readlink(self._link)  # noqa: PTH115
         except OSError:
             self._target = ""
-        self._steps = steps_of(self._state, self._model, self._available, self.digest or None)
+        self._steps = steps_of(self._state, self._model, self._available, self._incumbent or None)
         self._standings.keep(self._steps)
         active = active_digest(self._state, self._model) or (self._steps[0].digest if self._steps else None)
         if active:
@@ -264,12 +273,19 @@ class Seat:
                 self.safe, self.signature = None, Signature()
 
     def _walk(self, current: Resident | None) -> None:
+        tried: set[Way] = set()
         for step in self._steps:
             if self._standings.is_down(step):
                 continue
-            if current is not None and step.way == current.step.way and current is self.current:
+            if (
+                current is not None
+                and current is self.current
+                and step.way == current.step.way
+                and not current.wrong
+            ):
                 self._sit(current, step)
                 return
+            tried.add(step.way)
             if resident := self._load(step):
                 self._sit(resident, step)
                 return
@@ -277,8 +293,14 @@ class Seat:
             self._sit(None, Step(SAFE, self._steps[0].digest))
         elif self.current is not None:
             self._sit(self.current, self.current.step)  # nothing is better than it, whatever it did
-        elif current is not None and (resident := self._load(current.step)):
+        elif (
+            current is not None
+            and current.step.way not in tried
+            and (resident := self._load(current.step)) is not None
+        ):
             self._sit(resident, current.step)  # the same, let go of in vain
+        elif self._steps:
+            self._sit(None, Step(SAFE, self._steps[0].digest))  # nothing is declared: requests get the reason
 
     def _load(self, step: Step, *, beside: bool = False) -> Resident | None:
         """Return a step's model, loaded and warm; None when it is none, which is remembered.
@@ -300,9 +322,11 @@ class Seat:
             elif self._opened:
                 warm_up(resident, folder)
         except Exception as error:  # noqa: BLE001  whatever it is about, the next step may do
-            told = error if isinstance(error, AgentError) else HealthError("health-crash", f"{error!r}")
-            log.warning("%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", told)
-            self._standings.unloadable(step, told)
+            # No name here holds it: its traceback holds this frame and the model, which is to be gone by the next step.
+            log.warning(
+                "%s: %s on %s: %s", self._model, step.digest[:19], step.providers or "cpu", str(_told(error))
+            )
+            self._standings.unloadable(step, _told(error))
             return None
         resident.version = version_of(self._state, self._model, step.digest)
         return resident
@@ -316,14 +340,19 @@ class Seat:
         before, was = self.digest, (self.digest, self.rung, self.code)
         if resident is not None:
             resident.step = step
+            self._incumbent = step.digest
             if resident is not self.current:
                 self._standings.rose(step)
-            self._standings.excuse(step)
-        top = not ladder.above(self._steps, step if resident is not None else None)
+            if not resident.wrong:
+                self._standings.excuse(step)
+        # One that is wrong sits here because nothing else can be had: no step of the ladder is up.
+        stands = resident is not None and not resident.wrong
+        top = not ladder.above(self._steps, step if stands else None)
         why = None if top else self.why()
-        below = rung_of(step.rung)  # the best step of all may stand below normal: it has not got the provider
+        rung = step.rung if stands else SAFE
+        below = rung_of(rung)  # the best step of all may stand below normal: it has not got the provider
         code, reason = (why.code, str(why)) if why else (below.code, below.meanwhile if below.code else "")
-        self.digest, self.rung, self.code = step.digest, step.rung, code
+        self.digest, self.rung, self.code = step.digest, rung, code
         self.version = resident.version if resident else version_of(self._state, self._model, step.digest)
         self._room.seat(resident)
         if not self._closed and (self.digest, self.rung, self.code) != was:
@@ -354,8 +383,13 @@ class Seat:
             return
         try:
             judge(current, folder_of(self._state, current.step.digest))
-        except AgentError as error:
-            self._standings.fell(current.step, error)
+        except Exception as error:  # noqa: BLE001  as in `_load`
+            current.wrong = True
+            self._standings.fell(current.step, _told(error))
+        else:
+            if current.wrong:
+                current.wrong = False
+                self._standings.acquit(current.step)
         finally:
             current.leave(ticket)
 
@@ -377,9 +411,17 @@ class Seat:
     def _further_down(
         self, failed: Resident, error: InferenceError, tried: set[Way]
     ) -> tuple[Resident, int] | None:
-        lower = [step for step in ladder.below(self._steps, failed.step) if step.way not in tried]
-        if self.current is failed and lower and self._releases_first(folder_of(self._state, lower[0].digest)):
-            # No room for two: the failed one goes at once.
+        lower = [
+            step
+            for step in ladder.below(self._steps, failed.step)
+            if step.way not in tried and not self._standings.is_down(step)
+        ]
+        if (
+            self.current is failed
+            and lower
+            and self._releases_first(folder_of(self._state, lower[0].digest))
+            and self._must_go(failed, error)
+        ):
             self._bring_down(failed, error)
         current = self.current
         if current is not None and current.step.way not in tried and (ticket := current.enter()) is not None:
@@ -403,6 +445,22 @@ class Seat:
                 return resident, ticket
         return None
 
+    def _must_go(self, failed: Resident, error: InferenceError) -> bool:
+        """Whether a model is to go before any other is asked, because there is no room for two.
+
+        The golden inputs are asked instead of the next step. Where they are right, it takes as many failures in a row
+        as everywhere.
+        """
+        gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
+        if not gone and not failed.wrong and self._clock() >= self._examined_until:
+            self._examine(failed)
+        if gone or failed.wrong:
+            return True
+        if self._clock() < self._futile_until or not self._standings.failed(failed.step, error):
+            return False
+        self._suspect = failed
+        return True
+
     def _load_beside(self, step: Step) -> Resident | None:
         resident = self._load(step, beside=True)
         if resident is not None:
@@ -415,6 +473,8 @@ class Seat:
         if not self._loading.acquire(timeout=BLAME_S):
             return  # the request has its answer; the next failure is as good a reason
         try:
+            if self._suspect is failed:
+                self._suspect = None  # another could
             # One event fails many requests at once: those that come late are about an engine that has gone already.
             if self.current is failed and self._standings.failed(failed.step, error):
                 self._bring_down(failed, error)
@@ -422,6 +482,8 @@ class Seat:
             self._loading.release()
 
     def _bring_down(self, failed: Resident, error: InferenceError) -> None:
+        let_go(error)  # the caller may get it, and the memory of the engine is needed
+        failed.failed, failed.wrong = True, failed is not self._suspect
         self._standings.fell(failed.step, error)
         standby = self._room.standby
         if standby is None:
@@ -432,15 +494,37 @@ class Seat:
         self._sit(standby, standby.step)
         self.start()
 
-    def _doubt(self, failed: Resident, error: InferenceError) -> None:
+    def _doubt(self, failed: Resident, error: InferenceError, *, asked: bool) -> None:
         failed.failed = True
+        if asked:
+            self._futile_until = self._clock() + FUTILE_S
+        if failed is self._suspect:
+            self._acquit(failed)
+        if failed.wrong:
+            return
         self._doubts += 1
-        self._futile_until = self._clock() + FUTILE_S
         gone = ladder.is_gone(kind_of(error.code, error.__cause__), str(error))
         # The golden inputs are not replayed for every request of a caller that goes on sending what nothing can run.
         if (gone or self._doubts >= ladder.TOLERATED) and self._clock() >= self._examined_until:
             self.start()
 
+    def _acquit(self, failed: Resident) -> None:
+        """Let a model back that gave way to one which could not answer the request either: it was the request."""
+        if not self._loading.acquire(timeout=BLAME_S):
+            return  # it climbs like any other then
+        try:
+            if self._suspect is not failed:
+                return  # another request had an answer from the one below, or has done this
+            self._suspect = None
+            self._standings.acquit(failed.step)
+        finally:
+            self._loading.release()
+        self.start()
+
     def _put_off(self) -> None:
         """After a failure to settle: what sits here goes on, and a look later tries again."""
         self._next_try = self._clock() + ladder.FIRST_BACKOFF_S
+
+
+def _told(error: Exception) -> AgentError:
+    return error if isinstance(error, AgentError) else HealthError("health-crash", f"{error!r}")

@@ -107,6 +107,7 @@ class Session:
             InputError: `bad-input`: the caller's mistake.
             InferenceError: `inference-failed`, `non-finite-output`: no model here can answer it.
             NoDecisionError: `no-decision`: the same, and the model declares that then nothing is decided.
+            AgentError: what keeps every model from being loaded, while none is in memory.
         """
         return self._serve(inputs, None).outputs
 
@@ -119,7 +120,7 @@ class Session:
                 same model. Without it every request is a case of its own.
 
         Raises:
-            InputError, InferenceError, NoDecisionError: as for `run`.
+            InputError, InferenceError, NoDecisionError, AgentError: as for `run`.
         """
         started = time.perf_counter()
         served = self._serve(inputs, key)
@@ -236,9 +237,13 @@ class Session:
             if (served := self._by_candidate(candidate, seat, inputs, key)) is not None:
                 return served
             candidate = None  # not its request, or it could not: the active model answers
-        taken = seat.take()
+        try:
+            taken = seat.take()
+        except InferenceError as error:
+            self._complaints.warn(error)
+            return self._unserved(seat, inputs, error)
         if taken is None:
-            return self._without_model(seat, inputs)
+            return self._unserved(seat, inputs)
         resident, ticket = taken
         failure: InferenceError | None = None
         try:  # from here on: whatever interrupts, the model must not be thought of as in use for ever
@@ -254,7 +259,10 @@ class Session:
         finally:
             resident.leave(ticket)
         if failure is not None:
-            return self._after_failure(seat, resident, failure, checked)
+            try:
+                return self._after_failure(seat, resident, failure, checked)
+            finally:
+                del failure  # its traceback holds this frame, and that the inputs: a circle
         if resident.failed:
             seat.proved(resident)
         served = self._answered(seat, resident, microseconds, checked, outputs)
@@ -306,26 +314,39 @@ class Session:
         outputs, resident, microseconds = found
         return self._answered(seat, resident, microseconds, inputs, outputs)
 
+    def _unserved(
+        self, seat: Seat, inputs: Mapping[str, Array], error: InferenceError | None = None
+    ) -> Served:
+        """Answer a request that met no model: nothing has looked at its inputs, and nothing has counted it.
+
+        Raises:
+            InputError: `bad-input`, as a model would.
+            NoDecisionError, AgentError: as `_without_model`.
+        """
+        signature, tally = seat.signature, self._account.of(seat.digest)
+        if signature.inputs:
+            try:
+                inputs = check_inputs(signature.inputs, inputs)
+            except InputError:
+                tally.input_error()
+                raise
+        if seat.safe is None:
+            tally.error()
+        return self._without_model(seat, inputs, error)
+
     def _without_model(
         self, seat: Seat, inputs: Mapping[str, Array], error: InferenceError | None = None
     ) -> Served:
         """Answer by the declared safe output.
 
         Raises:
-            InputError: `bad-input`, as a model would.
             NoDecisionError: `no-decision`.
             AgentError: what is wrong, when nothing is declared.
         """
-        safe, signature, tally = seat.safe, seat.signature, self._account.of(seat.digest)
+        safe = seat.safe
         if safe is None:
             raise error or seat.why()
-        if error is None and signature.inputs:
-            try:
-                inputs = check_inputs(signature.inputs, inputs)
-            except InputError:
-                tally.input_error()
-                raise
-        tally.safe_output()
+        self._account.of(seat.digest).safe_output()
         cause = error or seat.why()
         outputs = self._stock.outputs(safe, _batch_of(inputs))
         if outputs is None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgewright_agent.contract import is_digest
 from edgewright_agent.engine import has_variant
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
@@ -165,8 +164,3 @@ def ways(
 
 def _lower(rung: str, below: str) -> str:
     return below if rung == "normal" else rung
-
-
-def is_installed(state: Path, digest: str) -> bool:
-    """Whether an artifact's folder is there."""
-    return is_digest(digest) and folder_of(state, digest).is_dir()

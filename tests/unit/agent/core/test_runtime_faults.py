@@ -20,7 +20,7 @@ import pytest
 
 from edgewright_agent.beat import Beat, parse
 from edgewright_agent.contract import LIVE_SOCKET
-from edgewright_agent.engine import InferenceError
+from edgewright_agent.engine import InferenceError, InputError
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
 from edgewright_agent.runtime import NoDecisionError, open_model, resident, room, seat
 from edgewright_agent.runtime.change import Change, Changes
@@ -28,6 +28,7 @@ from edgewright_agent.runtime.errand import Errand, begin, join_all
 from unit.agent.core.onnx_artifact import PIXELS
 from unit.agent.core.sessions import (
     CPU,
+    GPU,
     INPUTS,
     MODEL,
     ONE,
@@ -358,9 +359,40 @@ def test_a_request_does_not_wait_for_ever_where_the_old_model_was_let_go_of(
         assert hangs.wait(20)
         with pytest.raises(InferenceError, match="another has been loading"):
             session.run(INPUTS)
+        with pytest.raises(InputError):
+            session.run({"image": PIXELS[0]})
+        assert (session.figures.errors, session.figures.input_errors) == (1, 1)
         goes_on.set()
         until(lambda: session.digest == TWO)
         assert who(session.run(INPUTS)) == TWO
+
+
+def test_a_request_that_has_waited_too_long_for_a_model_gets_the_safe_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "WAIT_S", 0.05)
+    device = Device(tmp_path)
+    for digest in (ONE, TWO):
+        safe = {"kind": "constant", "outputs": {"scores": [0, 0, 1]}}
+        device.install(digest, providers=BOTH, safeOutput=safe)
+    device.activate(ONE)
+    hangs, goes_on = threading.Event(), threading.Event()
+    loader = Accelerated()
+
+    def hang(_digest: str) -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+
+    with device.session(loader=loader, swap="after-release") as session:
+        loader.before_load = hang
+        device.activate(TWO)
+        session._seat_now().start()
+        assert hangs.wait(20)
+        answer = session.answer(INPUTS)
+        assert (answer.rung, answer.decided) == ("safe-output", False)
+        assert answer.outputs["scores"].tolist() == [[0, 0, 1]] * len(PIXELS)
+        assert (session.figures.errors, session.figures.safe_outputs) == (0, 1)
+        goes_on.set()
 
 
 def test_a_request_that_fails_where_memory_is_short_takes_nobody_elses_model_away(
@@ -379,10 +411,12 @@ def test_a_request_that_fails_where_memory_is_short_takes_nobody_elses_model_awa
 
 
 def test_a_model_let_go_of_in_vain_comes_back(device: Device) -> None:
-    """One request that nothing can run, where there is room for one model only and no other can be loaded."""
+    """A request the accelerator is lost at, where there is room for one model only and no other can be loaded."""
+    loads: list[tuple[str, ...]] = []
 
     class Alone(Accelerated):
         def load(self, folder, *, variant, providers):  # type: ignore[no-untyped-def]
+            loads.append(providers)
             if providers == (CPU,):
                 raise HealthError("health-crash", "out of memory")
             engine = super().load(folder, variant=variant, providers=providers)
@@ -390,16 +424,17 @@ def test_a_model_let_go_of_in_vain_comes_back(device: Device) -> None:
 
             def picky(inputs: Any) -> Any:
                 if len(inputs["image"]) == 3:
-                    raise InferenceError("inference-failed", "not three")
+                    raise InferenceError("inference-failed", "device lost")
                 return infer(inputs)
 
             engine.infer = picky  # type: ignore[method-assign]
             return engine
 
     with device.session(loader=Alone(), swap="after-release") as session:
-        with pytest.raises(InferenceError, match="not three"):
+        with pytest.raises(InferenceError, match="device lost"):
             session.run({"image": PIXELS[:3]})
         assert (who(session.run(INPUTS)), session.rung) == (ONE, "normal")
+        assert loads == [(GPU, CPU), (CPU,), (GPU, CPU)]
 
 
 def test_inputs_that_are_no_numbers_are_nothing_against_the_model(device: Device) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgewright_agent.engine import InferenceError, InputError
+from edgewright_agent.engine import Engine, InferenceError, InputError
 from edgewright_agent.errors import AgentError, HealthError
 from edgewright_agent.files import Disk
 from edgewright_agent.record import Ledger
@@ -22,9 +25,11 @@ from edgewright_agent.runtime.ladder import (
     LOAD,
     MAX_BACKOFF_S,
     Standing,
+    Step,
     failed,
     risen,
 )
+from edgewright_agent.runtime.standings import Standings
 from edgewright_agent.runtime.steps import steps_of
 from edgewright_agent.slots import Slots
 from unit.agent.core.onnx_artifact import PIXELS, encoded, scores
@@ -77,6 +82,72 @@ def ship_cpu_model(device: Device, digest: str, *, right: bool = True, code: str
     text = (folder / "runtime.json").read_text()
     (folder / "runtime.cpu.json").write_text(text.replace(f'"{GPU}", ', ""))
     device.activate(digest, previous=ONE, factory=THREE, health={"fallback": {"code": code, "message": ""}})
+
+
+class Remembering(Accelerated):
+    """Knows which engines are still in memory, and which were when another was loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engines: list[weakref.ref[Engine]] = []
+        self.beside: list[int] = []
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        self.beside.append(self.in_memory())
+        engine = super().load(folder, variant=variant, providers=providers)
+        self.engines.append(weakref.ref(engine))
+        return engine
+
+    def in_memory(self) -> int:
+        gc.collect()
+        return sum(engine() is not None for engine in self.engines)
+
+
+class Picky(Accelerated):
+    """Cannot run a batch of three: not on the accelerator, or nowhere."""
+
+    def __init__(self, *, nowhere: bool, cause: Exception | None = None) -> None:
+        super().__init__()
+        self.nowhere, self.cause = nowhere, cause or Fail("not three")
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        engine = super().load(folder, variant=variant, providers=providers)
+        infer, on_gpu = engine.infer, providers == (GPU, CPU)
+
+        def picky(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            if len(inputs["image"]) == 3 and (on_gpu or self.nowhere):
+                cause = self.cause if on_gpu else Fail("not three")
+                raise InferenceError("inference-failed", str(cause)) from cause
+            return infer(inputs)
+
+        engine.infer = picky  # type: ignore[method-assign]
+        return engine
+
+
+class Mortal(Accelerated):
+    """The engines that it has loaded are dead when it dies, and so many more; those loaded after them work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead: set[int] = set()
+
+    def die(self, *, more: int = 0) -> None:
+        self.dead = set(range(1, len(self.loaded) + more + 1))
+
+    def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+        engine = super().load(folder, variant=variant, providers=providers)
+        infer, number = engine.infer, len(self.loaded)
+
+        def mortal(inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+            if number in self.dead:
+                raise InferenceError("inference-failed", "device lost")
+            return infer(inputs)
+
+        engine.infer = mortal  # type: ignore[method-assign]
+        return engine
+
+
+THREE_OF_THEM = {"image": PIXELS[:3]}
 
 
 # --- which steps there are ----------------------------------------------------------------------------------
@@ -213,6 +284,62 @@ def test_nothing_that_can_be_loaded_is_an_error_about_the_active_model(device: D
         device.session()
 
 
+def test_nothing_in_memory_is_counted_told_and_tried_again(
+    device: Device, loader: Accelerated, clock: Clock
+) -> None:
+    """An update that cannot be loaded, and the one before does not come back."""
+    changes: list[Change] = []
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock, swap="after-release", on_swap=changes.append) as session:
+        loader.before_load = _no_memory
+        device.activate(TWO, previous=ONE)
+        session.refresh()
+        assert (session.digest, session.rung, session.code) == (TWO, "safe-output", "health-crash")
+        errors = []
+        for _ in range(3):
+            with pytest.raises(HealthError, match="out of memory") as refused:
+                session.run(INPUTS)
+            errors.append(refused.value)
+        assert len(set(map(id, errors))) == 3
+        assert len({len(refused) for refused in map(_frames, errors)}) == 1, "its traceback grows"
+        with pytest.raises(InputError):
+            session.run({"image": PIXELS[0]})
+        assert (session.figures.errors, session.figures.input_errors) == (3, 1)
+        assert [(change.digest, change.rung, change.code) for change in changes] == [
+            (TWO, "safe-output", "health-crash")
+        ]
+        loader.before_load = lambda _digest: None
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, session.code, who(session.run(INPUTS))) == ("normal", "", TWO)
+
+
+def test_what_was_in_use_is_a_way_down_also_when_nothing_is_in_memory_and_nobody_names_it(
+    device: Device, loader: Accelerated, clock: Clock
+) -> None:
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock, swap="after-release") as session:
+        loader.before_load = _no_memory
+        device.activate(TWO)
+        session.refresh()
+        loader.before_load = lambda digest: _no_memory(digest) if digest == TWO else None
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, who(session.run(INPUTS))) == ("previous", ONE)
+
+
+def _no_memory(_digest: str) -> None:
+    raise HealthError("health-crash", "out of memory")
+
+
+def _frames(error: BaseException) -> list[object]:
+    found, frame = [], error.__traceback__
+    while frame is not None:
+        found.append(frame)
+        frame = frame.tb_next
+    return found
+
+
 # --- inference ------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +437,170 @@ def test_without_room_for_two_models_the_failed_one_goes_at_once(device: Device,
         loader.fails = Fail("once")
         assert who(session.run(INPUTS)) == TWO
         assert session.rung == "next-provider"
+
+
+def test_without_room_for_two_models_the_failed_engine_is_gone_before_the_next_is_loaded(
+    device: Device,
+) -> None:
+    loader = Remembering()
+    with device.session(loader=loader, swap="after-release") as session:
+        loader.fails = EPFail("device lost")
+        assert who(session.run(INPUTS)) == TWO
+        loader.broken = {TWO}
+        assert who(session.run(INPUTS)) == ONE
+    assert set(loader.beside) == {0}
+
+
+def test_without_room_for_two_models_one_request_that_nothing_can_run_moves_nothing(device: Device) -> None:
+    loader = Picky(nowhere=True)
+    with device.session(loader=loader, swap="after-release") as session:
+        for _ in range(9):
+            with pytest.raises(InferenceError, match="not three"):
+                session.run(THREE_OF_THEM)
+            assert (session.rung, who(session.run(INPUTS))) == ("normal", TWO)
+        assert session.figures.errors == 9
+    assert len(loader.loaded) == 1
+
+
+def test_without_room_for_two_models_three_failures_in_a_row_move_it_though_the_golden_inputs_are_right(
+    device: Device,
+) -> None:
+    loader = Picky(nowhere=False)
+    with device.session(loader=loader, swap="after-release") as session:
+        for _ in range(2):
+            with pytest.raises(InferenceError, match="not three"):
+                session.run(THREE_OF_THEM)
+            assert session.rung == "normal"
+        session.run(THREE_OF_THEM)
+        session.refresh()
+        assert (session.rung, session.code) == ("next-provider", "inference-failed")
+
+
+def test_without_room_for_two_models_it_comes_back_where_the_next_one_cannot_run_the_request_either(
+    device: Device, clock: Clock
+) -> None:
+    loader = Picky(nowhere=True)
+    with device.session(loader=loader, clock=clock, swap="after-release") as session:
+        for turn in range(1, 4):
+            for _ in range(3):
+                with pytest.raises(InferenceError, match="not three"):
+                    session.run(THREE_OF_THEM)
+            until(lambda: session.rung == "normal")
+            assert len(loader.loaded) == 1 + 2 * turn
+            for _ in range(9):  # nor is it tried again for each of them
+                with pytest.raises(InferenceError, match="not three"):
+                    session.run(THREE_OF_THEM)
+            session.refresh()
+            assert (session.rung, len(loader.loaded)) == ("normal", 1 + 2 * turn)
+            assert who(session.run(INPUTS)) == TWO
+            clock.now += 11
+
+
+def test_who_listens_hears_of_a_way_down_that_did_not_help_the_request(device: Device) -> None:
+    loader, changes = Picky(nowhere=True, cause=EPFail("device lost")), list[Change]()
+    with device.session(loader=loader, swap="after-release", on_swap=changes.append) as session:
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(THREE_OF_THEM)
+        assert [(change.rung, change.code) for change in changes] == [("next-provider", "inference-failed")]
+
+
+@pytest.mark.parametrize("swap", ["beside", "after-release"])
+def test_a_dead_engine_that_nothing_can_stand_in_for_is_loaded_anew_and_judged(
+    tmp_path: Path, clock: Clock, swap: str
+) -> None:
+    device, loader = Device(tmp_path), Mortal()
+    device.install(ONE)
+    device.activate(ONE)
+    changes: list[str] = []
+    with device.session(
+        loader=loader, clock=clock, swap=swap, on_swap=lambda change: changes.append(change.rung)
+    ) as session:
+        loader.die()
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(INPUTS)
+        until(lambda: session.rung == "safe-output")
+        assert (session.code, len(loader.loaded)) == ("inference-failed", 1)
+        loader.die(more=1)
+        clock.now += FIRST_BACKOFF_S + 1
+        session.refresh()
+        assert (session.rung, len(loader.loaded)) == ("safe-output", 2)
+        clock.now += FIRST_BACKOFF_S + 1  # it stays down twice as long now
+        with pytest.raises(AgentError, match="device lost"):
+            session.run(INPUTS)
+        session.refresh()
+        assert len(loader.loaded) == 2
+        clock.now += FIRST_BACKOFF_S
+        session._look_at = 0
+        with pytest.raises(AgentError, match="device lost"):
+            session.run(INPUTS)  # which looks, and need not know that it is time
+        until(lambda: session.rung == "normal")
+        assert (who(session.run(INPUTS)), session.code, len(loader.loaded)) == (ONE, "", 3)
+        assert session.figures.errors == 3
+        until(lambda: len(changes) == 2)
+    assert changes == ["safe-output", "normal"]
+
+
+def test_an_engine_that_comes_back_by_itself_is_found_right_by_the_golden_inputs(
+    tmp_path: Path, clock: Clock
+) -> None:
+    device, loader = Device(tmp_path), Mortal()
+    device.install(ONE)
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock) as session:
+        loader.die()
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(INPUTS)
+        until(lambda: session.rung == "safe-output")
+        loader.dead = set()
+        clock.now += 11
+        assert who(session.run(INPUTS)) == ONE
+        until(lambda: session.rung == "normal")
+        assert len(loader.loaded) == 1
+
+
+@pytest.mark.parametrize("swap", ["beside", "after-release"])
+def test_what_failed_is_not_kept_in_memory_nor_what_it_failed_at(
+    device: Device, clock: Clock, swap: str
+) -> None:
+    loader = Remembering()
+    with device.session(loader=loader, clock=clock, swap=swap) as session:
+        loader.fails = EPFail("device lost")
+        inputs = {"image": INPUTS["image"].copy()}
+        seen = weakref.ref(inputs["image"])
+        session.run(inputs)
+        del inputs
+        session.refresh()
+        assert (loader.in_memory(), seen()) == (1, None)
+        loader.fails, loader.nonsense = None, True
+        for _ in range(2):  # in vain
+            clock.now += MAX_BACKOFF_S
+            session.refresh()
+            assert (loader.in_memory(), session.rung) == (1, "next-provider")
+    assert loader.in_memory() == 0
+
+
+def test_why_a_step_is_held_back_is_told_anew_to_everybody() -> None:
+    standings, step = Standings(Clock()), Step("normal", ONE)
+    standings.fell(step, InferenceError("inference-failed", "device lost"))
+    first, second = standings.why([step]), standings.why([step])
+    assert first is not second
+    assert isinstance(second, InferenceError)
+    assert (second.code, str(second)) == ("inference-failed", "device lost")
+
+
+def test_why_a_step_is_held_back_may_be_asked_while_it_is_taken() -> None:
+    class Taken(dict[Any, Any]):
+        """Another thread takes the step between two looks."""
+
+        def __contains__(self, way: object) -> bool:
+            found = super().__contains__(way)
+            self.pop(way, None)
+            return found
+
+    standings, step = Standings(Clock()), Step("normal", ONE)
+    standings.fell(step, InferenceError("inference-failed", "device lost"))
+    standings._reasons = Taken(standings._reasons)
+    assert str(standings.why([step])) == "device lost"
 
 
 def test_no_request_is_dropped_while_an_accelerator_comes_and_goes_under_threads(

@@ -7,6 +7,7 @@ import json
 import threading
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 from edgewright_agent import memory
 from edgewright_agent.engine import Engine, load
 from edgewright_agent.runtime import Change
-from edgewright_agent.runtime.resident import OnnxRuntime
+from edgewright_agent.runtime.ladder import Step
+from edgewright_agent.runtime.resident import OnnxRuntime, Resident
+from edgewright_agent.runtime.room import Room
 from unit.agent.core.sessions import INPUTS, MODEL, ONE, TWO, Device, until, who
 
 
@@ -189,6 +192,31 @@ def test_where_memory_is_short_the_old_model_goes_first_and_requests_wait(device
         settling.join(20)
     assert answers == [TWO]
     assert loader.most_at_once == 1
+
+
+def test_a_request_meets_the_model_that_is_seated_as_it_looks(device: Device) -> None:
+    class Door(threading.Event):
+        """Between a request's glance at the seat and its glance at the door, the loader is done."""
+
+        def is_set(self) -> bool:
+            room.seat(new)
+            return super().is_set()
+
+        def wait(self, timeout: float | None = None) -> bool:
+            room.seat(new)
+            return super().wait(timeout)
+
+    engine: Any = SimpleNamespace(inputs=(), outputs=(), providers=())
+    old, new = (Resident(Step("normal", digest), engine, ()) for digest in (ONE, TWO))
+    room = Room(MODEL)
+    room.seat(old)
+    room._door = Door()
+    room.drain()
+    taken = room.take()
+    assert taken is not None
+    assert taken[0] is new
+    room.seat(None)
+    assert room.take() is None
 
 
 def test_a_model_let_go_of_comes_back_when_the_new_one_cannot_be_loaded(device: Device) -> None:
