@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 FD = "EDGEWRIGHT_HEALTH_PULSE"  # environment of the child: number of the pipe
-STAGES = ("loading", "replaying", "soaking", "done")
+STAGES = ("loading", "replaying", "soaking", "fallback", "done")
 MAX_LINE_BYTES = 512  # less than PIPE_BUF: a line is never torn
 _EVERY_S = 0.05  # between two dots; a fast model would fill the pipe with them
 

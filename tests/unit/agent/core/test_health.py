@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewright_agent import health
 from edgewright_agent.config import Budget
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError
 from edgewright_agent.health import Evidence, check, parse_evidence
+from edgewright_agent.pulse import Pulse
 from unit.agent.core import onnx_artifact
 from unit.agent.core.onnx_artifact import PIXELS, WEIGHTS
 
@@ -45,6 +47,20 @@ def test_a_sound_model_gives_its_figures(tmp_path: Path) -> None:
     assert evidence.inference_ms > 0
     assert evidence.peak_memory_bytes >= 0
     assert evidence.engine.startswith("onnxruntime 1.")
+
+
+def test_the_model_beside_it_is_tried_when_the_soak_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    class Said(Pulse):
+        def stage(self, name: str, **known: Any) -> None:
+            said.append(name)
+
+    monkeypatch.setattr(health, "replay_fallback", lambda _folder: said.append("it is tried"))
+    health.replay(onnx_artifact.write(tmp_path / "m"), soak_s=0.01, pulse=Said(None))
+    assert said == ["loading", "replaying", "soaking", "fallback", "it is tried", "done"]
 
 
 def test_another_models_outputs_are_wrong(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_the_time_for_loading_is_not_the_time_of_one_inference() -> None:
     assert run((sys.executable, "-c", program), Watch(60, soak_s=1, inference_timeout_s=0.1)).code == 0
 
 
+def test_the_time_for_the_model_beside_it_is_not_the_time_of_one_inference() -> None:
+    program = SOAKS + "say(b'.'); say(b'{\"stage\": \"fallback\"}'); time.sleep(1); print('over')"
+    found = run((sys.executable, "-c", program), Watch(60, soak_s=1, inference_timeout_s=0.5))
+    assert (found.code, found.output, found.facts["stage"]) == (0, b"over\n", "fallback")
+    forever = SOAKS + 'say(b\'{"stage": "fallback"}\'); time.sleep(600)'
+    error = ended(forever, Watch(0.3, soak_s=0.1, inference_timeout_s=60))
+    assert (error.code, error.facts["stage"]) == ("health-timeout", "fallback")
+
+
 def test_a_child_cannot_win_time_by_beginning_its_soak_again() -> None:
     again = 'while True:\n    say(b\'{"stage": "soaking"}\'); time.sleep(0.01)'
     error = ended(SAY + again, Watch(0.3, soak_s=0.3, inference_timeout_s=60))
