@@ -335,6 +335,8 @@ def main(arguments: list[str]) -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
         return 2  # the agent died before that: nobody waits, and nobody would ever end this
+    # A service is stopped with all of its processes: the agent ends this one, and then it is no crash of the model.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     # What an engine or a provider prints (also from C++, past Python) is a complaint, and not the answer.
