@@ -84,6 +84,25 @@ def test_lies_on_the_pipe_are_beats_at_most() -> None:
     assert pulse.read(b"{" * 400 + b"\n")[0] == ({},)
 
 
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        (b'{"stage": "loading", "x": "\\ud800"}', {}),
+        (b'{"stage": "loading", "bareBytes": 1e999}', {}),
+        (b'{"stage": "loading", "bareBytes": NaN}', {}),
+        (b'{"stage": "loading", "code": "health-crash", "oomKills": {"cgroup": 1}}', {"stage": "loading"}),
+        (b'{"stage": "loading", "engine": "\\u001b[2J", "bareBytes": true}', {"stage": "loading"}),
+        (b'{"stage": "replaying", "providers": [7], "loadMs": 9007199254740992}', {"stage": "replaying"}),
+        (
+            b'{"stage": "replaying", "providers": ["CPUExecutionProvider"], "loadMs": 1.5}',
+            {"stage": "replaying", "providers": ["CPUExecutionProvider"], "loadMs": 1.5},
+        ),
+    ],
+)
+def test_of_a_stage_only_what_a_health_check_says_is_known(line: bytes, known: dict[str, object]) -> None:
+    assert pulse.read(line + b"\n") == ((known,), b"")
+
+
 def test_a_pipe_that_nobody_reads_does_not_hold_the_child_up() -> None:
     ours, its = os.pipe()
     try:
