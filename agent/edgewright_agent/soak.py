@@ -44,7 +44,7 @@ class Observation:
             inferences of this one failed.
         hangs: Inferences under way for longer than the soak's `inference_timeout_s`.
         errors: Inferences that failed of the model, not of their inputs.
-        inferences: All of them, those that failed included.
+        inferences: All of them, failed ones included.
         boots: Starts of the device.
     """
 
