@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 VERSION = 1
 UPDATE, ERROR, AGGREGATE, SAMPLE = "update", "error", "aggregate", "sample"
-MAX_MODELS = 32  # entries of an event
+MAX_MODELS = 64  # as many as a device may have (`acceptance`)
+# Entries of an aggregate: as many models and digests as `live` keeps count of. Two of them must fit one record.
+MAX_ENTRIES = 32
 MAX_WORDS = 200
+_MANY, _FEWER_WORDS = 32, 80  # of more models so much each, or the event would not fit the spool
 CONFIDENCE_BINS = 20
 _COUNTS = ("inferences", "errors", "inputErrors", "safeOutputs", "crashed", "hangs")
 _SETTLED_POLL = ("ok", "not-modified")
@@ -39,7 +42,7 @@ _SETTLED_POLL = ("ok", "not-modified")
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return an event as it lies in the spool."""
-    return canonical_json({"version": VERSION, **event})
+    return canonical_json({**event, "version": VERSION})
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def update(status: Status, report: Report, record: Record) -> dict[str, Any]:
     """Return what an update brought and what runs now, without when it was."""
     outcomes = {outcome.model: outcome for outcome in report.outcomes}
     models = []
+    words = MAX_WORDS if len(status.models) <= _MANY else _FEWER_WORDS
     for model in status.models[:MAX_MODELS]:
         health = model.health or {}
         outcome = outcomes.get(model.name)
@@ -94,7 +98,7 @@ def update(status: Status, report: Report, record: Record) -> dict[str, Any]:
             "digest": model.active,
             "modelVersion": model.version,
             "since": model.since,
-            "reason": shorten(model.reason, MAX_WORDS) if model.reason else None,
+            "reason": shorten(model.reason, words) if model.reason else None,
             "outcome": outcome.code if outcome else None,
             "engine": health.get("engine"),
             "providers": health.get("providers"),
@@ -134,6 +138,11 @@ def error(code: str, message: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": ERROR, **told, "code": code, "message": shorten(message, MAX_WORDS)}
 
 
+def sample(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample, without when it was; its keys are its own, whatever they are called."""
+    return {"kind": SAMPLE, "sample": dict(document)}
+
+
 def aggregate(
     summary: Mapping[str, Mapping[str, Any]],
     *,
@@ -167,7 +176,7 @@ def aggregate(
         "from": to_text(min(since, until)),
         "to": to_text(until),
         "parts": 1,
-        "models": models[:MAX_MODELS],
+        "models": models[:MAX_ENTRIES],
     }
 
 
@@ -176,15 +185,21 @@ def merged(older: bytes, newer: bytes) -> bytes:
 
     What cannot be read is left out: the other one stays as it is.
     """
+    first, last = _aggregate_of(older), _aggregate_of(newer)
+    if first is None or last is None:
+        return newer if first is None else older
     try:
-        first = parse(older)
-    except ValueError:
-        return newer
-    try:
-        last = parse(newer)
         return encode(_merged(first, last))
     except (ValueError, TypeError, KeyError, AttributeError):
         return newer
+
+
+def _aggregate_of(payload: bytes) -> dict[str, Any] | None:
+    try:
+        found = parse(payload)
+    except ValueError:
+        return None
+    return found if found.keys() >= {"from", "to", "parts", "models"} else None
 
 
 def _merged(first: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +216,7 @@ def _merged(first: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
         **last,
         "from": min(first["from"], last["from"]),
         "parts": first["parts"] + last["parts"],
-        "models": [*entries.values()][-MAX_MODELS:],
+        "models": [*entries.values()][-MAX_ENTRIES:],
         **({"vitals": vitals} if vitals else {}),
     }
 

@@ -178,7 +178,7 @@ def document_of(
         model: Name of the model.
         digest: The artifact that failed.
         version: For people.
-        error: What it failed of; facts of a `HealthError` go in as they are.
+        error: What it failed of; facts of a `HealthError` go in as they are, where the agent knows no better.
         record: For the boots that this device has seen.
         now: When.
         up: How long the device has been up.
@@ -187,7 +187,9 @@ def document_of(
     """
     facts = dict(getattr(error, "facts", {}))
     device = memory.of_device()
+    engine, stderr = facts.pop("engine", None), str(facts.pop("stderr", ""))
     known: dict[str, Any] = {
+        **facts,  # first: what a child said of itself stands in for nothing that the agent knows
         "version": 1,
         "model": model,
         "digest": digest,
@@ -196,14 +198,13 @@ def document_of(
         "reason": shorten(str(error), 1000),
         "at": to_text(now),
         "tries": list(tries)[-_MAX_TRIES:],
-        "stderr": _printable(str(facts.pop("stderr", ""))),
-        "engine": facts.pop("engine", None) or _installed_engine(),
+        "stderr": _printable(stderr),
+        "engine": engine or _installed_engine(),
         "agent": __version__,
         "python": platform.python_version(),
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "memory": {"totalBytes": device.total_bytes, "availableBytes": device.available_bytes},
         "boot": {"id": up.boot, "number": record.boots, "upS": up.seconds},
-        **facts,
         **more,
     }
     return {name: value for name, value in known.items() if value not in (None, "", [], {})}

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -48,7 +49,19 @@ SURPRISE = (
     2.0  # times what was expected: a busy device or a cold cache does that, so it is told and not refused
 )
 _PR_SET_PDEATHSIG = 1
+# What a child may say of itself; the rest of its codes are its parent's.
+_VERDICTS = (
+    "health-crash",
+    "health-wrong-output",
+    "health-memory-growth",
+    "health-out-of-memory",
+    "runtime-missing",
+    "runtime-version",
+)
+_MAX_VERDICT_CHARS = 1000  # as evidence keeps it
+_CODE = re.compile(r"[a-z0-9-]{0,64}")
 _MAX_WORD_CHARS = 200  # of the names of engine and providers
+_MAX_PROVIDERS = 16
 _MAX_FIGURE = 2**53  # what every reader of JSON agrees on (RFC 8259 6)
 
 
@@ -179,19 +192,28 @@ def parse_evidence(report: Mapping[str, Any]) -> Evidence:
     expected = evidence.expected
     if not all(_is_number(figure) for figure in figures):
         raise ValueError("a figure is no number")
-    if not all(
-        isinstance(word, str) and len(word) <= _MAX_WORD_CHARS and word.isprintable() for word in words
-    ):
+    if not all(map(_is_word, words)):
         raise ValueError("a name is none")
     if not isinstance(expected, dict) or not all(_is_number(figure) for figure in expected.values()):
         raise ValueError("what was expected is no figure")
-    if not isinstance(fallback, dict) or not all(
-        isinstance(fallback.get(key), str) for key in ("code", "message")
-    ):
-        raise ValueError("the model beside it has no verdict")
-    if fallback["message"] != shorten(fallback["message"]):
-        raise ValueError("the verdict about the model beside it is no line of text")
+    if len(words) > 1 + _MAX_PROVIDERS or not expected.keys() <= {"loadMs", "memoryBytes"}:
+        raise ValueError("there is more than a health check says")
+    _check_fallback(fallback)
     return evidence
+
+
+def _check_fallback(told: object) -> None:
+    if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in ("code", "message")):
+        raise ValueError("the model beside it has no verdict")
+    if not _CODE.fullmatch(told["code"]) or told["message"] != shorten(told["message"]):
+        raise ValueError("the verdict about the model beside it is no line of text")
+    figures = {key: value for key, value in told.items() if key not in ("code", "message")}
+    if not figures.keys() <= {"loadMs", "inferenceMs"} or not all(map(_is_number, figures.values())):
+        raise ValueError("there is more about the model beside it than a health check says")
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _MAX_WORD_CHARS and value.isprintable()
 
 
 def _is_number(value: object) -> bool:
@@ -210,8 +232,15 @@ def _death(ended: Ended) -> HealthError:
 
 
 def _refusal(ended: Ended, report: Mapping[str, Any]) -> HealthError:
-    """Return the verdict that a child gave itself."""
-    code, message = str(report["code"]), str(report["message"])
+    """Return the verdict that a child gave itself: it goes to the record and to a terminal, so its form is checked.
+
+    Raises:
+        ValueError: it is none of those that a health check has.
+    """
+    code, message = report["code"], report.get("message")
+    if code not in _VERDICTS or not isinstance(message, str):
+        raise ValueError("no verdict of a health check")
+    message = shorten(message, _MAX_VERDICT_CHARS)
     if code.startswith("runtime-"):
         return EngineError(code, message, ended.facts)
     if code == "health-crash" and ended.wanted_memory(message):
@@ -271,6 +300,7 @@ def replay(folder: Path, *, soak_s: float = 0, pulse: Pulse | None = None) -> Ma
     except InferenceError as error:
         raise HealthError("health-crash", f"golden inputs: {error}") from error
     peak_bytes = memory.of_process("self").peak_bytes - bare_bytes  # before what only runs in an emergency
+    pulse.stage("fallback")  # it is loaded without a beat: from here on the deadline alone counts
     fallback = replay_fallback(folder)
     pulse.stage("done")
     return {
@@ -334,6 +364,8 @@ def main(arguments: list[str]) -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
         return 2  # the agent died before that: nobody waits, and nobody would ever end this
+    # A service is stopped with all of its processes: the agent ends this one, and then it is no crash of the model.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     # What an engine or a provider prints (also from C++, past Python) is a complaint, and not the answer.
@@ -343,7 +375,7 @@ def main(arguments: list[str]) -> int:
         report = replay(Path(arguments[0]), soak_s=float((*arguments, "0")[1]), pulse=Pulse.inherited())
     except AgentError as error:
         # An unreadable runtime manifest or golden file was signed that way: the model's own fault.
-        code = error.code if error.code.startswith(("health-", "runtime-")) else "health-crash"
+        code = error.code if error.code in _VERDICTS else "health-crash"
         report = {"code": code, "message": str(error)}
     except MemoryError:
         report = {"code": "health-out-of-memory", "message": "it got no more memory"}

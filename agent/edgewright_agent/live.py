@@ -19,7 +19,7 @@ from typing import Any
 
 from edgewright_agent import degrade
 from edgewright_agent.beat import Beat, parse
-from edgewright_agent.counts import Counts, mean_confidence, since
+from edgewright_agent.counts import Counts, mean_confidence, plus, since
 from edgewright_agent.latency import percentile_ms
 from edgewright_agent.peers import Peer
 
@@ -28,12 +28,21 @@ MAX_TALLIES = 32
 HANG_S = 60.0
 FORGET_S = 3600.0  # a session in a process that nobody can look at, not heard of for so long
 RECENT_S = 300.0  # the latest whole span of it, and what is heard since, make the figures for people
+# Why a session no longer runs a model that it has loaded and used; see `runtime.resident`, which is not imported here.
+_FAILED = ("inference-failed", "non-finite-output", "health-wrong-output")
 RATE_S = 30.0  # without a beat for so long nothing is going on: they come every 10 s while something does
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What there was to be seen of a digest since the last time: what judges a model that has to prove itself."""
+    """What there was to be seen of a digest since the last time: what judges a model that has to prove itself.
+
+    Attributes:
+        digest: Of the model.
+        crashes, hangs: Of applications that ran it.
+        errors: Inferences that failed.
+        inferences: All of them, those that failed included: sessions count apart what was answered.
+    """
 
     digest: str
     crashes: int = 0
@@ -157,6 +166,9 @@ class Live:
             return lost
         gone = since(before, beat)
         self._tally(beat.model, beat.digest, now, heard=True).add(gone, now)
+        if known and _has_left(known.beat, beat):
+            # It tries again ever more seldom: what else it would tell of the model are a few errors among many answers.
+            self._tally(beat.model, known.beat.digest, now).judged.add(Counts(crashed=1))
         session = known or self._admit(pid, beat, now)
         if known and beat.event != "open":
             session.per_s = gone.inferences / max(now - known.heard_s, 1.0)
@@ -226,7 +238,8 @@ class Live:
         seen = []
         for tally in self._tallies.values():
             counts, tally.judged = tally.judged, Counts()
-            found = Seen(tally.digest, counts.crashed, counts.hangs, counts.errors, counts.inferences)
+            inferences = plus(counts.inferences, counts.errors)
+            found = Seen(tally.digest, counts.crashed, counts.hangs, counts.errors, inferences)
             if found != Seen(tally.digest):
                 seen.append(found)
         return seen
@@ -318,6 +331,15 @@ class Live:
         elif heard:
             self._tallies[key] = self._tallies.pop(key)
         return tally
+
+
+def _has_left(before: Beat, now: Beat) -> bool:
+    """Whether a session goes on without the model it ran, because inferences of it failed.
+
+    Another provider of the same model, or its CPU model, is none: it still answers.
+    """
+    without = now.digest != before.digest or (now.rung == "safe-output" != before.rung)
+    return without and now.rung != "normal" and now.code in _FAILED
 
 
 def _document(tally: _Tally, counts: Counts, sessions: list[_Session], now: float) -> dict[str, Any]:

@@ -85,11 +85,13 @@ class Soak:
         digest: The model it is about; the slot `active` holds it.
         left_s: Seconds of watched operation left.
         boots_left: Boots that it may still see meanwhile: a model that takes the whole device down uses them up.
-        failures: Crashes and hangs of applications seen meanwhile.
+        failures: Crashes and hangs of applications seen meanwhile, and sessions that had to leave the model.
         since: How long the device had been up when `left_s` was last counted down.
         hangs: Those of `failures` that were hangs.
         inference_timeout_s: An inference under way for longer hangs.
         failed: Why it did not pass, where there was nothing to go back to and it runs on.
+        errors: Inferences that failed of the model, seen meanwhile.
+        inferences: All of them, those that failed included.
     """
 
     digest: str
@@ -100,6 +102,8 @@ class Soak:
     hangs: int = 0
     inference_timeout_s: float = DEFAULT_INFERENCE_TIMEOUT_S
     failed: str | None = None
+    errors: int = 0
+    inferences: int = 0
 
 
 @dataclass(frozen=True)

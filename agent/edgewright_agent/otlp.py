@@ -147,8 +147,12 @@ def _records(sequence: int, event: Mapping[str, Any]) -> Iterator[dict[str, Any]
             | {f"edgewright.{key}": value for key, value in facts.items() if key not in _MODEL},
         )
     elif kind == events.SAMPLE:
-        facts = {f"edgewright.{key}": value for key, value in event.items() if key not in _ENVELOPE}
-        yield _log(event, "edgewright.sample", TRACE, "", common | facts)
+        # What an application calls as the agent calls something of its own gets a longer name.
+        own = {
+            f"edgewright.sample.{key}" if f"edgewright.{key}" in common else f"edgewright.{key}": value
+            for key, value in event["sample"].items()
+        }
+        yield _log(event, "edgewright.sample", TRACE, "", common | own)
     else:
         raise ValueError(f"no log record is made of {kind!r}")
 

@@ -14,11 +14,15 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
+from edgewright_agent.transport.document import parse_json
+
 FD = "EDGEWRIGHT_HEALTH_PULSE"  # environment of the child: number of the pipe
-STAGES = ("loading", "replaying", "soaking", "done")
+STAGES = ("loading", "replaying", "soaking", "fallback", "done")
 MAX_LINE_BYTES = 512  # less than PIPE_BUF: a line is never torn
+_MAX_FIGURE = 2**53  # what every reader of JSON agrees on (RFC 8259 6)
 _EVERY_S = 0.05  # between two dots; a fast model would fill the pipe with them
 
 
@@ -62,8 +66,30 @@ def read(data: bytes) -> tuple[tuple[dict[str, Any], ...], bytes]:
 
 def _sign(line: bytes) -> dict[str, Any]:
     if len(line) <= MAX_LINE_BYTES and line.startswith(b"{"):
-        with contextlib.suppress(ValueError, RecursionError):
-            sign = json.loads(line)
+        with contextlib.suppress(ValueError):
+            sign = parse_json(line, "a stage")
             if isinstance(sign, dict) and sign.get("stage") in STAGES:
-                return sign
+                return {key: value for key, value in sign.items() if key in _KNOWN and _KNOWN[key](value)}
     return {}
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_FIGURE
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+_KNOWN: dict[str, Callable[[object], bool]] = {
+    "stage": lambda value: value in STAGES,
+    "engine": _is_text,
+    "bareBytes": _is_figure,
+    "loadMs": _is_figure,
+    "providers": _is_list,
+    "inferenceMs": _is_figure,
+}

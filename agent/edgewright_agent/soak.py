@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.clock import Uptime, elapsed_s, to_text
+from edgewright_agent.counts import plus
 from edgewright_agent.errors import HealthError, StorageError
 from edgewright_agent.evidence import Archive, document_of
 from edgewright_agent.model_state import ModelState, Rung, Slot, Soak, Terms, Tombstone, Verdict, shorten
@@ -39,10 +40,11 @@ class Observation:
 
     Attributes:
         digest: Of the model that ran meanwhile.
-        crashes: Applications that ended without closing their session.
+        crashes: Applications that ended without closing their session, or went on with another model because
+            inferences of this one failed.
         hangs: Inferences under way for longer than the soak's `inference_timeout_s`.
         errors: Inferences that failed of the model, not of their inputs.
-        inferences: All of them.
+        inferences: All of them, failed ones included.
         boots: Starts of the device.
     """
 
@@ -52,19 +54,6 @@ class Observation:
     errors: int = 0
     inferences: int = 0
     boots: int = 0
-
-    def less(self, before: Observation | None) -> Observation:
-        """Return what has come since `before`, of totals that only grow; all of it after another model's."""
-        if before is None or before.digest != self.digest:
-            return self
-        return Observation(
-            self.digest,
-            max(0, self.crashes - before.crashes),
-            max(0, self.hangs - before.hangs),
-            max(0, self.errors - before.errors),
-            max(0, self.inferences - before.inferences),
-            max(0, self.boots - before.boots),
-        )
 
 
 @dataclass(frozen=True)
@@ -102,26 +91,6 @@ class Judged:
     taken: frozenset[str] = frozenset()
 
 
-class Tally:
-    """Makes observations of totals that only grow, as long as one process watches.
-
-    >>> tally, totals = Tally(), {"m": Observation("sha256:…", crashes=2)}
-    >>> tally.fresh(totals)["m"].crashes, tally.take(totals, {"m"}), tally.fresh(totals)["m"].crashes
-    (2, None, 0)
-    """
-
-    def __init__(self) -> None:
-        self._taken: dict[str, Observation] = {}
-
-    def fresh(self, totals: Mapping[str, Observation]) -> dict[str, Observation]:
-        """Return what has come since it was last taken, by model."""
-        return {model: total.less(self._taken.get(model)) for model, total in totals.items()}
-
-    def take(self, totals: Mapping[str, Observation], models: frozenset[str] | set[str]) -> None:
-        """Count these totals as judged."""
-        self._taken |= {model: total for model, total in totals.items() if model in models}
-
-
 def begin(state: ModelState, digest: str, terms: Terms, up: Uptime) -> ModelState:
     """Return the state of a model whose soak begins, if its terms ask for one."""
     if terms.soak_s <= 0:
@@ -153,6 +122,8 @@ def observe(state: ModelState, seen: Observation, up: Uptime) -> ModelState | Fa
         failures=soak.failures + seen.crashes + seen.hangs,
         hangs=soak.hangs + seen.hangs,
         since=up,
+        errors=plus(soak.errors, seen.errors),
+        inferences=plus(soak.inferences, seen.inferences),
     )
     if failure := _failure(counted, seen):
         return failure
@@ -167,10 +138,16 @@ def _failure(soak: Soak, seen: Observation) -> Failure | None:
         )
     if soak.failures >= MAX_FAILURES:
         return Failure(
-            "soak-crash", f"applications that ran it crashed or hung {soak.failures} times during its soak"
+            "soak-crash",
+            f"applications that ran it crashed, hung or had to leave it {soak.failures} times during its soak",
         )
-    if seen.inferences >= MIN_INFERENCES and seen.errors > MAX_ERROR_SHARE * seen.inferences:
-        return Failure("soak-errors", f"{seen.errors} of {seen.inferences} inferences of applications failed")
+    # What is rare is only seen in the sum of the whole soak; what begins late, in what has come lately.
+    sums: tuple[Soak | Observation, ...] = (soak, seen)
+    for told in sums:
+        if told.inferences >= MIN_INFERENCES and told.errors > MAX_ERROR_SHARE * told.inferences:
+            return Failure(
+                "soak-errors", f"{told.errors} of {told.inferences} inferences of applications failed"
+            )
     if soak.boots_left < 0:
         return Failure("soak-boots", "the device restarted too often during its soak")
     return None
@@ -248,8 +225,8 @@ def fall_back(
         "stage": "live",
         "crashes": soak.failures - soak.hangs + seen.crashes,
         "hangs": soak.hangs + seen.hangs,
-        "errors": seen.errors,
-        "inferences": seen.inferences,
+        "errors": plus(soak.errors, seen.errors),
+        "inferences": plus(soak.inferences, seen.inferences),
         "bootsLeft": soak.boots_left - seen.boots,
         "leftS": left_s(soak, up),
     }

@@ -116,6 +116,8 @@ class ModelStatus:
             "leftS": self.soak_left_s,
             "failures": self.soak.failures,
             "hangs": self.soak.hangs,
+            "errors": self.soak.errors,
+            "inferences": self.soak.inferences,
             "bootsLeft": self.soak.boots_left,
             "failed": self.soak.failed,
         }

@@ -199,7 +199,7 @@ def note_sample(config: Config, document: Mapping[str, Any], *, now: datetime | 
     """Record a single sample, where the owner wants samples."""
     if config.telemetry.kept and config.telemetry.samples:
         now = now or utc_now()
-        event = {**document, "kind": events.SAMPLE, **events.moment(now, uptime())}
+        event = {**events.sample(document), **events.moment(now, uptime())}
         spool_of(config).append(SAMPLE, events.encode(event), now=now)
 
 

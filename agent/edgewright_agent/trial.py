@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgewright_agent import stopping
 from edgewright_agent.clock import Uptime, to_text, uptime
 from edgewright_agent.config import Budget
 from edgewright_agent.degrade import proved
@@ -145,6 +146,7 @@ class Trials:
 
         Raises:
             StorageError: the record cannot be written; the trial goes on at the next start.
+            KeyboardInterrupt: told to end; the attempt is given back, and the trial goes on at the next start.
         """
         trial = self._state(model).trial
         if trial is None:
@@ -154,27 +156,28 @@ class Trials:
         try:
             if not fresh:
                 self.store.verify(trial.digest)
-            while trial.attempts_left > 0:
-                # Before the load: a model that takes the whole device down must not get it for ever.
-                trial = self._attempts(model, trial, trial.attempts_left - 1)
-                try:
-                    evidence = self.check(
-                        self.store.path(trial.digest),
-                        timeout_s=trial.timeout_s,
-                        budget=self.budget.stricter(trial.terms.budget),
-                        soak_s=trial.terms.trial_soak_s,
-                        inference_timeout_s=trial.terms.inference_timeout_s,
-                    )
-                except EngineError:
-                    self._attempts(model, trial, trial.attempts_left + 1)
-                    raise
-                except HealthError as error:
-                    failure = error
-                    tries.append(attempt_of(error, self.now()))
-                    if error.code in FINAL:
-                        break
-                else:
-                    return self._commit(model, trial, evidence)
+            with stopping.put_off():
+                while trial.attempts_left > 0:
+                    # Before the load: a model that takes the whole device down must not get it for ever.
+                    trial = self._attempts(model, trial, trial.attempts_left - 1)
+                    try:
+                        evidence = self.check(
+                            self.store.path(trial.digest),
+                            timeout_s=trial.timeout_s,
+                            budget=self.budget.stricter(trial.terms.budget),
+                            soak_s=trial.terms.trial_soak_s,
+                            inference_timeout_s=trial.terms.inference_timeout_s,
+                        )
+                    except (EngineError, KeyboardInterrupt):
+                        self._attempts(model, trial, trial.attempts_left + 1)
+                        raise
+                    except HealthError as error:
+                        failure = error
+                        tries.append(attempt_of(error, self.now()))
+                        if error.code in FINAL:
+                            break
+                    else:
+                        return self._commit(model, trial, evidence)
         except EngineError as error:
             message = f"waits for a fitting engine: {error}"
             return Outcome(model, error.code, message, error.exit_code, trial.digest, trial.version)

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgewright_agent import memory, pulse
+from edgewright_agent import memory, pulse, stopping
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError
 from edgewright_agent.model_state import DEFAULT_INFERENCE_TIMEOUT_S
@@ -83,6 +83,7 @@ def run(command: tuple[str, ...], watch: Watch) -> Ended:
     Raises:
         EngineError: `runtime-missing`: it cannot be started.
         HealthError: it was ended: `health-timeout`, `health-over-budget`, `health-out-of-memory`; or it said too much.
+        Stopped: this process was told to end, and the child with it.
     """
     before = memory.oom_kills()
     ours, its = os.pipe2(os.O_CLOEXEC)
@@ -97,6 +98,8 @@ def run(command: tuple[str, ...], watch: Watch) -> Ended:
     watched = _Watched(child, ours, watch)
     try:
         watched.until_its_end()
+        if child.returncode:
+            stopping.check()  # who stops a service tells all of its processes, and the child ended of that
         facts = watched.facts()
         grown = {place: n - before.get(place, n) for place, n in memory.oom_kills().items()}
         if any(count > 0 for count in grown.values()):
@@ -167,6 +170,7 @@ class _Watched:
 
         Raises:
             HealthError: it has to be ended.
+            Stopped: so has this process.
         """
         assert self.child.stdout and self.child.stderr  # noqa: S101  both are pipes
         out, err = self.child.stdout.fileno(), self.child.stderr.fileno()
@@ -185,16 +189,24 @@ class _Watched:
                         self.complaints = (self.complaints + data)[-MAX_COMPLAINTS_BYTES:]
                     else:
                         self._hear(data)
+                stopping.check()
                 self._check_time()  # also for a child that never stops talking
                 self._check_memory()
-        try:
-            self.child.wait(max(0.0, self._deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise HealthError(
-                "health-timeout", f"the model did not end within {self.watch.timeout_s:g} s"
-            ) from None
+        self._wait()
         if len(self.output) > MAX_OUTPUT_BYTES:
             raise HealthError("health-crash", f"the health check wrote more than {MAX_OUTPUT_BYTES} bytes")
+
+    def _wait(self) -> None:
+        """Wait for the end of a child that has closed its pipes."""
+        while self.child.poll() is None:
+            stopping.check()
+            left_s = self._deadline - time.monotonic()
+            if left_s <= 0:
+                raise HealthError(
+                    "health-timeout", f"the model did not end within {self.watch.timeout_s:g} s"
+                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(min(_LOOK_EVERY_S, left_s))
 
     def close(self) -> None:
         """Close the pipes."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,7 +19,7 @@ from edgewright_agent.files import Disk
 from real import ROOT
 from unit.agent.core import onnx_artifact
 from unit.agent.core.patient import VERSION
-from unit.agent.core.workbench import MODEL, Bench, make_artifact
+from unit.agent.core.workbench import HEALTHY, MODEL, Bench, make_artifact
 
 # An engine that does to its process what the model says: no model file can be made to break the real one for sure.
 ENGINE = """
@@ -81,6 +84,16 @@ class Polled:
 
 def poll(tmp_path: Path, *, does: str | None = None, policy: str = "{}", **changes: Any) -> Polled:
     """Poll once; `does` is what the model makes of the engine above, else the real engine runs what `changes` make."""
+    bench, command = prepared(tmp_path, does=does, policy=policy, **changes)
+    ran = subprocess.run(**command, check=False, timeout=120)
+    assert ran.returncode in (0, 2), ran.stderr
+    return Polled(Bench(bench.folder), ran.returncode, ran.stdout)
+
+
+def prepared(
+    tmp_path: Path, *, does: str | None, policy: str = "{}", **changes: Any
+) -> tuple[Bench, dict[str, Any]]:
+    """A device that runs 1.0.0, and the process of its next poll."""
     bench = Bench(tmp_path / "device")
     bench.publish(make_artifact("1.0.0"))
     assert bench.codes() == ["installed"]
@@ -91,17 +104,14 @@ def poll(tmp_path: Path, *, does: str | None = None, policy: str = "{}", **chang
         (tmp_path / "engine").mkdir()
         (tmp_path / "engine" / "onnxruntime.py").write_text(ENGINE)
         paths.insert(0, str(tmp_path / "engine"))
-    ran = subprocess.run(
-        [sys.executable, "-m", "unit.agent.core.patient", str(bench.folder), str(files), policy],
-        cwd=ROOT / "tests",
-        env={**os.environ, "PYTHONPATH": ":".join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ran.returncode in (0, 2), ran.stderr
-    return Polled(Bench(bench.folder), ran.returncode, ran.stdout)
+    return bench, {
+        "args": [sys.executable, "-m", "unit.agent.core.patient", str(bench.folder), str(files), policy],
+        "cwd": ROOT / "tests",
+        "env": {**os.environ, "PYTHONPATH": ":".join(paths)},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,6 +151,61 @@ def test_a_model_that_breaks_its_process_is_rolled_back_with_evidence(
     assert found["peakProcessBytes"] > 0
     if does.startswith("crash"):
         assert found["stderr"].startswith("loading weights")
+
+
+@pytest.mark.parametrize(
+    ("number", "left"),
+    [(signal.SIGTERM, 2), (signal.SIGINT, 2), (signal.SIGKILL, 1)],
+    ids=["a stop of the service", "Ctrl-C", "what cannot be told from a model that ends everything"],
+)
+def test_a_trial_that_is_stopped_costs_no_attempt_and_leaves_no_process(
+    tmp_path: Path, number: int, left: int
+) -> None:
+    bench, command = prepared(tmp_path, does="hang")
+    with subprocess.Popen(**command) as polling:
+        try:
+            ends_s = time.monotonic() + 60
+            while not (child := children(polling.pid)) or not deaf(child[0]):
+                assert time.monotonic() < ends_s
+                time.sleep(0.02)
+            found = bench.ledger.record.model(MODEL).trial
+            assert found and found.attempts_left == 1, "counted before it is loaded"
+            if number == signal.SIGTERM:  # as systemd tells all processes of a service
+                os.kill(child[0], number)
+            polling.send_signal(number)
+            assert polling.wait(60) == -number, "it ends as it always did"
+            while parent_of(child[0]) is not None:
+                assert time.monotonic() < ends_s
+                time.sleep(0.02)
+        finally:
+            polling.kill()
+    state = bench.ledger.record.model(MODEL)
+    assert state.trial and state.trial.attempts_left == left
+    assert not state.tombstones
+    bench.doctor, bench.shelf.down = cast("Any", lambda *_, **__: HEALTHY), True
+    assert (bench.codes(), bench.running()) == (["installed"], VERSION), "and it goes on at the next start"
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started and that still run."""
+    there = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [one for one in there if parent_of(one) == pid]
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent of a process; None when it does not run any more."""
+    with contextlib.suppress(OSError):
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[:2]
+        return None if state in "ZX" else int(parent)
+    return None
+
+
+def deaf(pid: int) -> bool:
+    """Whether a process ignores SIGTERM, as the health check does once it has begun."""
+    with contextlib.suppress(OSError):
+        ignored = (Path(f"/proc/{pid}/status").read_text()).partition("SigIgn:")[2].split()[0]
+        return bool(int(ignored, 16) >> (signal.SIGTERM - 1) & 1)
+    return False
 
 
 def test_an_answer_that_drifts_during_the_soak_gets_no_second_chance(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,6 +26,7 @@ from edgewright_agent.evidence import (
     document_of,
 )
 from edgewright_agent.files import Calls, Disk
+from edgewright_agent.health import check
 from edgewright_agent.record import Record
 from unit.agent.core.workbench import MODEL, NOW, Bench, make_artifact
 
@@ -69,6 +72,38 @@ def test_evidence_says_what_was_seen_and_where(tmp_path: Path) -> None:
     assert found["boot"] == {"id": "this boot", "number": 3, "upS": 90}
     assert found["memory"]["totalBytes"] > found["memory"]["availableBytes"] > 0
     assert (found["engine"], found["kernel"][:5]) == ("onnxruntime 9", "Linux")
+
+
+def test_what_a_child_said_stands_in_for_nothing_that_the_agent_knows() -> None:
+    facts = dict.fromkeys(failure(), "made up")
+    told = failure(**facts, seconds=1.5)
+    assert told | {"stderr": "", "engine": ""} == failure() | {"stderr": "", "engine": "", "seconds": 1.5}
+    assert "tries" not in failure(tries=["made up"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"code": "x"}',
+        '{"code": "health-' + "x" * 50_000 + '", "message": ""}',
+        '{"code": "waits-for-window", "message": ""}',
+    ],
+)
+@pytest.mark.parametrize("stage", ['"x": "\\ud800"', '"bareBytes": 1e999', '"code": "installed"'])
+def test_a_child_that_a_model_has_taken_over_is_given_up_like_any_other(
+    tmp_path: Path, said: str, stage: str
+) -> None:
+    line = f'{{"stage": "loading", {stage}}}\n'.encode()
+    program = f"import os; os.write(int(os.environ['EDGEWRIGHT_HEALTH_PULSE']), {line!r}); print({said!r})"
+    bench = Bench(tmp_path)
+    bench.publish(ONE)
+    bench.once()
+    bench.doctor = cast("Any", partial(check, command=(sys.executable, "-c", program)))
+    bench.publish(TWO, attempts=2)
+    assert (bench.codes(), bench.running()) == (["health-crash"], "1.0.0")
+    (stone,) = bench.ledger.record.model(MODEL).tombstones
+    (entry,) = Archive(bench.state, Disk()).entries()
+    assert (stone.evidence, entry.document()["code"]) == (entry.name, "health-crash")
 
 
 def test_a_file_has_a_bound_whatever_a_child_wrote(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgewright_agent import health
 from edgewright_agent.config import Budget
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError
 from edgewright_agent.health import Evidence, check, parse_evidence
+from edgewright_agent.pulse import Pulse
 from unit.agent.core import onnx_artifact
 from unit.agent.core.onnx_artifact import PIXELS, WEIGHTS
 
@@ -45,6 +47,20 @@ def test_a_sound_model_gives_its_figures(tmp_path: Path) -> None:
     assert evidence.inference_ms > 0
     assert evidence.peak_memory_bytes >= 0
     assert evidence.engine.startswith("onnxruntime 1.")
+
+
+def test_the_model_beside_it_is_tried_when_the_soak_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    class Said(Pulse):
+        def stage(self, name: str, **known: Any) -> None:
+            said.append(name)
+
+    monkeypatch.setattr(health, "replay_fallback", lambda _folder: said.append("it is tried"))
+    health.replay(onnx_artifact.write(tmp_path / "m"), soak_s=0.01, pulse=Said(None))
+    assert said == ["loading", "replaying", "soaking", "fallback", "it is tried", "done"]
 
 
 def test_another_models_outputs_are_wrong(tmp_path: Path) -> None:
@@ -288,6 +304,19 @@ def test_an_answer_in_the_form_of_a_check_is_taken() -> None:
         _answer(fallback="good"),
         _answer(fallback={"code": 0, "message": ""}),
         _answer(fallback={"code": "", "message": "\x1b]0;title"}),
+        _answer(fallback={"code": "\x1b[2J", "message": ""}),
+        _answer(fallback={"code": "x" * 50_000, "message": ""}),
+        _answer(fallback={"code": "", "message": "", "more": "x" * 50_000}),
+        _answer(fallback={"code": "", "message": "", "loadMs": "soon"}),
+        _answer(providers=["x"] * 5000),
+        _answer(expected={f"x{number}": 1.0 for number in range(5000)}),
+        {"code": "x"},
+        {"code": "health-wrong-output"},
+        {"code": "health-wrong-output", "message": 7},
+        {"code": ["health-wrong-output"], "message": "off"},
+        {"code": "waits-for-window", "message": "later"},
+        {"code": "health-" + "x" * 50_000, "message": ""},
+        {"code": "runtime-\x1b[2J", "message": ""},
     ],
 )
 def test_an_answer_that_a_model_has_made_up_is_a_crash_and_no_traceback(
@@ -297,6 +326,14 @@ def test_an_answer_that_a_model_has_made_up_is_a_crash_and_no_traceback(
     with pytest.raises(HealthError) as failed:
         check(tmp_path, timeout_s=30, budget=Budget(), command=child)
     assert failed.value.code == "health-crash"
+
+
+def test_a_verdict_of_its_own_is_one_line_with_a_bound() -> None:
+    said = {"code": "health-wrong-output", "message": "off\n\x1b[2J" + "x" * 50_000}
+    error = misbehaving(f"print({json.dumps(said)!r}); raise SystemExit(2)")
+    assert error.code == "health-wrong-output"
+    assert str(error).startswith("off ?[2Jxxx")
+    assert len(str(error)) == 1000
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edgewright_agent.acceptance import MAX_LANES, MAX_MODELS
 from edgewright_agent.clock import Uptime
 from edgewright_agent.config import Budget
+from edgewright_agent.counts import MOST
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.floor import Floor
@@ -253,7 +254,18 @@ def fullest(draw: random.Random) -> ModelState:
         slot(),
         trial(),
         trial(),
-        Soak(active.digest, draw.random(), 9, 2, up, 1, 10.0, "soak-hang"),
+        Soak(
+            active.digest,
+            draw.random(),
+            9,
+            2,
+            up,
+            1,
+            10.0,
+            "soak-hang",
+            draw.randrange(MOST),
+            draw.randrange(MOST),
+        ),
         Candidate(
             digest(), "10.20.32", "shadow", draw.random(), "night-shift", AT, {"loadMs": draw.random()}
         ),

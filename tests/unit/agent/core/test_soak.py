@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgewright_agent.clock import Uptime
+from edgewright_agent.contract import LIVE_SOCKET
 from edgewright_agent.evidence import Archive
 from edgewright_agent.files import Calls, Disk
+from edgewright_agent.live import Live, Seen
 from edgewright_agent.manual import pin, rollback, unpin
 from edgewright_agent.model_state import ModelState, Slot, Soak, Terms
 from edgewright_agent.record import Ledger, from_bytes, to_bytes
@@ -19,9 +24,9 @@ from edgewright_agent.soak import (
     BOOTS,
     COUNT_EVERY_S,
     Failure,
+    Fallen,
     Judged,
     Observation,
-    Tally,
     begin,
     judge,
     left_s,
@@ -29,6 +34,8 @@ from edgewright_agent.soak import (
 )
 from edgewright_agent.status import gather
 from edgewright_agent.store import Store
+from unit.agent.core import sessions
+from unit.agent.core.beats import SESSION, beat
 from unit.agent.core.workbench import MODEL, NOW, Bench, DyingCalls, PowerCut, make_artifact
 
 ONE, TWO, THREE = (make_artifact(f"{n}.0.0", size=60_000) for n in (1, 2, 3))
@@ -111,8 +118,8 @@ def test_a_device_without_a_daemon_counts_at_every_poll(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("seen", "code", "words"),
     [
-        ({"crashes": 3}, "soak-crash", "crashed or hung 3 times"),
-        ({"crashes": 2, "hangs": 1}, "soak-crash", "crashed or hung 3 times"),
+        ({"crashes": 3}, "soak-crash", "had to leave it 3 times"),
+        ({"crashes": 2, "hangs": 1}, "soak-crash", "had to leave it 3 times"),
         ({"hangs": 2}, "soak-hang", "2 inferences of applications hung for more than 10 s"),
         ({"errors": 3, "inferences": 20}, "soak-errors", "3 of 20 inferences"),
         ({"boots": BOOTS + 1}, "soak-boots", "restarted too often"),
@@ -172,16 +179,168 @@ def test_after_the_soak_faults_send_nothing_back(bench: Bench) -> None:
     assert bench.running() == "2.0.0"
 
 
-def test_totals_become_what_is_new_and_are_not_lost_before_they_are_taken() -> None:
-    tally = Tally()
-    total = {MODEL: Observation("a", crashes=1, inferences=5)}
-    assert tally.fresh(total) == total
-    assert tally.fresh(total) == total, "nobody has taken it"
-    tally.take(total, {MODEL})
-    more = {MODEL: Observation("a", crashes=2, inferences=9)}
-    assert tally.fresh(more) == {MODEL: Observation("a", crashes=1, inferences=4)}
-    other = {MODEL: Observation("b", crashes=1)}
-    assert tally.fresh(other) == other, "another model's totals begin anew"
+class Applications:
+    """One session, heard and judged as a daemon does it: every half minute, and again until it counts."""
+
+    def __init__(self, bench: Bench, *, session: str = SESSION) -> None:
+        self.bench = bench
+        self.session, self.digest = session, soak(bench).digest
+        self.good = self.bad = 0
+        self.daemon()
+        self.hear("open")
+
+    def daemon(self) -> None:
+        """Another daemon comes up, which knows nothing of the one before."""
+        self.live = Live(lambda: float(self.bench.up.seconds))
+        self.live.soaking = frozenset({self.digest})
+        self._seen = Seen(self.digest)
+
+    def hear(self, event: str = "beat", **changes: Any) -> None:
+        told = {"digest": self.digest, "inferences": self.good, "errors": self.bad, **changes}
+        assert not self.live.hear(beat(event, session=self.session, **told), 0)
+
+    def judged(self) -> Judged:
+        later(self.bench, 30)
+        for one in self.live.observations():
+            if one.digest == self.digest:
+                had = self._seen
+                self._seen = Seen(
+                    one.digest,
+                    had.crashes + one.crashes,
+                    had.hangs + one.hangs,
+                    had.errors + one.errors,
+                    had.inferences + one.inferences,
+                )
+        seen = {MODEL: Observation(**vars(self._seen))}
+        ledger = Ledger(self.bench.state, Disk())
+        found = judge(ledger, Store(self.bench.state, Disk()), seen, now=NOW, up=self.bench.up)
+        if MODEL in found.taken:
+            self._seen = Seen(self.digest)
+        return found
+
+    def work(self, seconds: int, *, good: float = 0, bad: float = 0) -> Fallen | None:
+        """Answer and fail so many requests in each half minute, until the model is sent back or the time is over."""
+        for half_minute in range(1, seconds // 30 + 1):
+            before = (half_minute - 1) * good, (half_minute - 1) * bad
+            self.good += int(half_minute * good) - int(before[0])
+            self.bad += int(half_minute * bad) - int(before[1])
+            self.hear()
+            if fallen := self.judged().fallen:
+                return fallen[0]
+        return None
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [(0, 300), (0, 1), (0, 0.4), (3, 1), (290, 40)],
+    ids=["all of many", "all of two a minute", "all of a few", "a quarter", "one in eight"],
+)
+def test_a_model_whose_inferences_fail_is_sent_back_however_few_there_are(
+    bench: Bench, good: float, bad: float
+) -> None:
+    fallen = Applications(bench).work(3600, good=good, bad=bad)
+    assert fallen
+    assert (fallen.code, bench.running()) == ("soak-errors", "1.0.0")
+    (entry,) = Archive(bench.state, Disk()).entries()
+    found = entry.document()["soak"]
+    assert found["errors"] * 10 > found["inferences"] >= 20
+    assert f"{found['errors']} of {found['inferences']} inferences" in fallen.message
+
+
+def test_failed_inferences_add_up_across_restarts_of_the_daemon(bench: Bench) -> None:
+    applications = Applications(bench)
+    assert not applications.work(300, bad=1)
+    assert (soak(bench).errors, soak(bench).inferences) == (10, 10)
+    applications.daemon()
+    applications.hear()
+    assert not applications.work(270, bad=1)
+    assert applications.work(30, bad=1)
+
+
+def test_a_tenth_that_fails_is_forgiven_for_as_long_as_a_soak_lasts(bench: Bench) -> None:
+    applications = Applications(bench)
+    assert not applications.work(3540, good=9, bad=1)
+    assert (soak(bench).errors, soak(bench).inferences) == (110, 1100), "of the last whole five minutes"
+    assert not applications.work(60, good=9, bad=1)
+    assert bench.ledger.record.model(MODEL).soak is None
+    assert bench.running() == "2.0.0"
+
+
+def test_a_model_that_begins_to_fail_late_is_not_excused_by_what_it_did_before(bench: Bench) -> None:
+    applications = Applications(bench)
+    assert not applications.work(3000, good=3000)
+    assert applications.work(60, bad=300)
+
+
+def test_counts_of_an_application_that_lies_stay_in_bounds(bench: Bench) -> None:
+    most = 2**53 - 1
+    for _ in range(3):
+        later(bench, COUNT_EVERY_S)
+        assert not judged(bench, inferences=most).fallen
+    assert soak(bench).inferences == most
+
+
+def test_sessions_that_have_to_leave_a_model_three_times_send_it_back(bench: Bench) -> None:
+    """After three failures a session leaves it for ever longer: what it tells of it is next to nothing."""
+    applications = Applications(bench)
+    for left in range(3):
+        assert soak(bench).failures == left
+        applications.bad += 3
+        applications.hear()
+        applications.hear(
+            "swap", digest=ONE.digest, rung="previous", code="inference-failed", inferences=0, errors=0
+        )
+        applications.hear(
+            digest=ONE.digest, rung="previous", code="inference-failed", inferences=90, errors=0
+        )
+        fallen = applications.judged().fallen
+        applications.good = applications.bad = 0
+        applications.hear("swap")
+    assert [one.code for one in fallen] == ["soak-crash"]
+    assert "had to leave it 3 times" in fallen[0].message
+    assert bench.running() == "1.0.0"
+
+
+def test_a_real_session_says_that_it_has_left_a_model_whose_inferences_fail(tmp_path: Path) -> None:
+    device, loader = sessions.Device(tmp_path), sessions.Accelerated()
+    for digest in (sessions.ONE, sessions.TWO):
+        device.install(digest)
+    device.activate(sessions.TWO, previous=sessions.ONE)
+    loader.broken = {sessions.TWO}
+    live = Live()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(tmp_path / LIVE_SOCKET))
+        ear.settimeout(20)
+        with device.session(loader=loader) as session:
+            for _ in range(3):
+                assert sessions.who(session.run(sessions.INPUTS)) == sessions.ONE
+        while live.heard == 0 or len(live):
+            live.hear(ear.recv(65536), os.getpid())
+    (found,) = (one for one in live.observations() if one.digest == sessions.TWO)
+    assert found == Seen(sessions.TWO, crashes=1, errors=3, inferences=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "leaves"),
+    [
+        ({"rung": "safe-output", "code": "non-finite-output"}, True),
+        ({"digest": ONE.digest, "rung": "factory", "code": "health-wrong-output"}, True),
+        ({"rung": "next-provider", "code": "inference-failed"}, False),
+        ({"rung": "cpu-model", "code": "inference-failed"}, False),
+        ({"digest": ONE.digest, "rung": "normal", "code": ""}, False),
+        ({"digest": ONE.digest, "rung": "previous", "code": "damaged"}, False),
+        ({"digest": ONE.digest, "rung": "previous", "code": "provider-down"}, False),
+    ],
+)
+def test_a_session_leaves_a_model_where_its_inferences_fail_and_nothing_of_it_answers_any_more(
+    bench: Bench, changes: dict[str, Any], leaves: bool
+) -> None:
+    applications = Applications(bench)
+    for _ in range(2):  # once, however often it is told
+        applications.hear(**changes)
+    applications.judged()
+    assert soak(bench).failures == leaves
+    assert applications.live.totals()[MODEL]["crashed"] == 0, "no process has crashed"
 
 
 def test_a_device_that_a_model_takes_down_again_and_again_goes_back_by_itself(bench: Bench) -> None:
@@ -316,7 +475,7 @@ def test_status_tells_how_long_a_soak_goes_on(bench: Bench) -> None:
     (model,) = status.models
     assert (status.state, model.state) == ("ok", "soaking")
     assert json.loads(json.dumps(model.document()))["soak"] == {
-        "leftS": 3000, "failures": 0, "hangs": 0, "bootsLeft": BOOTS, "failed": None,
+        "leftS": 3000, "failures": 0, "hangs": 0, "errors": 0, "inferences": 0, "bootsLeft": BOOTS, "failed": None,
     }  # fmt: skip
     assert "its live soak goes on for 50 minutes" in status.text()
 
@@ -353,7 +512,7 @@ def test_a_record_from_before_soaks_is_read(bench: Bench) -> None:
         "started": "x",
         "timeout_s": 5,
     }
-    for name in ("hangs", "inference_timeout_s"):
+    for name in ("hangs", "inference_timeout_s", "errors", "inferences"):
         del model["soak"][name]
     read = from_bytes(json.dumps(document).encode()).model(MODEL)
     assert read.trial

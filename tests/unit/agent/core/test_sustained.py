@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from edgewright_agent import sustained
 from edgewright_agent.config import Budget
 from edgewright_agent.engine import Engine, InferenceError, Port
 from edgewright_agent.errors import HealthError
@@ -53,7 +55,7 @@ def soaked(engine: Engine, *, memory_mib: Iterator[int] | None = None, seconds: 
         clock=lambda: float(next(ticks)),
         rest=lambda s: None,
     )
-    assert len(beats) == found.inferences, "every inference is a sign of life"
+    assert len(beats) == 2 * found.inferences, "every inference and every rest is a sign of life"
     return found
 
 
@@ -62,6 +64,36 @@ def test_a_sound_model_is_replayed_for_as_long_as_was_asked() -> None:
     found = soaked(engine)
     assert (found.seconds, found.growth_bytes) == (30, 0)
     assert found.inferences == engine.count == 60
+
+
+def test_no_more_time_than_one_inference_takes_passes_without_a_sign_of_life() -> None:
+    now, beats = [0.0], [0.0]
+
+    def pass_s(seconds: float) -> None:
+        now[0] += seconds
+
+    class Slow(Doubler):
+        def infer(self, inputs: Arrays) -> Arrays:
+            pass_s(0.9)
+            return super().infer(inputs)
+
+    def timed(engine: Engine, inputs: Arrays, came_back: Callable[[float], None]) -> Arrays:
+        outputs = engine.infer(inputs)
+        came_back(900)
+        return outputs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sustained, "one_by_one", timed)
+        sustain(
+            Slow(),
+            GOLDEN,
+            10,
+            beat=lambda: beats.append(now[0]),
+            resident=lambda: MIB,
+            clock=lambda: now[0],
+            rest=pass_s,
+        )
+    assert max(later - earlier for earlier, later in pairwise(beats)) == pytest.approx(0.9)
 
 
 def test_an_answer_that_drifts_is_found_when_it_does() -> None:

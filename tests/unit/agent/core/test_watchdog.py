@@ -57,6 +57,15 @@ def test_the_time_for_loading_is_not_the_time_of_one_inference() -> None:
     assert run((sys.executable, "-c", program), Watch(60, soak_s=1, inference_timeout_s=0.1)).code == 0
 
 
+def test_the_time_for_the_model_beside_it_is_not_the_time_of_one_inference() -> None:
+    program = SOAKS + "say(b'.'); say(b'{\"stage\": \"fallback\"}'); time.sleep(1); print('over')"
+    found = run((sys.executable, "-c", program), Watch(60, soak_s=1, inference_timeout_s=0.5))
+    assert (found.code, found.output, found.facts["stage"]) == (0, b"over\n", "fallback")
+    forever = SOAKS + 'say(b\'{"stage": "fallback"}\'); time.sleep(600)'
+    error = ended(forever, Watch(0.3, soak_s=0.1, inference_timeout_s=60))
+    assert (error.code, error.facts["stage"]) == ("health-timeout", "fallback")
+
+
 def test_a_child_cannot_win_time_by_beginning_its_soak_again() -> None:
     again = 'while True:\n    say(b\'{"stage": "soaking"}\'); time.sleep(0.01)'
     error = ended(SAY + again, Watch(0.3, soak_s=0.3, inference_timeout_s=60))
@@ -73,6 +82,25 @@ def test_lies_on_the_pipe_are_beats_at_most() -> None:
     assert signs == ({}, {}, {}, {})
     assert len(rest) == pulse.MAX_LINE_BYTES
     assert pulse.read(b"{" * 400 + b"\n")[0] == ({},)
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        (b'{"stage": "loading", "x": "\\ud800"}', {}),
+        (b'{"stage": "loading", "bareBytes": 1e999}', {}),
+        (b'{"stage": "loading", "bareBytes": NaN}', {}),
+        (b'{"stage": "loading", "code": "health-crash", "oomKills": {"cgroup": 1}}', {"stage": "loading"}),
+        (b'{"stage": "loading", "engine": "\\u001b[2J", "bareBytes": true}', {"stage": "loading"}),
+        (b'{"stage": "replaying", "providers": [7], "loadMs": 9007199254740992}', {"stage": "replaying"}),
+        (
+            b'{"stage": "replaying", "providers": ["CPUExecutionProvider"], "loadMs": 1.5}',
+            {"stage": "replaying", "providers": ["CPUExecutionProvider"], "loadMs": 1.5},
+        ),
+    ],
+)
+def test_of_a_stage_only_what_a_health_check_says_is_known(line: bytes, known: dict[str, object]) -> None:
+    assert pulse.read(line + b"\n") == ((known,), b"")
 
 
 def test_a_pipe_that_nobody_reads_does_not_hold_the_child_up() -> None:
