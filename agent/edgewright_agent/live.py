@@ -19,7 +19,7 @@ from typing import Any
 
 from edgewright_agent import degrade
 from edgewright_agent.beat import Beat, parse
-from edgewright_agent.counts import Counts, mean_confidence, since
+from edgewright_agent.counts import Counts, mean_confidence, plus, since
 from edgewright_agent.latency import percentile_ms
 from edgewright_agent.peers import Peer
 
@@ -33,7 +33,14 @@ RATE_S = 30.0  # without a beat for so long nothing is going on: they come every
 
 @dataclass(frozen=True)
 class Seen:
-    """What there was to be seen of a digest since the last time: what judges a model that has to prove itself."""
+    """What there was to be seen of a digest since the last time: what judges a model that has to prove itself.
+
+    Attributes:
+        digest: Of the model.
+        crashes, hangs: Of applications that ran it.
+        errors: Inferences that failed.
+        inferences: All of them, those that failed included: sessions count apart what was answered.
+    """
 
     digest: str
     crashes: int = 0
@@ -226,7 +233,8 @@ class Live:
         seen = []
         for tally in self._tallies.values():
             counts, tally.judged = tally.judged, Counts()
-            found = Seen(tally.digest, counts.crashed, counts.hangs, counts.errors, counts.inferences)
+            inferences = plus(counts.inferences, counts.errors)
+            found = Seen(tally.digest, counts.crashed, counts.hangs, counts.errors, inferences)
             if found != Seen(tally.digest):
                 seen.append(found)
         return seen

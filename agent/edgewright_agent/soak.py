@@ -42,7 +42,7 @@ class Observation:
         crashes: Applications that ended without closing their session.
         hangs: Inferences under way for longer than the soak's `inference_timeout_s`.
         errors: Inferences that failed of the model, not of their inputs.
-        inferences: All of them.
+        inferences: All of them, failed ones included.
         boots: Starts of the device.
     """
 
