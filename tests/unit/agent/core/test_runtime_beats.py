@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -39,6 +40,16 @@ class Ear:
             told: dict[str, Any] = json.loads(self._socket.recv(65536))
             if event in ("", told["event"]):
                 return told
+
+    def so_far(self) -> list[dict[str, Any]]:
+        """Return every datagram that is there."""
+        self._socket.setblocking(False)
+        told = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(json.loads(self._socket.recv(65536)))
+        self._socket.settimeout(20)
+        return told
 
     def close(self) -> None:
         self._socket.close()
@@ -213,6 +224,76 @@ def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
     assert (told[2]["session"], told[3]["session"]) == (child["session"], parent["session"])
     assert (parent["session"] != child["session"], parent["pid"] != child["pid"]) == (True, True)
     assert told[2]["inferences"] == 1
+
+
+# A worker of `multiprocessing` leaves by `os._exit`, behind the back of `atexit`.
+_WORKERS = """
+import multiprocessing, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from edgewright_agent.runtime import open_model
+from unit.agent.core.onnx_artifact import PIXELS
+
+def serve(where, _=None):
+    global model
+    model = globals().get("model") or open_model("digit-reader", where)
+    model.run({"image": PIXELS})
+    return multiprocessing.current_process().pid
+
+def serve_on(where):
+    serve(where)
+    executor = ThreadPoolExecutor(1)  # its thread ends when the worker has come to its end
+    executor.submit(time.sleep, 0.2)
+    executor.submit(serve, where)
+
+def fail(where):
+    serve(where)
+    sys.exit("the application's own mistake")
+
+if __name__ == "__main__":
+    method, what, where = sys.argv[1:]
+    if what.startswith("inherited"):
+        serve(where)
+    context = multiprocessing.get_context(method)
+    if what.endswith("pool"):
+        with context.Pool(2) as pool:
+            pool.starmap(serve, [(where, number) for number in range(20)], chunksize=1)
+            pool.close()
+            pool.join()
+    else:
+        worker = context.Process(target=globals()[what.split()[-1]], args=(where,))
+        worker.start()
+        worker.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("fork", "inherited pool"),
+        ("fork", "inherited serve"),
+        ("fork", "pool"),
+        ("fork", "serve"),
+        ("fork", "inherited serve_on"),
+        ("fork", "inherited fail"),
+        ("spawn", "serve"),
+        ("forkserver", "serve"),
+    ],
+)
+def test_a_worker_that_ends_has_not_crashed(
+    device: Device, ear: Ear, tmp_path: Path, method: str, what: str
+) -> None:
+    program = tmp_path / "workers.py"
+    program.write_text(_WORKERS)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/tests:{ROOT}/agent"}
+    command = [sys.executable, str(program), method, what, str(device.state)]
+    subprocess.run(command, env=environment, timeout=60, check=True, stderr=subprocess.PIPE)
+    told = ear.so_far()
+    opened = {one["session"] for one in told if one["event"] == "open"}
+    closed = [one["session"] for one in told if one["event"] == "close"]
+    assert opened
+    assert sorted(closed) == sorted(opened)
+    if what.endswith("serve_on"):
+        assert max(one["inferences"] for one in told if one["event"] == "close") == 2
 
 
 def test_a_session_nobody_has_any_more_leaves_no_thread(device: Device) -> None:
