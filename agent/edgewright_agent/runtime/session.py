@@ -205,6 +205,9 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         seat, keeper = self._seat, self._keeper
         if seat is not None:
             self._account.tell("close", seat, self.experiment)
@@ -366,6 +369,8 @@ class Session:
                 self._account.tell("open", seat, self.experiment)
                 self._keeper = Keeper(weakref.WeakMethod(self._tick))
                 _end_with_worker()
+                if self._closed:  # meanwhile, by another thread, which may have found only a part of it
+                    self._let_go()
             return self._seat
 
     def _seat_now(self) -> Seat:

@@ -19,9 +19,23 @@ import pytest
 
 from edgewright_agent.beat import Beat, Share, encode, parse
 from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
+from edgewright_agent.errors import AgentError
 from edgewright_agent.runtime.beats import Beats
+from edgewright_agent.runtime.change import Change
 from real import ROOT
-from unit.agent.core.sessions import CPU, GPU, INPUTS, ONE, THREE, TWO, Accelerated, Device, EPFail, until
+from unit.agent.core.sessions import (
+    CPU,
+    GPU,
+    INPUTS,
+    MODEL,
+    ONE,
+    THREE,
+    TWO,
+    Accelerated,
+    Device,
+    EPFail,
+    until,
+)
 
 BEAT = Beat("0" * 16, "digit-reader", ONE, "beat", providers=(CPU,))
 
@@ -294,6 +308,44 @@ def test_a_worker_that_ends_has_not_crashed(
     assert sorted(closed) == sorted(opened)
     if what.endswith("serve_on"):
         assert max(one["inferences"] for one in told if one["event"] == "close") == 2
+
+
+def test_after_its_close_a_session_says_nothing(device: Device, ear: Ear) -> None:
+    """An update that is just being taken up tells of it late; the daemon would take the session for open again."""
+    session = device.session()
+    session.close()
+    session._changed(Change(MODEL, TWO, "2", "normal", ONE))
+    session._account.tick(session._seat_now(), None)
+    assert [told["event"] for told in ear.so_far()] == ["open", "close"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_session_that_is_closed_while_a_forked_child_opens_it_is_closed(
+    device: Device, ear: Ear, when: str
+) -> None:
+    others = set(threading.enumerate())
+    session = device.session()
+    session.close()
+    ear.so_far()
+    session._closed = False
+    session._forget()  # as in the child
+    tell = session._account.tell
+
+    def closing(event: str, *told: Any) -> None:
+        if (event, when) == ("open", "before"):
+            session.close()
+        tell(event, *told)
+        if (event, when) == ("open", "after"):
+            session.close()
+
+    session._account.tell = closing  # type: ignore[method-assign]
+    session._seat_now()
+    with pytest.raises(AgentError, match="is closed"):
+        session.run(INPUTS)
+    assert [told["event"] for told in ear.so_far()][-1:] == ["close"]
+    until(
+        lambda: not {one for one in set(threading.enumerate()) - others if one.name == "edgewright-session"}
+    )
 
 
 def test_a_session_nobody_has_any_more_leaves_no_thread(device: Device) -> None:
