@@ -175,6 +175,21 @@ def test_a_daemon_that_does_not_read_holds_nobody_up(device: Device, ear: Ear) -
     beats.close()
 
 
+def test_the_last_word_waits_a_moment_for_a_daemon_that_is_busy(device: Device, ear: Ear) -> None:
+    beats = Beats(device.state)
+    while beats.send(BEAT):
+        pass
+    reader = threading.Timer(0.02, ear.hear)  # makes room for one
+    reader.start()
+    assert beats.send(replace(BEAT, event="close"), anyway=True) is True
+    reader.join()
+    assert ear.hear("close")["session"] == BEAT.session
+    while beats.send(BEAT):
+        pass
+    assert beats.send(replace(BEAT, event="close"), anyway=True) is False  # nor does it wait for ever
+    beats.close()
+
+
 def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
     state = tmp_path / ("a" * 60) / ("b" * 60)
     state.mkdir(parents=True)
