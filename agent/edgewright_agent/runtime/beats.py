@@ -50,7 +50,8 @@ class Beats:
             if now < self._silent_until and not anyway:
                 return False
             try:
-                if self._socket is None:
+                # A session that the garbage collector finds has its last word when its socket may be closed already.
+                if self._socket is None or self._socket.fileno() < 0:
                     self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
                     self._socket.setblocking(False)
                 self._send_to(encode(beat), wait_s=LAST_WORD_S if anyway else 0.0)

@@ -190,6 +190,15 @@ def test_the_last_word_waits_a_moment_for_a_daemon_that_is_busy(device: Device, 
     beats.close()
 
 
+def test_the_garbage_collector_may_close_the_socket_first(device: Device, ear: Ear) -> None:
+    session = device.session()
+    sender = session._account._beats._socket
+    assert sender is not None
+    sender.close()  # as its own finalizer does, in whatever order
+    del session
+    until(lambda: gc.collect() >= 0 and "close" in [told["event"] for told in ear.so_far()])
+
+
 def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
     state = tmp_path / ("a" * 60) / ("b" * 60)
     state.mkdir(parents=True)
