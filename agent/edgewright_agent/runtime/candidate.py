@@ -78,6 +78,7 @@ class Candidate:
         self.experiment = experiment
         self.version = version_of(state, model, experiment.digest)
         self.resident: Resident | None = None
+        self._leaving: Resident | None = None
         self._model, self._state = model, state
         self._folder = folder_of(state, experiment.digest)
         self._loader = loader
@@ -167,8 +168,16 @@ class Candidate:
         self._queue.put(None)
         with self._lock:
             resident, self.resident = self.resident, None
+            if resident is not None:
+                self._leaving = resident
         if resident is not None:
             resident.retire()
+
+    def wait_over(self, timeout_s: float) -> bool:
+        """Wait until its engine is released, which `end` brings about; return whether there is none any more."""
+        with self._lock:
+            resident = self.resident or self._leaving
+        return resident is None or resident.wait_released(timeout_s)
 
     def _run(self) -> None:
         shadow = self.experiment.kind == SHADOW

@@ -427,11 +427,11 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     sessions = list(_SESSIONS)
-    seats = [session._seat for session in sessions]
+    held = [one for session in sessions for one in (session._seat, session._lookout) if one is not None]
     for session in sessions:
         session.close()
     ends = time.monotonic() + EXIT_S
-    over = all(seat.wait_over(max(0.0, ends - time.monotonic())) for seat in seats if seat is not None)
+    over = all(one.wait_over(max(0.0, ends - time.monotonic())) for one in held)
     if not (join_all(max(0.0, ends - time.monotonic())) and over):
         log.warning("after %.0f s a thread is still in the inference engine: the process may abort", EXIT_S)
 
