@@ -159,7 +159,7 @@ class Session:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names of the last output; empty when the model has none."""
+        """Class names of the first output; empty when the model has none."""
         current = self._seat_now().current
         return current.labels if current else ()
 

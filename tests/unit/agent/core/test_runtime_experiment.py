@@ -14,7 +14,7 @@ import pytest
 
 from edgewright_agent.experiments import Experiment, read
 from edgewright_agent.runtime import Comparison, ExperimentFigures, Session
-from edgewright_agent.runtime.experiment import agree, takes
+from edgewright_agent.runtime.experiment import agree, takes, winning
 from unit.agent.core.onnx_artifact import LABELS, PIXELS, WEIGHTS
 from unit.agent.core.sessions import INPUTS, MODEL, ONE, TWO, Accelerated, Device, until, who
 
@@ -351,3 +351,13 @@ def test_models_agree_in_their_winners_or_in_their_values() -> None:
     assert agree(one, {"scores": np.array([[0.1001, 0.9001]])}, winners=False)
     assert not agree(one, {"scores": np.array([[0.1, 0.9, 0.0]])}, winners=True)
     assert not agree(one, {"logits": np.array([[0.1, 0.9]])}, winners=True)
+
+
+def test_labels_are_those_of_the_first_output() -> None:
+    """As the pipeline means them: it judges, and makes the reference of confidences, by the first output."""
+    outputs = {"scores": np.array([[0.1, 0.9], [0.8, 0.2]]), "auxiliary": np.array([[0.7, 0.3], [0.7, 0.3]])}
+    assert winning(outputs, ("zero", "one")) == ("one", "zero")
+    other = {"auxiliary": outputs["scores"], "scores": np.array([[0.4, 0.6], [0.6, 0.4]])}
+    assert agree(outputs, other, winners=True), "each by its name, whatever the order"
+    assert not agree(outputs, {**outputs, "scores": outputs["auxiliary"]}, winners=True)
+    assert winning({"box": np.zeros((2, 4)), **outputs}, ("zero", "one")) == ()
