@@ -112,7 +112,7 @@ class Journal:
 def in_short(comparison: Comparison, labels: tuple[str, ...]) -> dict[str, Any]:
     """Return a comparison as JSON values: of outputs the winning labels, or the first values."""
     line = {
-        name: value
+        name: str(value) if name == "key" else value  # applications give whatever they have, such as a UUID
         for name, value in vars(comparison).items()
         if not name.endswith("_outputs") and value not in (None, "")
     }
