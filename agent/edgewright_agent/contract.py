@@ -70,7 +70,7 @@ FILE_MODEL = "model.onnx"
 FILE_DATA = "model.onnx.data"  # optional: the model's weights, where its layout keeps them apart
 FILE_RUNTIME = "runtime.json"  # runtime manifest: providers, threads, graph optimization, signature
 FILE_GOLDEN = "golden.json"  # golden inputs and the outputs this artifact gave when it was evaluated
-FILE_LABELS = "labels.json"  # optional: class names of the last output
+FILE_LABELS = "labels.json"  # optional: class names of the first output
 FILE_CPU_MODEL = (
     "model.cpu.onnx"  # optional: what runs when the accelerator does not; one file, weights inside
 )

@@ -169,7 +169,7 @@ def caches_of(folder: Path) -> Path | None:
 
 
 def load_labels(folder: Path) -> tuple[str, ...]:
-    """Return the class names of an artifact's last output; empty when it has none.
+    """Return the class names of an artifact's first output; empty when it has none.
 
     Raises:
         AgentError: `damaged`.

@@ -5,7 +5,8 @@
 >>> account.tell("beat", seat, None)                                     # doctest: +SKIP
 
 One thread at a time tells, and whoever finds that another model answers by now closes the account of the one before,
-so that what it has done since the last beat is told: its last error may be the one that counts.
+so that what it has done since the last beat is told: its last error may be the one that counts. After `close` nothing
+is told: a daemon would take it for a session that is open, and whose process then ends without a word.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Account:
         self._lock = threading.Lock()
         self._last: Beat | None = None
         self._told: tuple[object, ...] = ()
+        self._closed = False
 
     def of(self, digest: str) -> Tally:
         """Return the tally of a model, which begins when it is first asked for."""
@@ -83,6 +85,9 @@ class Account:
     def tell(self, event: str, stand: Stand, tried: ExperimentFigures | None) -> None:
         """Tell the daemon of an event: `open`, `beat` or `close`; `swap`, where another model answers by now."""
         with self._lock:
+            if self._closed:  # by another thread, while this one was taking an update up
+                return
+            self._closed = event == "close"
             beat = self._beat(event, stand, tried)
             last = self._last
             if last is not None and last.digest != beat.digest:

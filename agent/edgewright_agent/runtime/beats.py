@@ -3,8 +3,9 @@
 >>> beats = Beats(Path("/var/lib/edgewright"))                       # doctest: +SKIP
 >>> beats.send(beat)                                                 # doctest: +SKIP
 
-Nothing waits for them, nothing fails for want of them, and nobody has to listen. The daemon notices with their help
-that an application crashed or hangs in an inference, shows its figures, and sends them home.
+Nothing waits for them, but a moment for the last one, nothing fails for want of them, and nobody has to listen. The
+daemon notices with their help that an application crashed or hangs in an inference, shows its figures, and sends them
+home.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from edgewright_agent.beat import Beat, encode
 from edgewright_agent.contract import LIVE_SOCKET
 
 SILENT_S = 30.0  # not to look for a daemon again, once there was none
+LAST_WORD_S = 0.2  # to wait for a daemon too busy to read, where nothing will be said after it
+PAUSE_S = (
+    0.005  # between two tries of that: no call tells when the queue of a socket has room that many send to
+)
 _SUN_PATH = 107  # bytes of a socket's address (unix(7)), without its end
 
 
 class Beats:
-    """The way to the daemon of one session. Safe to share between threads; never blocks, never raises."""
+    """The way to the daemon of one session. Safe to share between threads; never raises, blocks a moment at most."""
 
     def __init__(self, state: Path) -> None:
         self.session = os.urandom(8).hex()
@@ -37,17 +42,19 @@ class Beats:
 
         Args:
             beat: What to say.
-            anyway: Look for a daemon even if there was none a moment ago.
+            anyway: It is the last one. Look for a daemon even if there was none a moment ago, and wait a moment for
+                one too busy to read: lost, it would make a clean end look like a crash.
         """
         with self._lock:
             now = time.monotonic()
             if now < self._silent_until and not anyway:
                 return False
             try:
-                if self._socket is None:
+                # A session that the garbage collector finds has its last word when its socket may be closed already.
+                if self._socket is None or self._socket.fileno() < 0:
                     self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
                     self._socket.setblocking(False)
-                self._send_to(encode(beat))
+                self._send_to(encode(beat), wait_s=LAST_WORD_S if anyway else 0.0)
             except (FileNotFoundError, ConnectionRefusedError, PermissionError):
                 self._silent_until = now + SILENT_S
                 return False
@@ -63,14 +70,26 @@ class Beats:
                 self._socket.close()
                 self._socket = None
 
-    def _send_to(self, body: bytes) -> None:
+    def _send_to(self, body: bytes, wait_s: float) -> None:
         assert self._socket is not None  # noqa: S101  made by the caller
         path = self._folder / LIVE_SOCKET
         if len(os.fsencode(path)) <= _SUN_PATH:
-            self._socket.sendto(body, str(path))
+            _send(self._socket, body, str(path), wait_s)
             return
         fd = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            self._socket.sendto(body, f"/proc/self/fd/{fd}/{LIVE_SOCKET}")
+            _send(self._socket, body, f"/proc/self/fd/{fd}/{LIVE_SOCKET}", wait_s)
         finally:
             os.close(fd)
+
+
+def _send(sender: socket.socket, body: bytes, address: str, wait_s: float) -> None:
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            sender.sendto(body, address)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                raise
+        time.sleep(PAUSE_S)

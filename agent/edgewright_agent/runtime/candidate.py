@@ -37,8 +37,24 @@ from edgewright_agent.runtime.experiment import (
     takes,
     winning,
 )
-from edgewright_agent.runtime.ladder import FIRST_BACKOFF_S, MAX_BACKOFF_S, Standing, failed, kind_of
-from edgewright_agent.runtime.resident import Loader, Resident, Served, bring_up, lacking_bytes, warm_up
+from edgewright_agent.runtime.ladder import (
+    FIRST_BACKOFF_S,
+    MAX_BACKOFF_S,
+    Standing,
+    failed,
+    kind_of,
+    succeeded,
+)
+from edgewright_agent.runtime.resident import (
+    NOT_FINITE,
+    Loader,
+    Resident,
+    Served,
+    bring_up,
+    is_finite,
+    lacking_bytes,
+    warm_up,
+)
 from edgewright_agent.runtime.sketch import LatencySketch
 from edgewright_agent.runtime.steps import beside_works, folder_of, state_of, version_of, ways
 
@@ -78,6 +94,7 @@ class Candidate:
         self.experiment = experiment
         self.version = version_of(state, model, experiment.digest)
         self.resident: Resident | None = None
+        self._leaving: Resident | None = None
         self._model, self._state = model, state
         self._folder = folder_of(state, experiment.digest)
         self._loader = loader
@@ -109,7 +126,7 @@ class Candidate:
         return Served(outputs, self.experiment.digest, self.version, rung, resident.labels)
 
     def answer(self, inputs: Arrays) -> Arrays | None:
-        """Answer a request; None when it could not, which is counted.
+        """Answer a request; None when it could not, which is counted, unless its inputs are no numbers either.
 
         Args:
             inputs: As the active model takes them.
@@ -122,7 +139,8 @@ class Candidate:
         try:
             outputs = resident.infer(check_inputs(resident.inputs, inputs))
         except (InferenceError, InputError) as error:
-            self._failed(error)
+            if not self._is_excused(error, inputs):
+                self._failed(error)
             return None
         finally:
             resident.leave(ticket)
@@ -167,8 +185,16 @@ class Candidate:
         self._queue.put(None)
         with self._lock:
             resident, self.resident = self.resident, None
+            if resident is not None:
+                self._leaving = resident
         if resident is not None:
             resident.retire()
+
+    def wait_over(self, timeout_s: float) -> bool:
+        """Wait until its engine is released, which `end` brings about; return whether there is none any more."""
+        with self._lock:
+            resident = self.resident or self._leaving
+        return resident is None or resident.wait_released(timeout_s)
 
     def _run(self) -> None:
         shadow = self.experiment.kind == SHADOW
@@ -183,6 +209,8 @@ class Candidate:
         while shadow and (seen := self._queue.get()) is not None and not self._ended.is_set():
             try:
                 self._compare(seen)
+            except BaseException:  # a listener that would end its thread, too: the next one goes on
+                log.exception("%s: a comparison failed", self._model)
             finally:
                 with self._lock:
                     self._queued -= 1
@@ -251,12 +279,22 @@ class Candidate:
             except Exception:  # the application's own code; its failure must not end the comparison
                 log.exception("%s: on_comparison failed", self._model)
 
+    def _is_excused(self, error: AgentError, inputs: Arrays) -> bool:
+        """Whether a failure says nothing of the model, as for the active one: a sensor gave no numbers.
+
+        A shadow is not excused: it sees only what the active model has answered.
+        """
+        return (
+            self.experiment.kind != SHADOW
+            and error.code == NOT_FINITE
+            and not all(is_finite(array) for array in inputs.values())
+        )
+
     def _answered(self, microseconds: float) -> None:
         with self._lock:
             self._requests += 1
             self._latency.add(microseconds)
-            if self._standing.failures:
-                self._standing = Standing()
+            self._standing = succeeded(self._standing, time.monotonic())
 
     def _failed(self, error: AgentError) -> None:
         with self._lock:

@@ -40,7 +40,9 @@ def join_all(timeout_s: float) -> bool:
     (SIGABRT, "terminate called without an active exception").
     """
     ends = time.monotonic() + timeout_s
-    threads = [thread for thread in list(_THREADS) if thread is not threading.current_thread()]
+    ours = threading.current_thread()
+    # What could not be started is nothing to wait for, and nothing that can be.
+    threads = [thread for thread in list(_THREADS) if thread is not ours and thread.ident is not None]
     for thread in threads:
         thread.join(max(0.0, ends - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)

@@ -69,14 +69,14 @@ def agree(active: Arrays, candidate: Arrays, *, winners: bool) -> bool:
     Args:
         active: Outputs of the one.
         candidate: Outputs of the other.
-        winners: Whether the last output's largest value is the answer; else every value counts.
+        winners: Whether the first output's largest value is the answer; else every value counts.
     """
     import numpy
 
     if set(active) != set(candidate):
         return False
     if winners:
-        name = list(active)[-1]
+        name = next(iter(active))
         one, other = active[name], candidate[name]
         return one.shape == other.shape and bool((one.argmax(axis=-1) == other.argmax(axis=-1)).all())
     return all(
@@ -112,7 +112,7 @@ class Journal:
 def in_short(comparison: Comparison, labels: tuple[str, ...]) -> dict[str, Any]:
     """Return a comparison as JSON values: of outputs the winning labels, or the first values."""
     line = {
-        name: value
+        name: str(value) if name == "key" else value  # applications give whatever they have, such as a UUID
         for name, value in vars(comparison).items()
         if not name.endswith("_outputs") and value not in (None, "")
     }
@@ -127,11 +127,11 @@ def in_short(comparison: Comparison, labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def winning(outputs: Arrays, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the label of each sample's largest value in the last output; nothing where that is no list of classes."""
-    last: Array | None = list(outputs.values())[-1] if outputs else None
-    if not labels or last is None or getattr(last, "ndim", 0) != 2 or last.shape[1] != len(labels):
+    """Return the label of each sample's largest value in the first output; nothing where that is no list of classes."""
+    first: Array | None = next(iter(outputs.values()), None)
+    if not labels or first is None or getattr(first, "ndim", 0) != 2 or first.shape[1] != len(labels):
         return ()
-    return tuple([labels[index] for index in last.argmax(axis=1).tolist()])
+    return tuple([labels[index] for index in first.argmax(axis=1).tolist()])
 
 
 def _said(outputs: Arrays, labels: tuple[str, ...]) -> Any:

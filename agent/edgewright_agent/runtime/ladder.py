@@ -112,6 +112,13 @@ def risen(standing: Standing, now: float) -> Standing:
     return replace(standing, failures=0, kind="", risen_at=now)
 
 
+def succeeded(standing: Standing, now: float) -> Standing:
+    """Return the standing after an answer, of what requests try again: what was down has risen with it."""
+    if standing.backoff_s and standing.risen_at == float("-inf") and not standing.is_down(now):
+        return risen(standing, now)
+    return replace(standing, failures=0, kind="") if standing.failures else standing
+
+
 def above(steps: Sequence[Step], current: Step | None) -> Sequence[Step]:
     """Return the steps that are better than `current`; all of them when it is none of them."""
     for index, step in enumerate(steps):

@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgewright_agent.experiments import path_of, read
+from edgewright_agent.experiments import Experiment, path_of, read
 from edgewright_agent.runtime.candidate import Candidate
 from edgewright_agent.runtime.experiment import Comparison
 from edgewright_agent.runtime.resident import Loader
 
 LOOK_S = 1.0
+log = logging.getLogger("edgewright.experiment")
 
 
 class Lookout:
@@ -41,6 +43,7 @@ class Lookout:
         self._path = path_of(state, model)
         self._stamp: tuple[int, ...] | None = None
         self._ended = False
+        self._leaving: tuple[Candidate, ...] = ()
         self._lock = threading.Lock()
 
     def look(self) -> None:
@@ -59,11 +62,8 @@ class Lookout:
             old = self.candidate
             if old is not None and old.experiment == experiment:
                 return
-            self.candidate = (
-                Candidate(experiment, self._model, self._state, self._loader, self._on_comparison)
-                if experiment
-                else None
-            )
+            self._note_leaving(old)
+            self.candidate = self._begin(experiment) if experiment else None
         if old is not None:
             old.end()
 
@@ -72,5 +72,24 @@ class Lookout:
         with self._lock:
             self._ended = True
             old, self.candidate = self.candidate, None
+            self._note_leaving(old)
         if old is not None:
             old.end()
+
+    def wait_over(self, timeout_s: float) -> bool:
+        """After `end`: wait until no request is in a candidate's engine any more; return whether that is so."""
+        ends = time.monotonic() + timeout_s
+        return all(one.wait_over(max(0.0, ends - time.monotonic())) for one in self._leaving)
+
+    def _begin(self, experiment: Experiment) -> Candidate | None:
+        try:
+            return Candidate(experiment, self._model, self._state, self._loader, self._on_comparison)
+        except RuntimeError as error:  # no more threads here: the next look tries again
+            log.warning("%s: the experiment %s cannot begin yet: %s", self._model, experiment.name, error)
+            self._stamp = None
+            return None
+
+    def _note_leaving(self, candidate: Candidate | None) -> None:
+        # Requests of an A/B test may be in its engine for a while, also when the next candidate is here.
+        if candidate is not None:
+            self._leaving = (*(one for one in self._leaving if not one.wait_over(0.0)), candidate)

@@ -17,10 +17,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from edgewright_agent import events, otlp
 from edgewright_agent import live as module
 from edgewright_agent.beat import Beat, Share, encode, parse
+from edgewright_agent.clock import Uptime
 from edgewright_agent.contract import MAX_LIVE_BYTES
 from edgewright_agent.latency import percentile_ms
 from edgewright_agent.live import MAX_SESSIONS, MAX_TALLIES, Live, Seen
+from edgewright_agent.model_state import ModelState, Slot, Terms
 from edgewright_agent.peers import Peer
+from edgewright_agent.soak import Failure, Observation, begin, observe
 from unit.agent.core.beats import DIGEST, OTHER, SESSION, beat
 
 OURS = 4711
@@ -182,6 +185,21 @@ def test_while_a_model_has_to_prove_itself_whoever_ends_without_a_word_has_crash
     assert [lost.code for lost in live.check()] == ["crashed"]
     assert live.observations() == [Seen(DIGEST, crashes=1)]
     assert live.observations() == []
+
+
+def test_inferences_that_fail_are_inferences_to_whoever_judges_the_model(live: Live) -> None:
+    live.hear(beat("open"), OURS)
+    live.hear(beat(errors=500), OURS)
+    (seen,) = live.observations()
+    assert seen == Seen(DIGEST, errors=500, inferences=500)
+    up = Uptime("b", 100)
+    state = begin(ModelState(active=Slot(DIGEST, "1", "x")), DIGEST, Terms(soak_s=50), up)
+    found = observe(state, Observation(DIGEST, errors=seen.errors, inferences=seen.inferences), up)
+    assert isinstance(found, Failure), "a model that answers nothing at all must not pass its soak"
+    assert (found.code, found.message) == ("soak-errors", "500 of 500 inferences of applications failed")
+    live.hear(beat(errors=500, inferences=18), OURS)
+    live.hear(beat(errors=502, inferences=36), OURS)
+    assert live.observations() == [Seen(DIGEST, errors=2, inferences=38)]
 
 
 def test_an_inference_that_goes_on_and_on_is_a_hang_once(live: Live, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -18,9 +19,23 @@ import pytest
 
 from edgewright_agent.beat import Beat, Share, encode, parse
 from edgewright_agent.contract import LIVE_SOCKET, MAX_LIVE_BYTES
+from edgewright_agent.errors import AgentError
 from edgewright_agent.runtime.beats import Beats
+from edgewright_agent.runtime.change import Change
 from real import ROOT
-from unit.agent.core.sessions import CPU, GPU, INPUTS, ONE, THREE, TWO, Accelerated, Device, EPFail, until
+from unit.agent.core.sessions import (
+    CPU,
+    GPU,
+    INPUTS,
+    MODEL,
+    ONE,
+    THREE,
+    TWO,
+    Accelerated,
+    Device,
+    EPFail,
+    until,
+)
 
 BEAT = Beat("0" * 16, "digit-reader", ONE, "beat", providers=(CPU,))
 
@@ -39,6 +54,16 @@ class Ear:
             told: dict[str, Any] = json.loads(self._socket.recv(65536))
             if event in ("", told["event"]):
                 return told
+
+    def so_far(self) -> list[dict[str, Any]]:
+        """Return every datagram that is there."""
+        self._socket.setblocking(False)
+        told = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told.append(json.loads(self._socket.recv(65536)))
+        self._socket.settimeout(20)
+        return told
 
     def close(self) -> None:
         self._socket.close()
@@ -150,6 +175,30 @@ def test_a_daemon_that_does_not_read_holds_nobody_up(device: Device, ear: Ear) -
     beats.close()
 
 
+def test_the_last_word_waits_a_moment_for_a_daemon_that_is_busy(device: Device, ear: Ear) -> None:
+    beats = Beats(device.state)
+    while beats.send(BEAT):
+        pass
+    reader = threading.Timer(0.02, ear.hear)  # makes room for one
+    reader.start()
+    assert beats.send(replace(BEAT, event="close"), anyway=True) is True
+    reader.join()
+    assert ear.hear("close")["session"] == BEAT.session
+    while beats.send(BEAT):
+        pass
+    assert beats.send(replace(BEAT, event="close"), anyway=True) is False  # nor does it wait for ever
+    beats.close()
+
+
+def test_the_garbage_collector_may_close_the_socket_first(device: Device, ear: Ear) -> None:
+    session = device.session()
+    sender = session._account._beats._socket
+    assert sender is not None
+    sender.close()  # as its own finalizer does, in whatever order
+    del session
+    until(lambda: gc.collect() >= 0 and "close" in [told["event"] for told in ear.so_far()])
+
+
 def test_a_state_directory_with_a_long_name_is_reached(tmp_path: Path) -> None:
     state = tmp_path / ("a" * 60) / ("b" * 60)
     state.mkdir(parents=True)
@@ -213,6 +262,114 @@ def test_a_process_that_ends_says_so_and_a_forked_child_is_a_session_of_its_own(
     assert (told[2]["session"], told[3]["session"]) == (child["session"], parent["session"])
     assert (parent["session"] != child["session"], parent["pid"] != child["pid"]) == (True, True)
     assert told[2]["inferences"] == 1
+
+
+# A worker of `multiprocessing` leaves by `os._exit`, behind the back of `atexit`.
+_WORKERS = """
+import multiprocessing, sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from edgewright_agent.runtime import open_model
+from unit.agent.core.onnx_artifact import PIXELS
+
+def serve(where, _=None):
+    global model
+    model = globals().get("model") or open_model("digit-reader", where)
+    model.run({"image": PIXELS})
+    return multiprocessing.current_process().pid
+
+def serve_on(where):
+    serve(where)
+    executor = ThreadPoolExecutor(1)  # its thread ends when the worker has come to its end
+    executor.submit(time.sleep, 0.2)
+    executor.submit(serve, where)
+
+def fail(where):
+    serve(where)
+    sys.exit("the application's own mistake")
+
+if __name__ == "__main__":
+    method, what, where = sys.argv[1:]
+    if what.startswith("inherited"):
+        serve(where)
+    context = multiprocessing.get_context(method)
+    if what.endswith("pool"):
+        with context.Pool(2) as pool:
+            pool.starmap(serve, [(where, number) for number in range(20)], chunksize=1)
+            pool.close()
+            pool.join()
+    else:
+        worker = context.Process(target=globals()[what.split()[-1]], args=(where,))
+        worker.start()
+        worker.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("fork", "inherited pool"),
+        ("fork", "inherited serve"),
+        ("fork", "pool"),
+        ("fork", "serve"),
+        ("fork", "inherited serve_on"),
+        ("fork", "inherited fail"),
+        ("spawn", "serve"),
+        ("forkserver", "serve"),
+    ],
+)
+def test_a_worker_that_ends_has_not_crashed(
+    device: Device, ear: Ear, tmp_path: Path, method: str, what: str
+) -> None:
+    program = tmp_path / "workers.py"
+    program.write_text(_WORKERS)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}/tests:{ROOT}/agent"}
+    command = [sys.executable, str(program), method, what, str(device.state)]
+    subprocess.run(command, env=environment, timeout=60, check=True, stderr=subprocess.PIPE)
+    told = ear.so_far()
+    opened = {one["session"] for one in told if one["event"] == "open"}
+    closed = [one["session"] for one in told if one["event"] == "close"]
+    assert opened
+    assert sorted(closed) == sorted(opened)
+    if what.endswith("serve_on"):
+        assert max(one["inferences"] for one in told if one["event"] == "close") == 2
+
+
+def test_after_its_close_a_session_says_nothing(device: Device, ear: Ear) -> None:
+    """An update that is just being taken up tells of it late; the daemon would take the session for open again."""
+    session = device.session()
+    session.close()
+    session._changed(Change(MODEL, TWO, "2", "normal", ONE))
+    session._account.tick(session._seat_now(), None)
+    assert [told["event"] for told in ear.so_far()] == ["open", "close"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_session_that_is_closed_while_a_forked_child_opens_it_is_closed(
+    device: Device, ear: Ear, when: str
+) -> None:
+    others = set(threading.enumerate())
+    session = device.session()
+    session.close()
+    ear.so_far()
+    session._closed = False
+    session._forget()  # as in the child
+    tell = session._account.tell
+
+    def closing(event: str, *told: Any) -> None:
+        if (event, when) == ("open", "before"):
+            session.close()
+        tell(event, *told)
+        if (event, when) == ("open", "after"):
+            session.close()
+
+    session._account.tell = closing  # type: ignore[method-assign]
+    session._seat_now()
+    with pytest.raises(AgentError, match="is closed"):
+        session.run(INPUTS)
+    assert [told["event"] for told in ear.so_far()][-1:] == ["close"]
+    until(
+        lambda: not {one for one in set(threading.enumerate()) - others if one.name == "edgewright-session"}
+    )
 
 
 def test_a_session_nobody_has_any_more_leaves_no_thread(device: Device) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edgewright_agent.engine import InferenceError
 from edgewright_agent.experiments import Experiment, read
 from edgewright_agent.runtime import Comparison, ExperimentFigures, Session
-from edgewright_agent.runtime.experiment import agree, takes
+from edgewright_agent.runtime.experiment import agree, takes, winning
+from edgewright_agent.runtime.ladder import FIRST_BACKOFF_S
 from unit.agent.core.onnx_artifact import LABELS, PIXELS, WEIGHTS
 from unit.agent.core.sessions import INPUTS, MODEL, ONE, TWO, Accelerated, Device, until, who
 
@@ -191,11 +196,24 @@ def test_both_answers_are_logged_for_comparison(device: Device, caplog: pytest.L
     assert "image" not in line  # what was asked is nobody's business
 
 
-def test_a_listener_that_fails_ends_nothing(device: Device) -> None:
+def test_a_key_may_be_whatever_an_application_has(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    device.experiment()
+    key: Any = uuid.uuid4()
+    with caplog.at_level(logging.INFO, "edgewright.experiment"), device.session() as session:
+        ready(session)
+        for number in range(2):
+            session.answer(INPUTS, key=key)
+            until(lambda wanted=number + 1: tried(session).requests == wanted)  # type: ignore[misc]
+        ready(session)
+    assert [json.loads(line)["key"] for line in caplog.messages if line.startswith("{")] == [str(key)] * 2
+
+
+@pytest.mark.parametrize("mistake", [ValueError("the application's own mistake"), SystemExit()])
+def test_a_listener_that_fails_ends_nothing(device: Device, mistake: BaseException) -> None:
     device.experiment()
 
     def fail(_comparison: Comparison) -> None:
-        raise ValueError("the application's own mistake")
+        raise mistake
 
     with device.session(on_comparison=fail) as session:
         ready(session)
@@ -234,6 +252,52 @@ def test_the_active_model_answers_when_the_candidate_cannot(device: Device) -> N
             assert (answer.digest, who(answer.outputs)) == (ONE, ONE)
         assert tried(session).errors == 3  # then it rests
         assert (session.rung, session.figures.errors) == ("normal", 0)
+
+
+def test_a_sensor_without_numbers_is_nothing_against_the_candidate(device: Device) -> None:
+    device.experiment(kind="ab")
+    with device.session() as session:
+        ready(session)
+        for _ in range(5):
+            with pytest.raises(InferenceError, match="nor is its input image"):
+                session.answer({"image": np.full_like(PIXELS, np.nan)})
+        assert (tried(session).requests, tried(session).errors) == (0, 0)
+        assert (session.figures.errors, session.figures.input_errors) == (0, 5)
+        assert session.answer(INPUTS).digest == TWO
+
+
+def test_a_candidate_that_has_worked_for_long_begins_anew_when_it_falls(device: Device) -> None:
+    device.experiment(kind="ab")
+    loader = Accelerated()
+    with device.session(loader=loader) as session:
+        ready(session)
+        candidate = session._lookout.candidate
+        assert candidate is not None
+
+        def falls() -> float:
+            loader.broken = {TWO}
+            for _ in range(3):
+                session.run(INPUTS)
+            loader.broken = set()
+            assert session.answer(INPUTS).digest == ONE
+            return candidate._standing.backoff_s
+
+        def rises(before_s: float) -> None:
+            candidate._standing = replace(candidate._standing, down_until=time.monotonic())
+            assert session.answer(INPUTS).digest == TWO
+            assert session.answer(INPUTS).digest == TWO
+            risen_at = candidate._standing.risen_at - before_s
+            candidate._standing = replace(candidate._standing, risen_at=risen_at)
+
+        assert falls() == FIRST_BACKOFF_S
+        rises(before_s=1)
+        loader.broken = {TWO}
+        session.run(INPUTS)
+        loader.broken = set()
+        session.run(INPUTS)  # a single failure says nothing
+        assert falls() == 2 * FIRST_BACKOFF_S, "it has only just come back"
+        rises(before_s=2 * FIRST_BACKOFF_S + 1)
+        assert falls() == FIRST_BACKOFF_S
 
 
 # --- beginning and end ------------------------------------------------------------------------------------------
@@ -351,3 +415,13 @@ def test_models_agree_in_their_winners_or_in_their_values() -> None:
     assert agree(one, {"scores": np.array([[0.1001, 0.9001]])}, winners=False)
     assert not agree(one, {"scores": np.array([[0.1, 0.9, 0.0]])}, winners=True)
     assert not agree(one, {"logits": np.array([[0.1, 0.9]])}, winners=True)
+
+
+def test_labels_are_those_of_the_first_output() -> None:
+    """As the pipeline means them: it judges, and makes the reference of confidences, by the first output."""
+    outputs = {"scores": np.array([[0.1, 0.9], [0.8, 0.2]]), "auxiliary": np.array([[0.7, 0.3], [0.7, 0.3]])}
+    assert winning(outputs, ("zero", "one")) == ("one", "zero")
+    other = {"auxiliary": outputs["scores"], "scores": np.array([[0.4, 0.6], [0.6, 0.4]])}
+    assert agree(outputs, other, winners=True), "each by its name, whatever the order"
+    assert not agree(outputs, {**outputs, "scores": outputs["auxiliary"]}, winners=True)
+    assert winning({"box": np.zeros((2, 4)), **outputs}, ("zero", "one")) == ()

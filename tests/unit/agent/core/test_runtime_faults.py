@@ -90,6 +90,23 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 # --- processes ------------------------------------------------------------------------------------------------
 
 
+_SLOW_ENGINE = """
+import numpy as np, onnx, onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+N = 400
+nodes, last = [], "x"
+for index in range(120):
+    nodes.append(helper.make_node("MatMul", [last, "w"], [f"x{index}"])); last = f"x{index}"
+value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [N, N])
+weights = [numpy_helper.from_array(np.full((N, N), 1 / N, np.float32), "w")]
+model = helper.make_model(helper.make_graph(nodes, "slow", [value("x")], [value(last)], weights),
+                          opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def run(): session.run(None, {"x": np.ones((N, N), np.float32)})
+"""
+
+
 def test_a_process_that_ends_while_its_threads_infer_and_load_ends_well(device: Device) -> None:
     """The interpreter would abort it: it unwinds threads through the C++ of the engine."""
     program = """
@@ -126,24 +143,54 @@ session.run(INPUTS)                      # the shadow sees it, in its own thread
 threading.Thread(target=lambda: session.run({"image": INPUTS["image"][:1]}), daemon=True).start()
 entered.acquire(); entered.acquire()
 """
-    slow = """
-import numpy as np, onnx, onnxruntime
-from onnx import TensorProto, helper, numpy_helper
-N = 400
-nodes, last = [], "x"
-for index in range(120):
-    nodes.append(helper.make_node("MatMul", [last, "w"], [f"x{index}"])); last = f"x{index}"
-value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [N, N])
-weights = [numpy_helper.from_array(np.full((N, N), 1 / N, np.float32), "w")]
-model = helper.make_model(helper.make_graph(nodes, "slow", [value("x")], [value(last)], weights),
-                          opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-def run(): session.run(None, {"x": np.ones((N, N), np.float32)})
-"""
-    (device.state / "slow_engine.py").write_text(slow)
+    (device.state / "slow_engine.py").write_text(_SLOW_ENGINE)
     ended = run(f"import sys; sys.path.insert(0, sys.argv[1])\n{program}", str(device.state))
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_process_that_ends_while_its_threads_ask_a_candidate_ends_well(
+    device: Device, ended_before: bool
+) -> None:
+    program = """
+import atexit, sys, threading
+over = threading.Event()
+atexit.register(lambda: print(over.is_set()))  # the first to be registered is the last to be called
+from edgewright_agent.runtime.session import Session
+from pathlib import Path
+from unit.agent.core.sessions import INPUTS, MODEL, Device, OnnxRuntime
+import slow_engine
+
+device = Device.__new__(Device); device.state = Path(sys.argv[1])
+device.experiment(kind="ab")
+entered = threading.Event()
+
+class Slow(OnnxRuntime):
+    def load(self, folder, *, variant, providers):
+        engine = super().load(folder, variant=variant, providers=providers)
+        infer = engine.infer
+        def slow(inputs):
+            entered.set()
+            slow_engine.run()
+            over.set()
+            return infer(inputs)
+        if folder.name[0] == "2":
+            engine.infer = lambda inputs: slow(inputs) if len(inputs["image"]) > 1 else infer(inputs)
+        return engine
+
+session = Session(MODEL, device.state, loader=Slow())
+assert session._lookout.candidate.wait_idle(20)
+threading.Thread(target=lambda: session.run(INPUTS), daemon=True).start()
+assert entered.wait(20)
+if sys.argv[2] == "True":  # the experiment is over before the process is
+    device.end_experiment()
+    session.refresh()
+"""
+    (device.state / "slow_engine.py").write_text(_SLOW_ENGINE)
+    ended = run(
+        f"import sys; sys.path.insert(0, sys.argv[1])\n{program}", str(device.state), str(ended_before)
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
 
 
 def test_a_closed_session_stays_closed_in_a_forked_child(device: Device) -> None:
@@ -281,6 +328,25 @@ def test_where_no_thread_can_be_had_requests_go_on_and_updates_come_later(
             device.activate(TWO)
             until(lambda: who(session.run(INPUTS)) == ONE and "cannot start" in caplog.text)
         until(lambda: who(session.run(INPUTS)) == TWO)
+
+
+def test_where_no_thread_can_be_had_an_experiment_begins_later(
+    device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    device.experiment(kind="shadow")
+    with device.session() as session:
+        before = session._lookout.candidate
+        assert before is not None
+        with monkeypatch.context() as none:
+            none.setattr(threading.Thread, "start", _no_threads)
+            device.experiment(kind="ab")
+            session._lookout.due = 0
+            until(lambda: who(session.run(INPUTS)) == ONE and "cannot begin yet" in caplog.text)
+        assert session.experiment is None, "the one before is over all the same"
+        assert join_all(20.0), "nobody waits for a thread that never began"
+        until(lambda: not before.sees("a"))
+        session.refresh()
+        until(lambda: session.answer(INPUTS).digest == TWO)
 
 
 def _no_threads(*_: Any) -> threading.Thread:
