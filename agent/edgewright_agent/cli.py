@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentError as error:
         print(f"edgewright-agent: {error.code}: {error}", file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        # Such as a virtual environment that does not see Debian's part of cffi.
+        print(f"edgewright-agent: not-installed: {error}; next: edgewright-agent doctor", file=sys.stderr)
+        return StorageError.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -67,11 +68,15 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def board(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Board:
     """An emulated board with the package on it, and the inference engine of its userland."""
     require_target("arm64")
+    return emulated("arm64", package, tmp_path_factory.mktemp("board"))
+
+
+def emulated(name: str, package: Path, folder: Path) -> Board:
+    """Put a package on an emulated board of a target's processor."""
     cache = targets_cache()
-    folder = tmp_path_factory.mktemp("board")
     subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
-    userland = USERLANDS["arm64"]
-    core = Core("arm64", nearest("arm64", "", ()), "", 4)
+    userland = USERLANDS[name]
+    core = Core(name, nearest(name, "", ()), "", 4)
     target = emulated_target(core, cache)
     assert target.installed is not None
     userland_root = folder / "userland"
@@ -106,6 +111,46 @@ def test_what_a_package_puts_on_a_device_stays_below_thirty_megabytes(package: P
     sizes = [int(line.split()[2]) for line in listed.stdout.splitlines()]
     assert sum(sizes) < 30_000_000
     assert all(line.split()[1] == "root/root" for line in listed.stdout.splitlines())
+
+
+def test_a_virtual_environment_of_any_python_from_311_on_can_verify(package: Path) -> None:
+    """cffi's compiled part is for one Python each, and Debian's is no virtual environment's."""
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], capture_output=True, text=True, check=True)
+    backends = re.findall(
+        r"vendor/_cffi_backend\.cpython-(\d+)-aarch64-linux-gnu\.so$", listed.stdout, re.MULTILINE
+    )
+    assert backends == ["311", "312", "313", "314"]
+    compiled = {line.rsplit("/", 1)[1] for line in listed.stdout.splitlines() if line.endswith(".so")}
+    others = {name for name in compiled if not name.startswith("_cffi_backend.")}
+    assert all(name.endswith(".abi3.so") for name in others), others
+
+
+def test_where_no_cffi_comes_along_doctor_says_what_the_python_lacks(built: Journey, tmp_path: Path) -> None:
+    """32-bit ARM, and a Python that does not see Debian's python3-cffi-backend."""
+    require_target("armv7")
+    package = build(tmp_path, "armhf", tmp_path / "wheels")
+    board = emulated("armv7", package, tmp_path)
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({
+        "version": 1, "device": {"id": "pi-7", "class": PI}, "source": {"url": "oci:/media/usb"},
+        "trust": {"root": str(built.root_metadata())}, "state": str(tmp_path / "state"),
+    }))  # fmt: skip
+    looked = board.agent("doctor", "--config", str(config), "--offline", "--json")
+    assert looked.returncode == 3, looked.stdout + looked.stderr
+    assert looked.stdout, looked.stderr
+    (software,) = (
+        f for f in json.loads(looked.stdout)["findings"] if f["what"] == "software" and f["level"] == "fail"
+    )
+    assert "_cffi_backend" in software["message"]
+    assert "--system-site-packages" in software["remedy"]
+    tried = board.agent(
+        "init", "--device-id", "pi-7", "--class", PI, "--source", "oci:/media/usb",
+        "--root", str(built.root_metadata()), "--key", str(built.fleet / ".edgewright/keys/signing.pub"),
+        "--state", str(tmp_path / "state"), "--out", str(config), "--force",
+    )  # fmt: skip
+    assert tried.returncode == 3, tried.stderr
+    assert "Traceback" not in tried.stderr
+    assert "edgewright-agent doctor" in tried.stderr
 
 
 def test_the_package_for_another_processor_runs_there(board: Board) -> None:

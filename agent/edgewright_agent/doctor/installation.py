@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,11 @@ _LEAST_PYTHON = (3, 10)
 _NEEDED = (("cryptography", 44), ("tuf", 7))
 UNITS = ("edgewright-agent.service", "edgewright-agent.timer")
 _ASK_S = 5.0
+_LOAD_S = 60.0  # of a library of 14 MB from a slow card
+_CFFI = (
+    "pip install cffi into the virtual environment; where PyPI has none for this processor, apt install "
+    "python3-cffi-backend and make it with `python3 -m venv --system-site-packages`"
+)
 
 
 def software(config: Config) -> Iterator[Finding]:
@@ -39,6 +45,9 @@ def software(config: Config) -> Iterator[Finding]:
         found.append(f"{name} {version}")
         if int(version.split(".")[0]) < least:
             yield Finding("software", FAIL, f"{name} {version} is too old", f"pip install '{name}>={least}'")
+    if broken := _broken():
+        yield Finding("software", FAIL, f"cryptography does not load in Python {python}: {broken}",
+                      _CFFI if "_cffi_backend" in broken else "install cryptography for this Python again")  # fmt: skip
     yield Finding("software", OK, f"edgewright-agent {__version__}, Python {python}, {', '.join(found)}")
     engine = engine_version()
     if engine is None:
@@ -46,6 +55,27 @@ def software(config: Config) -> Iterator[Finding]:
         yield Finding("engine", WARN, "onnxruntime is not installed: models are stored, but wait", advice)
     else:
         yield Finding("engine", OK, f"onnxruntime {engine}")
+
+
+def _broken() -> str:
+    """Return why the compiled part of cryptography cannot be used, in one line; empty when it can.
+
+    In a process of its own: what fails there may be no exception but a panic of Rust, or an illegal instruction.
+    """
+    command = [sys.executable, "-c", "import cryptography.hazmat.bindings._rust"]
+    try:
+        asked = subprocess.run(  # noqa: S603  this Python, no shell
+            command, capture_output=True, text=True, errors="replace", timeout=_LOAD_S, check=False,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if asked.returncode == 0:
+        return ""
+    lines = [line for line in asked.stderr.splitlines() if line.strip()]
+    # The innermost cause: a panic only says that something else failed before it.
+    cause = next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), None)
+    return cause or (lines[-1] if lines else f"exit code {asked.returncode}")
 
 
 def anchors(config: Config) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,6 +212,36 @@ def test_telemetry_that_does_not_arrive_is_told(device: Bench) -> None:
         assert send(device.config).outcome == "network"
         (told,) = looked_at(device)["telemetry"]
     assert (told.level, told.remedy) == (WARN, "edgewright-agent telemetry --send")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "remedy"),
+    [
+        ("raise ModuleNotFoundError(\"No module named '_cffi_backend'\")", "--system-site-packages"),
+        ("import os; os.abort()", "install cryptography"),
+    ],
+    ids=["a virtual environment that does not see cffi", "a library of another processor"],
+)
+def test_a_python_that_cannot_verify_is_a_failure(
+    device: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakage: str, remedy: str
+) -> None:
+    """That a package is there says nothing of its compiled part."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/_cffi_backend.py").write_text(breakage)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'broken'}:{os.environ.get('PYTHONPATH', '')}")
+    found = [finding for finding in looked_at(device)["software"] if finding.level == FAIL]
+    assert len(found) == 1
+    assert "cryptography does not load" in found[0].message
+    assert remedy in found[0].remedy
+
+
+def test_what_a_check_cannot_import_is_a_finding_of_it(
+    device: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "edgewright_agent.report_signing", None)
+    found = looked_at(device)
+    assert levels(found, "clock") == [FAIL]
+    assert levels(found, "record") == [OK], "the others are made all the same"
 
 
 def test_an_agent_that_runs_but_does_not_answer_is_a_failure(device: Bench) -> None:
