@@ -459,4 +459,7 @@ def _read(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError("bad-config", f"{what}: cannot read {path}: {error.strerror}") from error
+        from edgewright_agent.files import whose
+
+        hint = f"; {whose(path)}" if isinstance(error, PermissionError) else ""
+        raise ConfigError("bad-config", f"{what}: cannot read {path}: {error.strerror}{hint}") from error

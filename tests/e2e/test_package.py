@@ -9,16 +9,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cryptography
 import pytest
 
 from e2e.journey import MODEL, PI, Journey
 from edgewright.bench.target.emulator import STACK_BYTES, emulated_target
 from edgewright.bench.target.processor import Core, lay_out, nearest
 from edgewright.bench.target.userland import USERLANDS, targets_cache
-from real import ROOT, require, require_target
+from real import NOTHING_MAY_BE_SKIPPED, ROOT, require, require_target
 
 PACKAGING = ROOT / "agent" / "packaging"
 UNITS = ("edgewright-agent.service", "edgewright-agent-once.service")
@@ -181,6 +184,134 @@ def test_an_emulated_board_goes_from_a_stick_to_an_answer(
     findings = {finding["what"]: finding for finding in json.loads(looked.stdout)["findings"]}
     assert looked.returncode == 0, looked.stdout
     assert findings[MODEL]["level"] == "ok" and "onnxruntime" in findings["engine"]["message"]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A device with the package's directories: that of the configuration is root's, that of the state the agent's."""
+
+    conf: Path
+    state: Path
+    python: str
+    uid: int = 54321  # of no account
+
+    def agent(self, *words: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command as root, which lets nobody read what it makes, or as another user."""
+        site = Path(cryptography.__file__).parent.parent
+        return subprocess.run(
+            [self.python, "-m", "edgewright_agent", *words], user=uid, group=uid, extra_groups=[], umask=0o077, cwd="/",
+            env={"PATH": os.defpath, "PYTHONPATH": f"{ROOT / 'agent'}:{site}", "PYTHONDONTWRITEBYTECODE": "1",
+                 "EDGEWRIGHT_AGENT_CONFIG": str(self.conf / "agent.json")},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def init(self, source: str, *words: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.agent(
+            "init", "--device-id", "pi-7", "--class", PI, "--source", source, "--root", str(self.conf / "1.root.json"),
+            "--key", str(self.conf / "signing.pub"), "--state", str(self.state), "--out", str(self.conf / "agent.json"),
+            *words, uid=uid,
+        )  # fmt: skip
+
+    def foreign(self) -> list[Path]:
+        """Return what in the state directory the agent's user does not own."""
+        return [path for path in (self.state, *self.state.rglob("*")) if path.lstat().st_uid != self.uid]
+
+
+@pytest.fixture
+def desk(built: Journey) -> Iterator[Desk]:
+    if os.geteuid() != 0:
+        reason = "only root becomes another user"
+        pytest.fail(reason) if NOTHING_MAY_BE_SKIPPED else pytest.skip(reason)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    usable = [python for python in (sys.executable, f"/usr/bin/python{version}") if _anybodys(python)]
+    if not usable:
+        reason = f"no Python {version} on this machine that every user may run"
+        pytest.fail(reason) if NOTHING_MAY_BE_SKIPPED else pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="desk-", dir="/tmp") as folder:  # pytest's are for one user only
+        Path(folder).chmod(0o755)
+        yield _set_up(Desk(Path(folder, "etc"), Path(folder, "var"), usable[0]), built)
+
+
+def _set_up(made: Desk, built: Journey) -> Desk:
+    made.conf.mkdir(mode=0o755)
+    made.state.mkdir(mode=0o755)
+    os.chown(made.state, made.uid, made.uid)
+    for name, source in (("1.root.json", built.root_metadata()),
+                         ("signing.pub", built.fleet / ".edgewright/keys/signing.pub")):  # fmt: skip
+        (made.conf / name).write_bytes(source.read_bytes())
+        (made.conf / name).chmod(0o644)
+    return made
+
+
+def _anybodys(python: str) -> bool:
+    return not subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c ""', python], user=54321, group=54321, extra_groups=[], cwd="/",
+        capture_output=True, check=False,
+    ).returncode  # fmt: skip
+
+
+def test_what_root_does_by_hand_leaves_the_device_to_the_agents_user(desk: Desk, built: Journey) -> None:
+    stick = desk.conf / "stick.tar"
+    made = built.edgewright("bundle", "create", "--group", "all", "--class", PI, "--out", str(stick))
+    assert made.returncode == 0, made.stderr
+    stick.chmod(0o644)
+    begun = desk.init(f"bundle:{stick}")
+    assert begun.returncode == 0, begun.stderr
+    for words in (["once"], ["factory", MODEL], ["pin", MODEL], ["unpin", MODEL], ["metered", "on"],
+                  ["metered", "auto"], ["install", str(stick)], ["infer", MODEL], ["status"]):  # fmt: skip
+        done = desk.agent(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert desk.foreign() == [], words
+    for uid in (0, desk.uid):
+        assert desk.agent("once", uid=uid).returncode == 0
+        looked = desk.agent("doctor", "--offline", "--json", uid=uid)
+        found = [f for f in json.loads(looked.stdout)["findings"] if f["level"] == "fail"]
+        assert found == [], found
+    assert desk.foreign() == []
+    (desk.conf / "agent.json").chmod(0o600)
+    looked = desk.agent("doctor", "--offline", "--json")
+    (found,) = (f for f in json.loads(looked.stdout)["findings"] if f["what"] == "configuration")
+    assert (found["level"], found["remedy"]) == ("fail", f"chmod a+r {desk.conf / 'agent.json'}")
+
+
+def test_a_prepared_device_is_anchored_by_root_for_the_agents_user(desk: Desk) -> None:
+    assert desk.init("oci:/media/usb", "--no-state").returncode == 0
+    for told in ("the record has begun", "the record is there"):
+        done = desk.agent("anchor")
+        assert done.returncode == 0 and told in done.stdout, done.stderr
+    assert desk.foreign() == []
+    assert {path.name for path in desk.conf.iterdir()} == {"agent.json", "1.root.json", "signing.pub"}
+
+
+def test_what_the_agents_user_may_not_read_is_told_by_init(desk: Desk) -> None:
+    (desk.conf / "signing.pub").chmod(0o600)
+    refused = desk.init("oci:/media/usb")
+    assert refused.returncode == 1
+    assert f"{desk.conf / 'signing.pub'} belongs to root, and this is {desk.uid}" in refused.stderr
+    assert not (desk.conf / "agent.json").exists() and list(desk.state.iterdir()) == []
+
+
+def test_a_key_of_the_device_is_its_agents_alone(desk: Desk) -> None:
+    key = desk.state / "identity/device.key"
+    done = desk.agent("identity", "create", "--key", str(key))
+    assert done.returncode == 0, done.stderr
+    assert desk.foreign() == [] and key.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_may_not_is_told_whose_it_is(desk: Desk) -> None:
+    begun = desk.init("oci:/media/usb", uid=desk.uid)
+    assert (
+        f"{desk.conf} belongs to root, and this is {desk.uid}: let that user in, or run as root"
+        in begun.stderr
+    )
+    assert desk.init("oci:/media/usb", "--force").returncode == 0
+    os.chown(desk.state / "lock", 0, 0)  # as an earlier agent left it
+    kept_out = desk.agent("once", uid=desk.uid)
+    assert kept_out.returncode == 3
+    assert (
+        f"{desk.state / 'lock'} belongs to root, and this is {desk.uid}: chown -R {desk.uid} {desk.state}"
+        in kept_out.stderr
+    )
 
 
 @pytest.mark.parametrize("unit", [*UNITS, "edgewright-agent.timer"])
