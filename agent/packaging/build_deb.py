@@ -115,7 +115,7 @@ def lay_out(tree: Path, wheels: list[Path]) -> None:
                     archive.extract(name, vendor)
     # Applications: `from edgewright_agent.runtime import open_model`, with the engine of their own Python.
     _put(tree / "usr/lib/python3/dist-packages/edgewright-agent.pth", f"/{HOME}\n")
-    _copy(HERE / "debian/edgewright-agent", tree / "usr/bin/edgewright-agent", 0o755)
+    _copy(HERE / "debian/edgewright-agent", tree / "usr/bin/edgewright-agent")
     _copy(HERE / "debian/default", tree / "etc/default/edgewright-agent")
     for unit in sorted((HERE / "systemd").iterdir()):
         _copy(unit, tree / "lib/systemd/system" / unit.name)
@@ -135,13 +135,15 @@ def build(tree: Path, arch: str, out: Path) -> Path:
     _put(control / "conffiles", "/etc/default/edgewright-agent\n")
     sums = (f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.relative_to(tree)}\n" for p in files)  # noqa: S324
     _put(control / "md5sums", "".join(sums))
-    for script in ("postinst", "prerm", "postrm"):
-        _copy(HERE / "debian" / script, control / script, 0o755)
+    scripts = [control / script for script in ("postinst", "prerm", "postrm")]
+    for script in scripts:
+        _copy(HERE / "debian" / script.name, script)
+    programs = {tree / "usr/bin/edgewright-agent", *scripts}
+    tree.chmod(0o755)
     for path in sorted(tree.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.chmod(0o755)
-        elif path.suffix in (".py", ".pyi", ".so", ".txt", ".typed", ".json", ".pem", ".html", ".md"):
-            path.chmod(0o644)  # what wheels say of modes is the machine's that built them
+        # What wheels, and this user's umask, say of modes is the machine's that builds.
+        runs = path.is_dir() or path in programs
+        path.chmod(0o755 if runs else 0o644)
         os.utime(path, (int(EPOCH), int(EPOCH)))
     os.utime(tree, (int(EPOCH), int(EPOCH)))
     package = out / f"edgewright-agent_{version}_{arch}.deb"
@@ -162,13 +164,11 @@ def _own() -> str:
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    path.chmod(0o644)
 
 
-def _copy(source: Path, target: Path, mode: int = 0o644) -> None:
+def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    target.chmod(mode)
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ PACKAGING = ROOT / "agent" / "packaging"
 UNITS = ("edgewright-agent.service", "edgewright-agent-once.service")
 
 
-def build(folder: Path, arch: str, wheels: Path) -> Path:
-    """Build the package as the guide says."""
+def build(folder: Path, arch: str, wheels: Path, umask: int = 0o022) -> Path:
+    """Build the package as the guide says, as somebody with this umask."""
     done = subprocess.run(
         [
             sys.executable, str(PACKAGING / "build_deb.py"), "--arch", arch, "--out", str(folder),
             "--wheels", str(wheels),
         ],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=300, check=False, umask=umask,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
@@ -104,9 +104,23 @@ def emulated(name: str, package: Path, folder: Path) -> Board:
     return Board(folder / "root", python)
 
 
-def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path) -> None:
-    again = build(tmp_path, "arm64", package.parent / "wheels")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path, umask: int) -> None:
+    again = build(tmp_path, "arm64", package.parent / "wheels", umask)
     assert again.read_bytes() == package.read_bytes()
+
+
+def test_every_user_may_read_what_the_package_brings(package: Path, tmp_path: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], capture_output=True, text=True, check=True)
+    modes = {line.split()[5]: line.split()[0] for line in listed.stdout.splitlines()}
+    programs = {name for name, mode in modes.items() if mode == "-rwxr-xr-x"}
+    assert programs == {"./usr/bin/edgewright-agent"}
+    rest = {mode for name, mode in modes.items() if name not in programs}
+    assert rest == {"drwxr-xr-x", "-rw-r--r--"}
+    subprocess.run(["dpkg-deb", "-e", str(package), str(tmp_path / "control")], check=True)
+    assert all(
+        (tmp_path / "control" / name).stat().st_mode & 0o111 for name in ("postinst", "prerm", "postrm")
+    )
 
 
 def test_what_a_package_puts_on_a_device_stays_below_thirty_megabytes(package: Path) -> None:
@@ -328,6 +342,19 @@ def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     )  # fmt: skip
     about = [line for line in checked.stderr.splitlines() if "edgewright" in line]
     assert checked.returncode == 0 and about == [], checked.stderr
+
+
+def test_a_poll_by_hand_does_not_stop_the_service_that_runs() -> None:
+    """Only what starts polls for ever excludes it: a unit that conflicts with a service stops that, and for good."""
+    conflicts = {}
+    for path in sorted((PACKAGING / "systemd").iterdir()):
+        found = re.findall(r"^Conflicts=(.*)$", path.read_text(), re.MULTILINE)
+        conflicts[path.name] = found
+    assert conflicts == {
+        "edgewright-agent-once.service": [],
+        "edgewright-agent.service": ["edgewright-agent.timer"],
+        "edgewright-agent.timer": ["edgewright-agent.service"],
+    }
 
 
 def test_both_services_are_hardened_alike_and_keep_what_the_agent_needs() -> None:
