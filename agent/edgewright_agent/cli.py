@@ -142,7 +142,8 @@ def _require_usable(config: Config) -> None:
         from edgewright_agent.decrypt import load_keys
 
         load_keys(config.decryption.keys)
-    config.origin.open().close()
+    for mirror in config.origin.mirrors:
+        (mirror.without_login() if mirror.held_by_unit() else mirror).open().close()
 
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:
