@@ -27,11 +27,10 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises:
         StorageError: `busy` when another agent holds it, `not-permitted` when it is another user's.
     """
-    with as_owner(path.parent):  # a lock of root's would keep the agent's user out
+    with as_owner(path.parent), faults(path, "lock"):  # one of root's would keep the agent's user out
         if not path.parent.is_dir():
             Disk().make_dir(path.parent)
-        with faults(path, "lock"):
-            fd = open_lock(path)
+        fd = open_lock(path)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
