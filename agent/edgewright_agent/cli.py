@@ -23,6 +23,7 @@ from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
 from edgewright_agent.files import Disk
+from edgewright_agent.owner import as_owner, become_owner, owner_of
 from edgewright_agent.record import MISSING, Ledger
 from edgewright_agent.store import Store
 from edgewright_agent.work import at_work
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AgentError as error:
         print(f"edgewright-agent: {error.code}: {error}", file=sys.stderr)
         return error.exit_code
+    except ImportError as error:
+        # Such as a virtual environment that does not see Debian's part of cffi.
+        print(f"edgewright-agent: not-installed: {error}; next: edgewright-agent doctor", file=sys.stderr)
+        return StorageError.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -60,8 +65,6 @@ def _run_of(options: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from edgewright_agent.trust.sigstore import load_key
-
     document: dict[str, Any] = {
         "version": 1,
         "device": {"id": options.device_id, "class": options.hardware_class, "labels": dict(options.label)},
@@ -99,15 +102,10 @@ def _init(options: argparse.Namespace) -> int:
     if options.decryption_key:
         document["decryption"] = {"keys": [str(key.absolute()) for key in options.decryption_key]}
     config = parse(document, base=Path.cwd(), name="the options")
-    # What can be known without network: the trust anchors, the credentials and the form of the URL.
-    config.fingerprint()
-    for path, pem in zip(config.trust.keys, config.trust.key_bytes(), strict=True):
-        load_key(pem, str(path))
-    if config.decryption.keys:
-        from edgewright_agent.decrypt import load_keys
-
-        load_keys(config.decryption.keys)
-    config.origin.open().close()
+    with as_owner(
+        config.state
+    ):  # what the agent's user may not read must be told here, not at its first poll
+        _require_usable(config)
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.
@@ -119,12 +117,33 @@ def _init(options: argparse.Namespace) -> int:
         if secret:
             document["source"][key] = str(secret)
     told = _first_record(config, options)  # before the configuration: a second try begins it again
+    if owner_of(config.state):
+        os.umask(0o022)  # the agent's user has to read it; there is no secret in it
     Disk().make_dir(options.out.absolute().parent)
     Disk().replace_file(options.out.absolute(), (json.dumps(document, indent=2) + "\n").encode())
     if options.device_identity:
         told = ": edgewright-agent identity create" if told == ": edgewright-agent once" else told
     print(f"wrote {options.out}; next{told} --config {options.out}")
     return 0
+
+
+def _require_usable(config: Config) -> None:
+    """Check what can be known without network: the trust anchors, the credentials and the form of the URL.
+
+    Raises:
+        ConfigError: what is wrong.
+    """
+    from edgewright_agent.trust.sigstore import load_key
+
+    config.fingerprint()
+    for path, pem in zip(config.trust.keys, config.trust.key_bytes(), strict=True):
+        load_key(pem, str(path))
+    if config.decryption.keys:
+        from edgewright_agent.decrypt import load_keys
+
+        load_keys(config.decryption.keys)
+    for mirror in config.origin.mirrors:
+        (mirror.without_login() if mirror.held_by_unit() else mirror).open().close()
 
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:
@@ -162,6 +181,7 @@ def _once(options: argparse.Namespace) -> int:
     from edgewright_agent.update import Update
 
     config = load(options.config)
+    become_owner(config.state)
     with at_work(config) as (ledger, store):
         try:
             config.fingerprint()
@@ -198,7 +218,7 @@ def _renew_identity(config: Config, ledger: Ledger, source: Source, *, again: bo
 
 
 def _run(options: argparse.Namespace) -> int:
-    load(options.config)
+    become_owner(load(options.config).state)
     # The same process, without what this command line needed: it will wait for years. `-m` looks for modules
     # where it stands, which may be a stick that somebody has just plugged in.
     command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
@@ -279,6 +299,7 @@ def _identity_create(options: argparse.Namespace) -> int:
     from edgewright_agent.identity import command
 
     path = options.key or command.identity_of(load(options.config)).key
+    become_owner(path)  # of the folder it lies in: the agent has to read it, and nobody else may
     print(command.create_key(path, options.provider))
     return 0
 

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -120,6 +120,17 @@ class Mirror:
             within_s=within_s,
             authorities=authorities,
         )
+
+    def held_by_unit(self) -> list[str]:
+        """Return references to secrets that systemd passes to the agent's unit, unless this process is in a unit."""
+        secrets = (self.username, self.password, self.proxy_username, self.proxy_password)
+        if os.environ.get("CREDENTIALS_DIRECTORY"):
+            return []
+        return [str(secret) for secret in secrets if secret and secret.kind == "credential"]
+
+    def without_login(self) -> Mirror:
+        """Return it without secrets: all that can be checked outside the unit that they are passed to."""
+        return replace(self, username=None, password=None, proxy_username=None, proxy_password=None)
 
     def route(self) -> Route | None:
         if self.proxy is None:
@@ -459,4 +470,7 @@ def _read(path: Path, what: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError("bad-config", f"{what}: cannot read {path}: {error.strerror}") from error
+        from edgewright_agent.files import whose
+
+        hint = f"; {whose(path)}" if isinstance(error, PermissionError) else ""
+        raise ConfigError("bad-config", f"{what}: cannot read {path}: {error.strerror}{hint}") from error

@@ -378,8 +378,8 @@ _CODES = {
     errno.EDQUOT: ("no-space", "raise the quota, it recovers by itself"),
     errno.EROFS: ("read-only", "the file system is mounted read-only; check the disk"),
     errno.EXDEV: ("exdev", "the directory lies in a read-only image layer"),
-    errno.EACCES: ("not-permitted", "run as the user that owns the state directory"),
-    errno.EPERM: ("not-permitted", "run as the user that owns the state directory"),
+    errno.EACCES: ("not-permitted", ""),
+    errno.EPERM: ("not-permitted", ""),
 }
 
 
@@ -390,7 +390,27 @@ def faults(path: Path, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         code, advice = _CODES.get(error.errno or 0, ("io-error", "check the disk"))
+        advice = advice or whose(path)
         raise StorageError(code, f"cannot {action} {path}: {error.strerror or error}; {advice}") from error
+
+
+def whose(path: Path) -> str:
+    """Say whose a path is that this user may not use, or the nearest folder above that can be seen, and what to do."""
+    from edgewright_agent.owner import User
+
+    me = User.of(os.geteuid(), os.getegid())
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            owner = User.of(found.st_uid, found.st_gid)
+            if owner.uid == me.uid:
+                return f"{place} belongs to {me.name}, who this is: check its mode, and what the unit allows"
+            told = f"{place} belongs to {owner.name}, and this is {me.name}: "
+            above = place.parent.stat()
+            if owner.uid == 0 and above.st_uid != 0:  # root would do it as that user: see `owner`
+                return f"{told}chown -R {User.of(above.st_uid, above.st_gid).name} {place.parent}"
+            return told + ("let that user in, or run as root" if owner.uid == 0 else f"run as {owner.name}")
+    return "run as the user that owns it"
 
 
 def _discard(calls: Calls, path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk, faults
+from edgewright_agent.owner import as_owner
 
 PRIVATE = 0o600
 
@@ -24,11 +25,11 @@ def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file, or fail at once.
 
     Raises:
-        StorageError: `busy` when another agent holds it.
+        StorageError: `busy` when another agent holds it, `not-permitted` when it is another user's.
     """
-    if not path.parent.is_dir():
-        Disk().make_dir(path.parent)
-    with faults(path, "lock"):
+    with as_owner(path.parent), faults(path, "lock"):  # one of root's would keep the agent's user out
+        if not path.parent.is_dir():
+            Disk().make_dir(path.parent)
         fd = open_lock(path)
     try:
         try:

@@ -20,6 +20,7 @@ from edgewright_agent.errors import ConfigError, StorageError
 from edgewright_agent.files import Disk, faults, fresh_of
 from edgewright_agent.floor import Floor
 from edgewright_agent.model_state import ModelState, Pin, Slot, Tombstone, Verdict
+from edgewright_agent.owner import as_caller
 from edgewright_agent.record import MISSING, Ledger, Record
 from edgewright_agent.settings import wanted_providers
 from edgewright_agent.store import Store
@@ -263,24 +264,28 @@ def anchor(ledger: Ledger, config: Path, *, disk: Disk | None = None) -> bool:
     if ledger.record.quarantined == MISSING and mark.exists():
         # First: where this fails, the mark would allow it again and again. Not by a rename: not every file system
         # promises that a power cut leaves one of the two names.
-        with faults(mark, "read"):
-            body = mark.read_bytes()
-        disk.replace_file(_used(mark), body)
-        _forget(disk, mark)
+        with as_caller():  # the configuration's folder is not the agent's
+            with faults(mark, "read"):
+                body = mark.read_bytes()
+            disk.replace_file(_used(mark), body)
+            _forget(disk, mark)
     elif ledger.record.quarantined == MISSING and _used(mark).exists():
         pass  # a power cut between the two steps
     else:
         ledger.require_whole()
-        _forget(disk, mark, _used(mark))
+        with as_caller():
+            _forget(disk, mark, _used(mark))
         return False
     try:
-        document = json.loads(_used(mark).read_bytes())
+        with as_caller():
+            document = json.loads(_used(mark).read_bytes())
         floor = floor_of({str(name): str(version) for name, version in document["atLeast"].items()})
         fleet = fleet_name(document.get("fleet"))
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ConfigError("bad-floor", f"{mark} is not what `init` writes: {error}") from error
     ledger.reanchor(Record(fleet=fleet).with_floor(floor, uptime()))
-    _forget(disk, _used(mark))
+    with as_caller():
+        _forget(disk, _used(mark))
     return True
 
 

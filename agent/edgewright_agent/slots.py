@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewright_agent.errors import StorageError
-from edgewright_agent.files import Disk, faults, fresh_of
+from edgewright_agent.files import Disk, faults, fresh_of, whose
 
 SLOT_BYTES = 64 * 1024
 PAGE_BYTES = 4096
@@ -107,8 +107,7 @@ class Slots:
             except FileNotFoundError:
                 continue
             except PermissionError as error:
-                advice = "run as the user that owns the state directory"
-                raise StorageError("not-permitted", f"cannot read {path}: {advice}") from error
+                raise StorageError("not-permitted", f"cannot read {path}; {whose(path)}") from error
             except OSError:
                 continue  # a bad sector damages one slot; the other must still count
             if found and found[0] % 2 == parity and (best is None or found[0] > best[0]):

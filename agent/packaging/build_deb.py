@@ -27,7 +27,10 @@ AGENT = HERE.parent
 LOCK = HERE / "wheels.txt"
 HOME = "usr/lib/edgewright-agent"
 EPOCH = "1577836800"  # 2020-01-01: a time that is no fact about this package
-# Debian's name of a processor → what wheels call it, and whether there is a cffi for it (32-bit ARM uses Debian's).
+# cryptography's wheel is for all of them, but cffi has a wheel for each. Later ones use Debian's python3-cffi-backend,
+# as 32-bit ARM always does: PyPI has no cffi for it.
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# Debian's name of a processor → what wheels call it, and whether there is a cffi for it.
 PROCESSORS = {
     "amd64": (("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"), True),
     "arm64": (("manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"), True),
@@ -75,19 +78,25 @@ def main(arguments: list[str] | None = None) -> int:
 def fetch(arch: str, folder: Path) -> list[Path]:
     """Download the locked wheels for a processor; pip checks every one against its hash."""
     platforms, has_cffi = PROCESSORS[arch]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / "wheels.txt"
-    text = LOCK.read_text()
-    lock.write_text(text if has_cffi else re.sub(r"^cffi==(.*\\\n)*.*\n", "", text, flags=re.MULTILINE))
     place = folder / arch
-    command = [
-        sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
-        "--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--require-hashes",
-        "--requirement", str(lock), "--dest", str(place), *(o for p in platforms for o in ("--platform", p)),
-    ]  # fmt: skip
-    done = subprocess.run(command, check=False)
-    if done.returncode != 0:
-        sys.exit(f"build_deb: the wheels for {arch} could not be fetched; run it again")
+    text = LOCK.read_text()
+    cffi = re.search(r"^cffi==(.*\\\n)*.*\n", text, flags=re.MULTILINE)
+    if cffi is None:
+        sys.exit(f"build_deb: {LOCK} names no cffi")
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = [(PYTHONS[0], text.replace(cffi[0], ""))]
+    if has_cffi:
+        wanted += [(python, cffi[0]) for python in PYTHONS]
+    for python, requirements in wanted:
+        lock = folder / "wheels.txt"
+        lock.write_text(requirements)
+        command = [
+            sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps",
+            "--only-binary=:all:", "--implementation", "cp", "--python-version", python, "--require-hashes",
+            "--requirement", str(lock), "--dest", str(place), *(o for p in platforms for o in ("--platform", p)),
+        ]  # fmt: skip
+        if subprocess.run(command, check=False).returncode != 0:
+            sys.exit(f"build_deb: the wheels for {arch} could not be fetched; run it again")
     allowed = set(re.findall(r"sha256:([0-9a-f]{64})", text))
     wheels = sorted(place.glob("*.whl"))
     return [wheel for wheel in wheels if hashlib.sha256(wheel.read_bytes()).hexdigest() in allowed]
@@ -106,7 +115,7 @@ def lay_out(tree: Path, wheels: list[Path]) -> None:
                     archive.extract(name, vendor)
     # Applications: `from edgewright_agent.runtime import open_model`, with the engine of their own Python.
     _put(tree / "usr/lib/python3/dist-packages/edgewright-agent.pth", f"/{HOME}\n")
-    _copy(HERE / "debian/edgewright-agent", tree / "usr/bin/edgewright-agent", 0o755)
+    _copy(HERE / "debian/edgewright-agent", tree / "usr/bin/edgewright-agent")
     _copy(HERE / "debian/default", tree / "etc/default/edgewright-agent")
     for unit in sorted((HERE / "systemd").iterdir()):
         _copy(unit, tree / "lib/systemd/system" / unit.name)
@@ -126,13 +135,15 @@ def build(tree: Path, arch: str, out: Path) -> Path:
     _put(control / "conffiles", "/etc/default/edgewright-agent\n")
     sums = (f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.relative_to(tree)}\n" for p in files)  # noqa: S324
     _put(control / "md5sums", "".join(sums))
-    for script in ("postinst", "prerm", "postrm"):
-        _copy(HERE / "debian" / script, control / script, 0o755)
+    scripts = [control / script for script in ("postinst", "prerm", "postrm")]
+    for script in scripts:
+        _copy(HERE / "debian" / script.name, script)
+    programs = {tree / "usr/bin/edgewright-agent", *scripts}
+    tree.chmod(0o755)
     for path in sorted(tree.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.chmod(0o755)
-        elif path.suffix in (".py", ".pyi", ".so", ".txt", ".typed", ".json", ".pem", ".html", ".md"):
-            path.chmod(0o644)  # what wheels say of modes is the machine's that built them
+        # What wheels, and this user's umask, say of modes is the machine's that builds.
+        runs = path.is_dir() or path in programs
+        path.chmod(0o755 if runs else 0o644)
         os.utime(path, (int(EPOCH), int(EPOCH)))
     os.utime(tree, (int(EPOCH), int(EPOCH)))
     package = out / f"edgewright-agent_{version}_{arch}.deb"
@@ -153,13 +164,11 @@ def _own() -> str:
 def _put(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    path.chmod(0o644)
 
 
-def _copy(source: Path, target: Path, mode: int = 0o644) -> None:
+def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    target.chmod(mode)
 
 
 if __name__ == "__main__":

@@ -5,32 +5,36 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cryptography
 import pytest
 
 from e2e.journey import MODEL, PI, Journey
 from edgewright.bench.target.emulator import STACK_BYTES, emulated_target
 from edgewright.bench.target.processor import Core, lay_out, nearest
 from edgewright.bench.target.userland import USERLANDS, targets_cache
-from real import ROOT, require, require_target
+from real import NOTHING_MAY_BE_SKIPPED, ROOT, require, require_target
 
 PACKAGING = ROOT / "agent" / "packaging"
 UNITS = ("edgewright-agent.service", "edgewright-agent-once.service")
 
 
-def build(folder: Path, arch: str, wheels: Path) -> Path:
-    """Build the package as the guide says."""
+def build(folder: Path, arch: str, wheels: Path, umask: int = 0o022) -> Path:
+    """Build the package as the guide says, as somebody with this umask."""
     done = subprocess.run(
         [
             sys.executable, str(PACKAGING / "build_deb.py"), "--arch", arch, "--out", str(folder),
             "--wheels", str(wheels),
         ],
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=300, check=False, umask=umask,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
@@ -67,11 +71,15 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def board(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Board:
     """An emulated board with the package on it, and the inference engine of its userland."""
     require_target("arm64")
+    return emulated("arm64", package, tmp_path_factory.mktemp("board"))
+
+
+def emulated(name: str, package: Path, folder: Path) -> Board:
+    """Put a package on an emulated board of a target's processor."""
     cache = targets_cache()
-    folder = tmp_path_factory.mktemp("board")
     subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
-    userland = USERLANDS["arm64"]
-    core = Core("arm64", nearest("arm64", "", ()), "", 4)
+    userland = USERLANDS[name]
+    core = Core(name, nearest(name, "", ()), "", 4)
     target = emulated_target(core, cache)
     assert target.installed is not None
     userland_root = folder / "userland"
@@ -96,9 +104,23 @@ def board(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Board:
     return Board(folder / "root", python)
 
 
-def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path) -> None:
-    again = build(tmp_path, "arm64", package.parent / "wheels")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_same_commit_gives_the_same_package(package: Path, tmp_path: Path, umask: int) -> None:
+    again = build(tmp_path, "arm64", package.parent / "wheels", umask)
     assert again.read_bytes() == package.read_bytes()
+
+
+def test_every_user_may_read_what_the_package_brings(package: Path, tmp_path: Path) -> None:
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], capture_output=True, text=True, check=True)
+    modes = {line.split()[5]: line.split()[0] for line in listed.stdout.splitlines()}
+    programs = {name for name, mode in modes.items() if mode == "-rwxr-xr-x"}
+    assert programs == {"./usr/bin/edgewright-agent"}
+    rest = {mode for name, mode in modes.items() if name not in programs}
+    assert rest == {"drwxr-xr-x", "-rw-r--r--"}
+    subprocess.run(["dpkg-deb", "-e", str(package), str(tmp_path / "control")], check=True)
+    assert all(
+        (tmp_path / "control" / name).stat().st_mode & 0o111 for name in ("postinst", "prerm", "postrm")
+    )
 
 
 def test_what_a_package_puts_on_a_device_stays_below_thirty_megabytes(package: Path) -> None:
@@ -106,6 +128,46 @@ def test_what_a_package_puts_on_a_device_stays_below_thirty_megabytes(package: P
     sizes = [int(line.split()[2]) for line in listed.stdout.splitlines()]
     assert sum(sizes) < 30_000_000
     assert all(line.split()[1] == "root/root" for line in listed.stdout.splitlines())
+
+
+def test_a_virtual_environment_of_any_python_from_311_on_can_verify(package: Path) -> None:
+    """cffi's compiled part is for one Python each, and Debian's is no virtual environment's."""
+    listed = subprocess.run(["dpkg-deb", "-c", str(package)], capture_output=True, text=True, check=True)
+    backends = re.findall(
+        r"vendor/_cffi_backend\.cpython-(\d+)-aarch64-linux-gnu\.so$", listed.stdout, re.MULTILINE
+    )
+    assert backends == ["311", "312", "313", "314"]
+    compiled = {line.rsplit("/", 1)[1] for line in listed.stdout.splitlines() if line.endswith(".so")}
+    others = {name for name in compiled if not name.startswith("_cffi_backend.")}
+    assert all(name.endswith(".abi3.so") for name in others), others
+
+
+def test_where_no_cffi_comes_along_doctor_says_what_the_python_lacks(built: Journey, tmp_path: Path) -> None:
+    """32-bit ARM, and a Python that does not see Debian's python3-cffi-backend."""
+    require_target("armv7")
+    package = build(tmp_path, "armhf", tmp_path / "wheels")
+    board = emulated("armv7", package, tmp_path)
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({
+        "version": 1, "device": {"id": "pi-7", "class": PI}, "source": {"url": "oci:/media/usb"},
+        "trust": {"root": str(built.root_metadata())}, "state": str(tmp_path / "state"),
+    }))  # fmt: skip
+    looked = board.agent("doctor", "--config", str(config), "--offline", "--json")
+    assert looked.returncode == 3, looked.stdout + looked.stderr
+    assert looked.stdout, looked.stderr
+    (software,) = (
+        f for f in json.loads(looked.stdout)["findings"] if f["what"] == "software" and f["level"] == "fail"
+    )
+    assert "_cffi_backend" in software["message"]
+    assert "--system-site-packages" in software["remedy"]
+    tried = board.agent(
+        "init", "--device-id", "pi-7", "--class", PI, "--source", "oci:/media/usb",
+        "--root", str(built.root_metadata()), "--key", str(built.fleet / ".edgewright/keys/signing.pub"),
+        "--state", str(tmp_path / "state"), "--out", str(config), "--force",
+    )  # fmt: skip
+    assert tried.returncode == 3, tried.stderr
+    assert "Traceback" not in tried.stderr
+    assert "edgewright-agent doctor" in tried.stderr
 
 
 def test_the_package_for_another_processor_runs_there(board: Board) -> None:
@@ -138,6 +200,134 @@ def test_an_emulated_board_goes_from_a_stick_to_an_answer(
     assert findings[MODEL]["level"] == "ok" and "onnxruntime" in findings["engine"]["message"]
 
 
+@dataclass(frozen=True)
+class Desk:
+    """A device with the package's directories: that of the configuration is root's, that of the state the agent's."""
+
+    conf: Path
+    state: Path
+    python: str
+    uid: int = 54321  # of no account
+
+    def agent(self, *words: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command as root, which lets nobody read what it makes, or as another user."""
+        site = Path(cryptography.__file__).parent.parent
+        return subprocess.run(
+            [self.python, "-m", "edgewright_agent", *words], user=uid, group=uid, extra_groups=[], umask=0o077, cwd="/",
+            env={"PATH": os.defpath, "PYTHONPATH": f"{ROOT / 'agent'}:{site}", "PYTHONDONTWRITEBYTECODE": "1",
+                 "EDGEWRIGHT_AGENT_CONFIG": str(self.conf / "agent.json")},
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def init(self, source: str, *words: str, uid: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.agent(
+            "init", "--device-id", "pi-7", "--class", PI, "--source", source, "--root", str(self.conf / "1.root.json"),
+            "--key", str(self.conf / "signing.pub"), "--state", str(self.state), "--out", str(self.conf / "agent.json"),
+            *words, uid=uid,
+        )  # fmt: skip
+
+    def foreign(self) -> list[Path]:
+        """Return what in the state directory the agent's user does not own."""
+        return [path for path in (self.state, *self.state.rglob("*")) if path.lstat().st_uid != self.uid]
+
+
+@pytest.fixture
+def desk(built: Journey) -> Iterator[Desk]:
+    if os.geteuid() != 0:
+        reason = "only root becomes another user"
+        pytest.fail(reason) if NOTHING_MAY_BE_SKIPPED else pytest.skip(reason)
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    usable = [python for python in (sys.executable, f"/usr/bin/python{version}") if _anybodys(python)]
+    if not usable:
+        reason = f"no Python {version} on this machine that every user may run"
+        pytest.fail(reason) if NOTHING_MAY_BE_SKIPPED else pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="desk-", dir="/tmp") as folder:  # pytest's are for one user only
+        Path(folder).chmod(0o755)
+        yield _set_up(Desk(Path(folder, "etc"), Path(folder, "var"), usable[0]), built)
+
+
+def _set_up(made: Desk, built: Journey) -> Desk:
+    made.conf.mkdir(mode=0o755)
+    made.state.mkdir(mode=0o755)
+    os.chown(made.state, made.uid, made.uid)
+    for name, source in (("1.root.json", built.root_metadata()),
+                         ("signing.pub", built.fleet / ".edgewright/keys/signing.pub")):  # fmt: skip
+        (made.conf / name).write_bytes(source.read_bytes())
+        (made.conf / name).chmod(0o644)
+    return made
+
+
+def _anybodys(python: str) -> bool:
+    return not subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c ""', python], user=54321, group=54321, extra_groups=[], cwd="/",
+        capture_output=True, check=False,
+    ).returncode  # fmt: skip
+
+
+def test_what_root_does_by_hand_leaves_the_device_to_the_agents_user(desk: Desk, built: Journey) -> None:
+    stick = desk.conf / "stick.tar"
+    made = built.edgewright("bundle", "create", "--group", "all", "--class", PI, "--out", str(stick))
+    assert made.returncode == 0, made.stderr
+    stick.chmod(0o644)
+    begun = desk.init(f"bundle:{stick}")
+    assert begun.returncode == 0, begun.stderr
+    for words in (["once"], ["factory", MODEL], ["pin", MODEL], ["unpin", MODEL], ["metered", "on"],
+                  ["metered", "auto"], ["install", str(stick)], ["infer", MODEL], ["status"]):  # fmt: skip
+        done = desk.agent(*words)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert desk.foreign() == [], words
+    for uid in (0, desk.uid):
+        assert desk.agent("once", uid=uid).returncode == 0
+        looked = desk.agent("doctor", "--offline", "--json", uid=uid)
+        found = [f for f in json.loads(looked.stdout)["findings"] if f["level"] == "fail"]
+        assert found == [], found
+    assert desk.foreign() == []
+    (desk.conf / "agent.json").chmod(0o600)
+    looked = desk.agent("doctor", "--offline", "--json")
+    (found,) = (f for f in json.loads(looked.stdout)["findings"] if f["what"] == "configuration")
+    assert (found["level"], found["remedy"]) == ("fail", f"chmod a+r {desk.conf / 'agent.json'}")
+
+
+def test_a_prepared_device_is_anchored_by_root_for_the_agents_user(desk: Desk) -> None:
+    assert desk.init("oci:/media/usb", "--no-state").returncode == 0
+    for told in ("the record has begun", "the record is there"):
+        done = desk.agent("anchor")
+        assert done.returncode == 0 and told in done.stdout, done.stderr
+    assert desk.foreign() == []
+    assert {path.name for path in desk.conf.iterdir()} == {"agent.json", "1.root.json", "signing.pub"}
+
+
+def test_what_the_agents_user_may_not_read_is_told_by_init(desk: Desk) -> None:
+    (desk.conf / "signing.pub").chmod(0o600)
+    refused = desk.init("oci:/media/usb")
+    assert refused.returncode == 1
+    assert f"{desk.conf / 'signing.pub'} belongs to root, and this is {desk.uid}" in refused.stderr
+    assert not (desk.conf / "agent.json").exists() and list(desk.state.iterdir()) == []
+
+
+def test_a_key_of_the_device_is_its_agents_alone(desk: Desk) -> None:
+    key = desk.state / "identity/device.key"
+    done = desk.agent("identity", "create", "--key", str(key))
+    assert done.returncode == 0, done.stderr
+    assert desk.foreign() == [] and key.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_may_not_is_told_whose_it_is(desk: Desk) -> None:
+    begun = desk.init("oci:/media/usb", uid=desk.uid)
+    assert (
+        f"{desk.conf} belongs to root, and this is {desk.uid}: let that user in, or run as root"
+        in begun.stderr
+    )
+    assert desk.init("oci:/media/usb", "--force").returncode == 0
+    os.chown(desk.state / "lock", 0, 0)  # as an earlier agent left it
+    kept_out = desk.agent("once", uid=desk.uid)
+    assert kept_out.returncode == 3
+    assert (
+        f"{desk.state / 'lock'} belongs to root, and this is {desk.uid}: chown -R {desk.uid} {desk.state}"
+        in kept_out.stderr
+    )
+
+
 @pytest.mark.parametrize("unit", [*UNITS, "edgewright-agent.timer"])
 def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     program = require("systemd-analyze")
@@ -152,6 +342,19 @@ def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     )  # fmt: skip
     about = [line for line in checked.stderr.splitlines() if "edgewright" in line]
     assert checked.returncode == 0 and about == [], checked.stderr
+
+
+def test_a_poll_by_hand_does_not_stop_the_service_that_runs() -> None:
+    """Only what starts polls for ever excludes it: a unit that conflicts with a service stops that, and for good."""
+    conflicts = {}
+    for path in sorted((PACKAGING / "systemd").iterdir()):
+        found = re.findall(r"^Conflicts=(.*)$", path.read_text(), re.MULTILINE)
+        conflicts[path.name] = found
+    assert conflicts == {
+        "edgewright-agent-once.service": [],
+        "edgewright-agent.service": ["edgewright-agent.timer"],
+        "edgewright-agent.timer": ["edgewright-agent.service"],
+    }
 
 
 def test_both_services_are_hardened_alike_and_keep_what_the_agent_needs() -> None:

@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edgewright_agent.config import load
+from edgewright_agent.config import Config, load
+from edgewright_agent.files import whose
+from edgewright_agent.owner import become_owner
+
+if TYPE_CHECKING:
+    from edgewright_agent.doctor import Finding
 
 
 def add(verb: Any) -> None:
@@ -28,12 +35,12 @@ def add(verb: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check and tell; 0 when everything works, else 3."""
-    from edgewright_agent.doctor import OK, Finding, document, examine, exit_code, in_words
+    from edgewright_agent.doctor import document, examine, exit_code, in_words
 
     config = load(options.config)
-    about = f"{options.config}, device {config.device.id} ({config.device.hardware_class})"
+    become_owner(config.state)  # what root may read says nothing of what the agent's user may
     findings = [
-        Finding("configuration", OK, about),
+        _configuration(options.config, config),
         *examine(config, offline=options.offline, deep=options.deep),
     ]
     if options.json:
@@ -41,3 +48,12 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(in_words(findings, color=sys.stdout.isatty()))
     return exit_code(findings)
+
+
+def _configuration(path: Path, config: Config) -> Finding:
+    from edgewright_agent.doctor import FAIL, OK, Finding
+
+    if not os.access(path, os.R_OK):  # root has read it, before it became the agent's user
+        told = f"{path} may not be read: {whose(path.absolute())}"
+        return Finding("configuration", FAIL, told, f"chmod a+r {path}")
+    return Finding("configuration", OK, f"{path}, device {config.device.id} ({config.device.hardware_class})")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,13 @@ def install(config: Config, file: Path) -> Report:
     """Poll a bundle once, as if it were the device's source.
 
     Raises:
-        ConfigError: `no-bundle`: there is no such file.
+        ConfigError: `no-bundle`: there is no such file, or it may not be read.
         StorageError: another agent is at work, or the record is missing or damaged.
     """
     # Imported here: `--help` needs none of it.
+    from edgewright_agent.files import whose
     from edgewright_agent.metered import Traffic
+    from edgewright_agent.owner import become_owner
     from edgewright_agent.telemetry import note_report
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
@@ -55,6 +58,9 @@ def install(config: Config, file: Path) -> Report:
     path = file.absolute()
     if not path.exists():
         raise ConfigError("no-bundle", f"{file} does not exist; is the stick mounted?")
+    become_owner(config.state)
+    if not os.access(path, os.R_OK):
+        raise ConfigError("no-bundle", f"{file} may not be read: {whose(path)}")
     url = f"{'oci' if path.is_dir() else 'bundle'}:{path}"
     brought = replace(config, origin=Origin((Mirror(url),)))
     traffic = Traffic()

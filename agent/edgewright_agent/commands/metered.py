@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from edgewright_agent.errors import ConfigError
     from edgewright_agent.files import Disk
     from edgewright_agent.network import is_metered, tell_metered
+    from edgewright_agent.owner import as_owner
     from edgewright_agent.record import Ledger
 
     config = load(options.config)
@@ -42,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
             'set it to "ask" to decide here',
         )
     if options.say:
-        tell_metered(config.state, Disk(), _SAID[options.say])
+        with as_owner(config.state):
+            tell_metered(config.state, Disk(), _SAID[options.say])
     policy = Ledger(config.state, Disk()).record.policy
     metered = is_metered(config.network, config.state, signed=policy.get("meteredLink", False))
     what = policy.get("metered", "metadata")

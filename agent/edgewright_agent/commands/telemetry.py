@@ -41,8 +41,10 @@ def run(options: argparse.Namespace) -> int:
     code = 0
     sent: Mapping[str, Any] | None = None
     if options.send:
+        from edgewright_agent.owner import become_owner
         from edgewright_agent.telemetry_delivery import send
 
+        become_owner(config.state)
         delivery = send(config, metered=False)
         sent, code = delivery.document(), delivery.exit_code
         if code:

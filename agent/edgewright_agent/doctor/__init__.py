@@ -81,7 +81,7 @@ def _guarded(check: Check, config: Config) -> Iterator[Finding]:
         yield from check(config)
     except AgentError as error:
         yield Finding(name, FAIL, f"{error.code}: {error}")
-    except OSError as error:
+    except (OSError, ImportError) as error:
         yield Finding(name, FAIL, f"cannot be looked at: {error}")
 
 

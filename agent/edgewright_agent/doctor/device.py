@@ -15,7 +15,6 @@ from edgewright_agent.doctor import FAIL, OK, WARN, Finding
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.record import Ledger
-from edgewright_agent.report_signing import clock_quality
 
 _PROBE = ".doctor"
 _LEAST_MEMORY = 64 * 2**20
@@ -88,6 +87,9 @@ def space(config: Config) -> Iterator[Finding]:
 
 def clock(config: Config) -> Iterator[Finding]:
     """The clock can be believed: metadata ends at times."""
+    # Here, because it needs cryptography: where that does not load, everything else is looked at all the same.
+    from edgewright_agent.report_signing import clock_quality
+
     now = utc_now()
     floor = None
     with contextlib.suppress(StorageError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 from edgewright_agent import __version__
 from edgewright_agent.clock import utc_now
@@ -19,7 +21,18 @@ from edgewright_agent.lock import exclusive
 _LEAST_PYTHON = (3, 10)
 _NEEDED = (("cryptography", 44), ("tuf", 7))
 UNITS = ("edgewright-agent.service", "edgewright-agent.timer")
+_ONCE = "edgewright-agent-once.service"  # what the timer starts
 _ASK_S = 5.0
+# What systemd passes to a unit (systemd.exec(5), Credentials) is there while it runs, for its user.
+_PASSED = Path("/run/credentials")
+IN_UNIT = (
+    f"a poll of the unit tells: systemctl reload {UNITS[0]} (or start {_ONCE}), then edgewright-agent status"
+)
+_LOAD_S = 60.0  # of a library of 14 MB from a slow card
+_CFFI = (
+    "pip install cffi into the virtual environment; where PyPI has none for this processor, apt install "
+    "python3-cffi-backend and make it with `python3 -m venv --system-site-packages`"
+)
 
 
 def software(config: Config) -> Iterator[Finding]:
@@ -39,6 +52,9 @@ def software(config: Config) -> Iterator[Finding]:
         found.append(f"{name} {version}")
         if int(version.split(".")[0]) < least:
             yield Finding("software", FAIL, f"{name} {version} is too old", f"pip install '{name}>={least}'")
+    if broken := _broken():
+        yield Finding("software", FAIL, f"cryptography does not load in Python {python}: {broken}",
+                      _CFFI if "_cffi_backend" in broken else "install cryptography for this Python again")  # fmt: skip
     yield Finding("software", OK, f"edgewright-agent {__version__}, Python {python}, {', '.join(found)}")
     engine = engine_version()
     if engine is None:
@@ -46,6 +62,27 @@ def software(config: Config) -> Iterator[Finding]:
         yield Finding("engine", WARN, "onnxruntime is not installed: models are stored, but wait", advice)
     else:
         yield Finding("engine", OK, f"onnxruntime {engine}")
+
+
+def _broken() -> str:
+    """Return why the compiled part of cryptography cannot be used, in one line; empty when it can.
+
+    In a process of its own: what fails there may be no exception but a panic of Rust, or an illegal instruction.
+    """
+    command = [sys.executable, "-c", "import cryptography.hazmat.bindings._rust"]
+    try:
+        asked = subprocess.run(  # noqa: S603  this Python, no shell
+            command, capture_output=True, text=True, errors="replace", timeout=_LOAD_S, check=False,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if asked.returncode == 0:
+        return ""
+    lines = [line for line in asked.stderr.splitlines() if line.strip()]
+    # The innermost cause: a panic only says that something else failed before it.
+    cause = next((line for line in lines if line.startswith(("ModuleNotFoundError", "ImportError"))), None)
+    return cause or (lines[-1] if lines else f"exit code {asked.returncode}")
 
 
 def anchors(config: Config) -> Iterator[Finding]:
@@ -63,6 +100,10 @@ def anchors(config: Config) -> Iterator[Finding]:
 def secrets(config: Config) -> Iterator[Finding]:
     """Log-ins and decryption keys can be read by this user, and by nobody else."""
     for mirror in config.origin.mirrors:
+        if held := mirror.held_by_unit():
+            told = f"{mirror.url}: {', '.join(held)} is passed to the agent's unit alone: not checked here"
+            yield Finding("log-in", WARN, told, IN_UNIT)
+            continue
         try:
             mirror.open().close()
         except AgentError as error:
@@ -70,8 +111,14 @@ def secrets(config: Config) -> Iterator[Finding]:
     if config.decryption.keys:
         from edgewright_agent.decrypt import load_keys
 
-        count = len(load_keys(config.decryption.keys))
-        yield Finding("decryption", OK, f"{count} private key(s)")
+        outside = not os.environ.get("CREDENTIALS_DIRECTORY")
+        for key in config.decryption.keys:
+            if outside and key.is_relative_to(_PASSED):
+                told = f"{key} is passed to the agent's unit alone: not checked here"
+                yield Finding("decryption", WARN, told, IN_UNIT)
+        here = [key for key in config.decryption.keys if not (outside and key.is_relative_to(_PASSED))]
+        if here:
+            yield Finding("decryption", OK, f"{len(load_keys(here))} private key(s)")
 
 
 def identity(config: Config) -> Iterator[Finding]:
@@ -129,7 +176,11 @@ def service(config: Config) -> Iterator[Finding]:
         return
     enabled = [unit for unit in UNITS if _says(systemctl, "is-enabled", unit) == "enabled"]
     if enabled == [UNITS[1]] and _says(systemctl, "is-active", UNITS[1]) == "active":
-        yield Finding("service", OK, f"{UNITS[1]} polls")
+        if _says(systemctl, "is-failed", _ONCE) == "failed":
+            told = f"{UNITS[1]} polls, and its last poll failed"
+            yield Finding("service", WARN, told, f"journalctl -u {_ONCE}; edgewright-agent status")
+        else:
+            yield Finding("service", OK, f"{UNITS[1]} polls")
     elif enabled:
         failed = _says(systemctl, "is-failed", enabled[0]) == "failed"
         yield Finding(

@@ -9,6 +9,7 @@ from edgewright_agent.clock import utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.contract import TUF_REPOSITORY
 from edgewright_agent.doctor import FAIL, OK, WARN, Finding
+from edgewright_agent.doctor.installation import IN_UNIT
 from edgewright_agent.errors import AgentError
 from edgewright_agent.files import Disk
 from edgewright_agent.poll import TIMESTAMP_TAG
@@ -65,6 +66,12 @@ def source(config: Config) -> Iterator[Finding]:
     answered = 0
     failures = []
     for mirror in config.origin.mirrors:
+        if mirror.held_by_unit():
+            answered += 1  # as far as anybody can tell from here
+            yield Finding(
+                "source", WARN, f"{mirror.url} is not asked here: its log-in is the unit's", IN_UNIT
+            )
+            continue
         try:
             with contextlib.closing(mirror.open()) as opened:
                 found = opened.manifest(TUF_REPOSITORY, TIMESTAMP_TAG)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgewright_agent.clock import utc_now
+from edgewright_agent.clock import from_text, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.doctor import FAIL, OK, WARN, Finding
 from edgewright_agent.errors import AgentError, StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.ladder import step
-from edgewright_agent.record import Ledger
+from edgewright_agent.record import Ledger, Record
+from edgewright_agent.schedule import polling
 from edgewright_agent.status import AS_ASSIGNED, ModelStatus, gather
 from edgewright_agent.store import Store
+
+_SPARE_INTERVALS = 3  # a poll takes its time, comes late by its jitter, and a timer by its own
 
 
 def record(config: Config) -> Iterator[Finding]:
@@ -25,7 +28,8 @@ def record(config: Config) -> Iterator[Finding]:
         yield Finding("record", FAIL, str(error))
         return
     yield Finding("record", OK, f"generation {ledger.generation}, fleet {known.fleet or 'not known yet'}")
-    status = gather(config, ledger, Store(config.state, Disk()), utc_now())
+    now = utc_now()
+    status = gather(config, ledger, Store(config.state, Disk()), now)
     if status.stale:
         yield Finding(
             "metadata", WARN, f"{', '.join(status.stale)} ended: nothing new is installed, what runs keeps running",
@@ -33,6 +37,11 @@ def record(config: Config) -> Iterator[Finding]:
         )  # fmt: skip
     elif known.poll is None:
         yield Finding("metadata", WARN, "there has been no poll yet", "edgewright-agent once")
+    elif (silent_s := (now - from_text(known.poll.at)).total_seconds()) > _longest_s(config, known):
+        yield Finding(
+            "metadata", WARN, f"the last poll was {silent_s / 86400:.1f} days ago, {known.poll.at}: nobody polls",
+            "see `service` above; edgewright-agent once",
+        )  # fmt: skip
     elif known.poll.code not in ("ok", "not-modified"):
         yield Finding(
             "metadata",
@@ -42,6 +51,13 @@ def record(config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding("metadata", OK, f"last poll {known.poll.at}: {known.poll.message}")
+
+
+def _longest_s(config: Config, known: Record) -> float:
+    """Return after how many seconds without a poll somebody should look: more than any pause of an agent that runs."""
+    usual = polling(config, known)
+    asked_s = (known.poll.retry_after_s if known.poll else None) or 0.0
+    return max(usual.max_backoff_s, usual.interval_s, asked_s) + _SPARE_INTERVALS * usual.interval_s
 
 
 def installed(config: Config) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ from edgewright_agent.identity import certificate
 from edgewright_agent.identity.key import DeviceKey, create, load, request
 from edgewright_agent.identity.validity import validity
 from edgewright_agent.lock import exclusive
+from edgewright_agent.owner import as_owner
 from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import Ledger
 from edgewright_agent.status import gather
@@ -133,7 +134,7 @@ def report(config: Config, now: datetime) -> bytes:
     key, disk = load(identity.key), Disk()
     ledger = Ledger(config.state, disk)
     status = gather(config, ledger, Store(config.state, disk), now)
-    with exclusive(config.state / "report.lock"):
+    with as_owner(config.state), exclusive(config.state / "report.lock"):
         number = report_signing.next_sequence(config.state, disk, now)
     document = report_signing.compose(
         status,

@@ -169,6 +169,19 @@ def test_init_needs_no_pin_where_the_fleet_publishes_a_policy(tmp_path: Path) ->
     assert set(json.loads(out.read_text())["trust"]) == {"root"}
 
 
+def test_init_takes_a_log_in_that_only_the_unit_will_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    provision(tmp_path)
+    login = ("--username", "credential:user", "--password", "credential:token")
+    assert init(tmp_path, *login, "--source", "https://registry.example/acme") == 0
+    written = json.loads((tmp_path / "etc" / "agent.json").read_text())
+    assert written["source"]["password"] == "credential:token"
+    assert init(tmp_path, "--force", *login, "--source", "ftp://registry.example/acme") == 1
+    assert "bad-source" in capsys.readouterr().err, "what can be checked here is checked"
+
+
 def test_a_poll_without_news_imports_neither_tuf_nor_cryptography_nor_the_engine(
     tmp_path: Path, unchanged: tuple[str, list[str | None]]
 ) -> None:

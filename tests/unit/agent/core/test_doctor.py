@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from edgewright_agent import cli
-from edgewright_agent.clock import to_text
+from edgewright_agent.clock import to_text, utc_now
 from edgewright_agent.degrade import stand
 from edgewright_agent.doctor import (
     FAIL,
@@ -211,6 +213,120 @@ def test_telemetry_that_does_not_arrive_is_told(device: Bench) -> None:
         assert send(device.config).outcome == "network"
         (told,) = looked_at(device)["telemetry"]
     assert (told.level, told.remedy) == (WARN, "edgewright-agent telemetry --send")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "remedy"),
+    [
+        ("raise ModuleNotFoundError(\"No module named '_cffi_backend'\")", "--system-site-packages"),
+        ("import os; os.abort()", "install cryptography"),
+    ],
+    ids=["a virtual environment that does not see cffi", "a library of another processor"],
+)
+def test_a_python_that_cannot_verify_is_a_failure(
+    device: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breakage: str, remedy: str
+) -> None:
+    """That a package is there says nothing of its compiled part."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/_cffi_backend.py").write_text(breakage)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'broken'}:{os.environ.get('PYTHONPATH', '')}")
+    found = [finding for finding in looked_at(device)["software"] if finding.level == FAIL]
+    assert len(found) == 1
+    assert "cryptography does not load" in found[0].message
+    assert remedy in found[0].remedy
+
+
+def test_what_a_check_cannot_import_is_a_finding_of_it(
+    device: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "edgewright_agent.report_signing", None)
+    found = looked_at(device)
+    assert levels(found, "clock") == [FAIL]
+    assert levels(found, "record") == [OK], "the others are made all the same"
+
+
+def test_a_secret_that_only_the_unit_has_is_not_called_missing(
+    device: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    device.document["source"] = {
+        "url": "http://127.0.0.1:1/acme", "username": "credential:user", "password": "credential:token",
+    }  # fmt: skip
+    device.document["decryption"] = {"keys": ["/run/credentials/edgewright-agent.service/model.key"]}
+    found = {f.what: f for f in examine(device.config) if f.what in ("log-in", "source", "decryption")}
+    assert {what: f.level for what, f in found.items()} == {
+        "log-in": WARN,
+        "source": WARN,
+        "decryption": WARN,
+    }
+    assert "credential:user, credential:token" in found["log-in"].message
+    assert all("systemctl reload" in f.remedy for f in found.values())
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "passed"))
+    assert levels(looked_at(device), "log-in") == [FAIL], "in the unit it is missing"
+
+
+@pytest.mark.parametrize(
+    ("polling", "hours", "level"),
+    [
+        ({}, 6, OK),
+        ({}, 24, WARN),
+        ({"maxBackoffS": 172800}, 24, OK),
+        ({"intervalS": 86400}, 72, OK),
+        ({"intervalS": 86400}, 120, WARN),
+    ],
+)
+def test_a_device_that_nobody_polls_is_worth_a_look(
+    device: Bench, polling: dict[str, int], hours: int, level: str
+) -> None:
+    """All is well is what the last poll said; that there was none since, it could not say."""
+    device.document["poll"] = polling
+    ledger, known = device.ledger, device.ledger.record
+    assert known.poll is not None
+    at = to_text(utc_now() - timedelta(hours=hours))
+    far = dict.fromkeys(known.expires, to_text(utc_now() + timedelta(days=300)))
+    ledger.commit(replace(known, poll=replace(known.poll, at=at), expires=far))
+    (found,) = looked_at(device)["metadata"]
+    assert found.level == level, found
+    assert ("nobody polls" in found.message) == (level == WARN)
+
+
+@pytest.mark.parametrize(
+    ("says", "level", "remedy"),
+    [
+        ({}, WARN, "systemctl enable --now edgewright-agent.service"),
+        ({"is-enabled edgewright-agent.timer": "enabled"}, WARN, "systemctl start edgewright-agent.timer"),
+        ({"is-enabled edgewright-agent.timer": "enabled", "is-active edgewright-agent.timer": "active"}, OK, ""),
+        (
+            {
+                "is-enabled edgewright-agent.timer": "enabled", "is-active edgewright-agent.timer": "active",
+                "is-failed edgewright-agent-once.service": "failed",
+            },
+            WARN, "journalctl -u edgewright-agent-once.service",
+        ),
+        (
+            {"is-enabled edgewright-agent.service": "enabled", "is-failed edgewright-agent.service": "failed"},
+            FAIL, "journalctl -u edgewright-agent.service",
+        ),
+    ],
+    ids=["none", "a timer that was not started", "a timer", "a timer whose polls fail", "a failed service"],
+)  # fmt: skip
+def test_who_polls_is_what_systemd_says_of_the_units(
+    device: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    says: dict[str, str],
+    level: str,
+    remedy: str,
+) -> None:
+    program = tmp_path / "bin/systemctl"
+    program.parent.mkdir()
+    cases = "".join(f'"{asked}") echo {answer} ;;\n' for asked, answer in says.items())
+    program.write_text(f'#!/bin/sh\ncase "$1 $2" in\n{cases}esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    (found,) = looked_at(device)["service"]
+    assert found.level == level, found
+    assert found.remedy.startswith(remedy)
 
 
 def test_an_agent_that_runs_but_does_not_answer_is_a_failure(device: Bench) -> None:
