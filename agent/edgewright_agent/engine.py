@@ -198,10 +198,18 @@ def check_inputs(ports: tuple[Port, ...], inputs: Mapping[str, Array]) -> Arrays
         )
     if len(inputs) != len(ports) or not all(port.name in inputs for port in ports):
         wanted = sorted(port.name for port in ports)
-        raise InputError("bad-input", f"the inputs are {sorted(inputs)}, the model takes {wanted}")
+        found = sorted(map(str, inputs))
+        raise InputError("bad-input", f"the inputs are {found}, the model takes {wanted}")
     checked = {}
     for port in ports:
-        array = numpy.asarray(inputs[port.name])
+        try:
+            array = numpy.asarray(inputs[port.name])
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # a ragged list, or a tensor that will not be an array
+            raise InputError("bad-input", f"{port.name} cannot be made an array: {error}") from error
         if array.dtype.name != port.dtype or not array.dtype.isnative:
             raise InputError("bad-input", _wrong_dtype(port, array))
         shape, want = array.shape, port.shape

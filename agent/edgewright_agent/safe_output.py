@@ -11,6 +11,7 @@ It is checked when the model is installed, not when it is needed. Standard libra
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,12 @@ NO_DECISION, CONSTANT, HOLD_LAST = KINDS = ("no-decision", "constant", "hold-las
 MAX_VALUES = 4096
 MAX_DIMENSIONS = 8
 MAX_AGE_S = 10 * 365 * 86_400
+
+# Types of outputs in the words of `struct`, which holds a number to the range of its type.
+_CODES = {
+    "float16": "e", "float32": "f", "float64": "d", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
+    "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "bool": "?",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,7 @@ def _constant(outputs: object, signature: Mapping[str, tuple[str, tuple[Any, ...
     for name, nested in outputs.items():
         dtype, shape = signature[name]
         found, values = _flat(nested)
-        whole = "int" in dtype
-        good = all(type(number) is int or (not whole and type(number) is float) for number in values)
-        if found != shape or len(values) > MAX_VALUES or not good or not all(map(_finite, values)):
+        if found != shape or len(values) > MAX_VALUES or not all(_is_one(number, dtype) for number in values):
             raise ValueError(f"safeOutput.outputs.{name} must be {dtype} of shape {list(shape)}, finite")
     return SafeOutput(CONSTANT, outputs, {name: signature[name][0] for name in outputs})
 
@@ -101,8 +106,15 @@ def _flat(value: Any, depth: int = 0) -> tuple[tuple[int, ...] | None, list[Any]
     return shape, [number for _, numbers in parts for number in numbers]
 
 
-def _finite(number: float) -> bool:
+def _is_one(number: Any, dtype: object) -> bool:
+    """Whether a number is one of that type: finite, within its range, and whole where it is an integer."""
+    code = _CODES.get(str(dtype))
+    if code is None or type(number) not in (int, float):
+        return False
+    if code == "?":
+        return number in (0, 1)
     try:
+        struct.pack(f"<{code}", number)
         return math.isfinite(number)
-    except OverflowError:  # a whole number beyond a float
+    except (struct.error, OverflowError):
         return False

@@ -13,11 +13,9 @@ the background.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from edgewright_agent.engine import InferenceError, InputError, Port, check_inputs
 from edgewright_agent.errors import AgentError
+from edgewright_agent.runtime import worker
 from edgewright_agent.runtime.account import Account, ExperimentFigures
 from edgewright_agent.runtime.candidate import Candidate
 from edgewright_agent.runtime.change import Change
@@ -389,7 +388,7 @@ class Session:
                 self._lookout.look()
                 self._account.tell("open", seat, self.experiment)
                 self._keeper = Keeper(weakref.WeakMethod(self._tick))
-                _end_with_worker()
+                worker.at_end(_at_exit)
                 if self._closed:  # meanwhile, by another thread, which may have found only a part of it
                     self._let_go()
             return self._seat
@@ -436,11 +435,7 @@ _SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
 _INHERITED: list[object] = []
 
 
-_WORKER: list[object] = []  # what ends this process's sessions, where it is a worker of `multiprocessing`
-
-
 def _after_fork_in_child() -> None:
-    _WORKER.clear()  # a finalizer is its own process's alone
     for session in list(_SESSIONS):
         _INHERITED.append((session._seat, session._lookout, session._keeper))
         session._forget()  # the next request loads the model anew
@@ -455,43 +450,6 @@ def _at_exit() -> None:
     over = all(one.wait_over(max(0.0, ends - time.monotonic())) for one in held)
     if not (join_all(max(0.0, ends - time.monotonic())) and over):
         log.warning("after %.0f s a thread is still in the inference engine: the process may abort", EXIT_S)
-
-
-def _end_with_worker() -> None:
-    """In a worker of `multiprocessing`, have its clean end close its sessions: it leaves without `atexit`."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is None or process.parent_process() is None or _WORKER:
-        return
-    from multiprocessing.util import Finalize
-
-    _WORKER.append(Finalize(None, _at_end_of_worker, exitpriority=0))
-
-
-def _at_end_of_worker() -> None:
-    """Close the sessions as `atexit` would: after the last thread that is no daemon, which may be serving still.
-
-    A worker waits for such threads only after its finalizers, and has executors end theirs only then: so where there
-    are any, one more of them does it.
-    """
-    if _others():
-        try:
-            threading.Thread(target=_after_others, name="edgewright-exit").start()
-            return
-        except RuntimeError:  # no more threads here: better too early than never
-            pass
-    _at_exit()
-
-
-def _after_others() -> None:
-    while others := _others():
-        with contextlib.suppress(RuntimeError):  # it is only just starting
-            others[0].join()
-    _at_exit()
-
-
-def _others() -> list[threading.Thread]:
-    ours = (threading.current_thread(), threading.main_thread())
-    return [one for one in threading.enumerate() if not one.daemon and one not in ours]
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -179,11 +179,12 @@ class Tally:
 
 
 def confidences(kind: str, scores: Array) -> list[float]:
-    """Return how sure the model is of each sample; of a large batch, of some. What is not finite is left out.
+    """Return how sure the model is of each sample; of a large batch, of some.
 
     Args:
         kind: As `drift.json` has it; see `edgewright.build.drift`.
-        scores: First dimension = samples; for a softmax the second = classes.
+        scores: First dimension = samples; for a softmax the second = classes. Finite: what is not is no answer, see
+            `resident.Resident.infer`.
     """
     if not scores.size or not scores.ndim:
         return []

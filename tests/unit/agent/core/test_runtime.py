@@ -62,6 +62,13 @@ def test_a_model_whose_settings_or_labels_make_no_sense_is_not_swapped_in(
         open_model("digit-reader", state)
 
 
+class Odd:
+    """What says no when it is asked to be an array, as tensors of other libraries do."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise RuntimeError("it needs its gradient")
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
@@ -82,14 +89,19 @@ def test_a_model_whose_settings_or_labels_make_no_sense_is_not_swapped_in(
             r"image is float64, the model takes float32: image.astype\(\"float32\"\)",
         ),
         ({"image": None}, "image is object, the model takes float32"),
+        ({"image": [[1.0, 2.0], [3.0]]}, "image cannot be made an array: .*inhomogeneous"),
+        ({"image": Odd()}, "image cannot be made an array: it needs its gradient"),
+        ({"image": PIXELS, 1: PIXELS}, r"the inputs are \['1', 'image'\], the model takes \['image'\]"),
         (PIXELS, r'the inputs are a ndarray, not arrays by name: \{"image": …\}'),
     ],
 )
 def test_wrong_inputs_are_refused_with_what_would_be_right(
     state: Path, inputs: dict[str, np.ndarray], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        open_model("digit-reader", state).run(inputs)
+    with open_model("digit-reader", state) as model:
+        with pytest.raises(InputError, match=message):
+            model.run(inputs)
+        assert model.figures.input_errors == 1
 
 
 def test_slices_and_transposed_views_are_taken_as_they_are(state: Path) -> None:

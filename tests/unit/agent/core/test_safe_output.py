@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgewright.build.manifest import runtime_manifest
 from edgewright_agent import settings
+from edgewright_agent.runtime.safe import constant
 from edgewright_agent.safe_output import SafeOutput, parse
 from unit.build.tiny import RUNTIME, SIGNATURE
 
@@ -73,6 +74,35 @@ def test_a_constant_has_every_output_of_its_shape_for_one_sample() -> None:
 def test_anything_else_is_refused_in_words(value: Any) -> None:
     with pytest.raises(ValueError, match="safeOutput"):
         parse(value, TWO)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "good", "bad"),
+    [
+        ("uint8", (0, 255), (-1, 256, 0.5)),
+        ("int8", (-128, 127), (-129, 128)),
+        ("int64", (-(2**63), 2**63 - 1), (2**63, 1.0)),
+        ("uint64", (0, 2**64 - 1), (-1, 2**64)),
+        ("float16", (65504.0, 0.1, 1), (65520.0, float("inf"))),
+        ("float32", (3.4028235e38, -3.4028235e38, 0.1, 1), (1e39, 10**39, float("nan"))),
+        ("float64", (1e308, 0.1, 10**300), (10**309, float("inf"))),
+        ("bool", (0, 1, 1.0), (2, 0.5)),
+        ("bfloat16", (), (1.0,)),
+        (None, (), (1.0,)),
+    ],
+)
+def test_a_constant_is_within_the_range_of_its_type(
+    dtype: str | None, good: tuple[float, ...], bad: tuple[float, ...]
+) -> None:
+    """What passes when the model is installed is what an application gets when it is needed."""
+    signature = {"outputs": [{"name": "y", "dtype": dtype, "shape": ["batch", 1]}]}
+    for number in good:
+        safe = parse({"kind": "constant", "outputs": {"y": [number]}}, signature)
+        (answer,) = constant(safe, 1)["y"].tolist()
+        assert answer == [pytest.approx(number, rel=1e-3)]
+    for number in (*bad, True, "1"):
+        with pytest.raises(ValueError, match=f"outputs.y must be {dtype} of shape"):
+            parse({"kind": "constant", "outputs": {"y": [number]}}, signature)
 
 
 def test_a_constant_without_a_signature_to_hold_it_to_is_refused() -> None:
