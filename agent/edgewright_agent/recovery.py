@@ -76,11 +76,15 @@ def recover(
                 outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
-    for digest in damaged - _running(ledger.record):
-        store.discard(digest)  # now that no link leads there: the next update may fetch it again
-    for outcome in outcomes:
-        if outcome.code == "damaged" and outcome.digest and outcome.digest not in _kept(ledger.record):
-            store.discard(outcome.digest)
+    useless = damaged - _running(
+        ledger.record
+    )  # now that no link leads there: the next update may fetch it again
+    told = {outcome.digest for outcome in outcomes if outcome.code == "damaged" and outcome.digest}
+    for digest in sorted(useless | (told - _kept(ledger.record))):
+        with contextlib.suppress(
+            StorageError
+        ):  # what a failing disk does not even let go is no reason not to poll
+            store.discard(digest)
     return tuple(outcomes)
 
 

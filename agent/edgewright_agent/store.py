@@ -13,6 +13,7 @@ an entry is removed. `current/<model>` is derived from the record and repaired a
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -32,6 +33,8 @@ ENGINES = (
 PRIVATE_DIR, SHARED_DIR = 0o700, 0o750
 PRIVATE_FILE, SHARED_FILE = 0o600, 0o640
 _STAGING = ".staging"
+# Why a file cannot be read although nothing is wrong with it.
+_NOT_THE_FILE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LOADED = (FILE_MODEL, FILE_RUNTIME)  # what a model runs from; the rest is for trials, people and statistics
 
 
@@ -109,8 +112,9 @@ class Store:
             if layer.file not in LOADED:
                 try:
                     check_file(self.path(digest) / layer.file, layer)
-                except StorageError:
-                    self.disk.remove(self.path(digest) / layer.file)
+                except StorageError as error:
+                    if error.code == "damaged":
+                        self.disk.remove_tree(self.path(digest) / layer.file)
 
     def stage(self, artifact: Artifact) -> Path:
         """Return a durable staging directory; parts of an earlier try are still in it.
@@ -302,17 +306,25 @@ def check_file(path: Path, layer: Layer) -> None:
     """Hash a file as the disk, not the page cache, has it.
 
     Raises:
-        StorageError: `damaged` or an I/O fault.
+        StorageError: `damaged`: other bytes, none, or a bad sector under them; `not-permitted`, or `io-error` where it
+            is this process that cannot read just now.
     """
     digest = hashlib.sha256()
     size = 0
-    with faults(path, "read"), path.open("rb", buffering=0) as file:
-        # Other systems have shipped zero-byte files after "success": ask the medium, not the memory.
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        buffer = memoryview(bytearray(READ_BYTES))
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
+    try:
+        with path.open("rb", buffering=0) as file:
+            # Other systems have shipped zero-byte files after "success": ask the medium, not the memory.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            buffer = memoryview(bytearray(READ_BYTES))
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+                size += count
+    except OSError as error:
+        if error.errno in _NOT_THE_FILE:
+            with faults(path, "read"):
+                raise
+        # What the disk does not give back is gone, and fetched again like what it gives back changed.
+        raise StorageError("damaged", f"{path} cannot be read back: {error.strerror or error}") from error
     if size != layer.file_size or f"sha256:{digest.hexdigest()}" != layer.file_digest:
         raise StorageError("damaged", f"{path} differs from the signed manifest")
 

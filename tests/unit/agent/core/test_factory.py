@@ -18,7 +18,7 @@ from edgewright_agent.factory import SCRUB_EVERY, clear, mark
 from edgewright_agent.manual import reanchor, rollback
 from edgewright_agent.model_state import Soak, Tombstone
 from edgewright_agent.status import Status, gather
-from unit.agent.core.workbench import MODEL, NOW, Bench, Made, make_artifact
+from unit.agent.core.workbench import MODEL, NOW, BadSectors, Bench, Made, make_artifact
 
 ONE, TWO, THREE, FOUR = (make_artifact(f"{number}.0.0", size=5000) for number in (1, 2, 3, 4))
 
@@ -123,6 +123,28 @@ def test_what_rots_unseen_is_found_by_reading_it_back_once_a_week(bench: Bench, 
     assert state.factory
     assert state.factory.version == "1.0.0"
     assert (state.previous is None) == (slot == "previous")
+
+
+@pytest.mark.parametrize("slot", ["active", "factory"])
+def test_a_bad_sector_is_found_once_a_week_like_changed_bytes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, slot: str
+) -> None:
+    made = {"active": THREE, "factory": ONE}[slot]
+    bad = BadSectors(monkeypatch)
+    bad.under(bench.store.path(made.digest) / "model.onnx")
+    later(bench)
+    bench.shelf.down = True
+    bench.once()
+    told = status(bench).document()
+    assert told["state"] != "ok"
+    assert told["models"][MODEL]["factoryWhole"] is (slot == "active")
+    assert bench.running() == ("2.0.0" if slot == "active" else "3.0.0")
+    bench.shelf.down = False
+    bad.files.clear()  # the new file lies elsewhere on the disk
+    bench.once()
+    bench.store.verify(made.digest)
+    assert bench.running() == "3.0.0"
+    assert status(bench).state == "ok"
 
 
 def test_one_that_is_damaged_and_cannot_be_fetched_again_is_told_with_what_to_do(bench: Bench) -> None:
