@@ -63,10 +63,18 @@ class Poll:
 
 @dataclass(frozen=True)
 class Seen:
-    """The timestamp ETag of the last wholly successful update, and the configuration it holds for."""
+    """The timestamp ETag of the last wholly successful update, and what it holds for.
+
+    Attributes:
+        etag: As the source gave it.
+        fingerprint: Of the configuration.
+        lost: Digests of factory models that were damaged even so: nobody signs for them any more. Whatever else gets
+            damaged is news, and "not modified" no answer to it.
+    """
 
     etag: str
     fingerprint: str
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,7 +251,7 @@ def from_bytes(payload: bytes) -> Record:
         # A field from the future may be a floor, which the next write would lose.
         if document.pop("version", None) == VERSION and document.keys() <= _STORED:
             document["models"] = {name: parse_model(value) for name, value in document["models"].items()}
-            document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+            document["seen"] = _seen(document["seen"]) if "seen" in document else None
             document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
             document["poll"] = Poll(**document["poll"]) if "poll" in document else None
             document["rungs"] = {name: Rung(**value) for name, value in document.get("rungs", {}).items()}
@@ -253,6 +261,10 @@ def from_bytes(payload: bytes) -> Record:
     raise StorageError(
         "state-version", "the record was written by another version of the agent; install that one"
     )
+
+
+def _seen(value: dict[str, Any]) -> Seen:
+    return Seen(**{**value, "lost": tuple(value.get("lost", ()))})
 
 
 def _fitting(record: Record) -> tuple[Record, bytes]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.degrade import stand
 from edgewright_agent.errors import HealthError, StorageError
+from edgewright_agent.factory import damaged_factories
 from edgewright_agent.model_state import ModelState, Slot
 from edgewright_agent.record import Record
 from edgewright_agent.soak import Failure, Observation, fall_back, observe
@@ -57,6 +58,10 @@ def recover(
             record = record.counted(damaged=1)
         if outcome or (state.previous and not mended.previous) or (state.waiting and not mended.waiting):
             # What is missing must be fetched again, what is useless collected: "not modified" is no answer to that.
+            record = replace(record, seen=None)
+    if record.seen:
+        factories = {state.factory.digest for state in record.models.values() if state.factory}
+        if factories & damaged or {*damaged_factories(record, store)} - {*record.seen.lost}:
             record = replace(record, seen=None)
     ledger.commit(record)
     for outcome in outcomes:

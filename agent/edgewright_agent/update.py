@@ -21,7 +21,7 @@ from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.desired import Desired, Trust
 from edgewright_agent.errors import AgentError, LinkClosedError, StorageError
-from edgewright_agent.factory import scrub, scrub_due
+from edgewright_agent.factory import damaged_factories, scrub, scrub_due
 from edgewright_agent.installation import Installation, waiting
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.permission import Permission
@@ -104,7 +104,8 @@ class Update:
         except AgentError as error:
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
-        seen = Seen(etag, fingerprint) if etag and not left else None
+        lost = damaged_factories(self.ledger.record, self.store)
+        seen = Seen(etag, fingerprint, lost) if etag and not left else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
 
