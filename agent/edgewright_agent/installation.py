@@ -66,6 +66,9 @@ class Installation:
         wait = None if state.dark else self.permission.activation_wait()
         if stored and wait:
             return waiting(target, wait)
+        stone = state.tombstone_of(digest)
+        if stored and not (state.active and state.active.digest == digest) and not state.pinned and not stone:
+            return self._take_up(target)
         self.withdraw(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
@@ -76,7 +79,7 @@ class Installation:
         if pin := state.pinned:
             message = f"stays with {pin.version}, pinned by hand; {version} waits for `unpin`"
             return Outcome(target.model, "pinned", message, 0, digest, version)
-        if stone := state.tombstone_of(digest):
+        if stone:
             if told:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
@@ -88,6 +91,16 @@ class Installation:
             return waiting(target, wait)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True).brought_by(transfer)
+
+    def _take_up(self, target: Assigned) -> Outcome:
+        """Try what waited, under the terms of now; nothing is asked for that a line could drop in between."""
+        waited = self.ledger.record.model(target.model).waiting
+        started = waited.started if waited else to_text(self.trials.now())
+        self.trials.put_off(
+            target.model,
+            replace(self._trial(target, self.store.artifact(target.digest)), started=started),
+        )
+        return self.trials.take_up(target.model)
 
     def _trial(self, target: Assigned, artifact: Artifact) -> Trial:
         started = to_text(self.trials.now())

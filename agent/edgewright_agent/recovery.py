@@ -10,7 +10,7 @@ Where there is no other, and what a model runs from is whole, it goes on running
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgewright_agent.clock import Uptime, to_text
@@ -24,15 +24,14 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(
-    trials: Trials, *, damaged: frozenset[str] = frozenset(), may_activate: bool = True
-) -> tuple[Outcome, ...]:
+def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    What waits for its activation window goes on waiting: whether it is still wanted is known after the poll.
 
     Args:
         trials: What to finish them with.
         damaged: Digests of what has just been read back and is not what was signed.
-        may_activate: Whether models that wait for their activation window are tried now.
 
     Raises:
         StorageError: the record cannot be written.
@@ -77,8 +76,6 @@ def recover(
                 outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
-            elif state.waiting and (may_activate or state.dark):
-                outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
     useless = damaged - _running(
@@ -90,6 +87,18 @@ def recover(
             StorageError
         ):  # what a failing disk does not even let go is no reason not to poll
             store.discard(digest)
+    return tuple(outcomes)
+
+
+def take_up(trials: Trials, *, may: Callable[[ModelState], bool]) -> tuple[Outcome, ...]:
+    """Try models that waited for their activation window, as far as they may; return what became of them."""
+    outcomes = []
+    for model, state in trials.ledger.record.models.items():
+        if state.waiting and may(state):
+            try:
+                outcomes.append(trials.take_up(model))
+            except StorageError as error:
+                outcomes.append(Outcome.of_error(model, error))
     return tuple(outcomes)
 
 

@@ -23,11 +23,12 @@ from edgewright_agent.desired import Desired, Trust
 from edgewright_agent.errors import AgentError, LinkClosedError, StorageError
 from edgewright_agent.factory import damaged_factories, scrub, scrub_due
 from edgewright_agent.installation import Installation, waiting
+from edgewright_agent.ladder import EXPIRED
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.permission import Permission
 from edgewright_agent.poll import ask, conditional, failed, judged, nothing_new, with_mirrors
 from edgewright_agent.record import Ledger, Poll, Record, Seen
-from edgewright_agent.recovery import recover
+from edgewright_agent.recovery import recover, take_up
 from edgewright_agent.report import Report
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
@@ -77,9 +78,7 @@ class Update:
         time = self.ledger.record.lowest(self.uptime()).time(self.now()) or self.now()
         due = scrub_due(self.ledger.record, time)
         damaged = scrub(self.ledger.record, self.store, active=due) if due or force else frozenset()
-        outcomes: tuple[Outcome, ...] = recover(
-            self.trials, damaged=damaged, may_activate=self.permission.activation_wait() is None
-        )
+        outcomes: tuple[Outcome, ...] = recover(self.trials, damaged=damaged)
         self._tell_applications()
         if due or self.ledger.record.scrubbed is None:
             self.ledger.commit(replace(self.ledger.record, scrubbed=to_text(time)))
@@ -88,10 +87,11 @@ class Update:
         if not force and not outcomes and not self.permission.may_go_on():
             margin_s = schedule.polling(self.config, self.ledger.record).interval_s
             etag = conditional(self.ledger.record, fingerprint, now=self.now(), margin_s=margin_s)
+        desired: Desired | None = None
         try:
             manifest = ask(self.source, etag)
             if manifest is None:
-                return self._finish(nothing_new(self.now()), outcomes)
+                return self._finish(nothing_new(self.now()), self._taken_up(outcomes))
             desired = freshest(self.source, self._accept)
             installation = self._installation(desired)
             outcomes = self._update_all(installation, outcomes, reread=force)
@@ -102,12 +102,31 @@ class Update:
             ]
             self._collect([*unfinished, *self._compared(desired, outcomes), *left])
         except AgentError as error:
+            if desired is None:  # else what is wanted now is known, and the rest of it is for the next poll
+                outcomes = self._taken_up(outcomes, error)
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
         lost = damaged_factories(self.ledger.record, self.store)
         seen = Seen(etag, fingerprint, lost) if etag and not left else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
+
+    def _taken_up(
+        self, outcomes: tuple[Outcome, ...], error: AgentError | None = None
+    ) -> tuple[Outcome, ...]:
+        """Try what waited for its window although this poll brought nothing; return its outcomes with the others.
+
+        After the poll, not before it: what has been withdrawn meanwhile is not tried. And not once metadata has
+        ended, or who keeps a device from the fleet has it install what the fleet has long taken back; only where
+        damage has left nothing to run is what was signed then better than nothing.
+        """
+        seen = degrade.look(self.config, self.ledger.record, self.store.disk, self.now())
+        ended = bool(seen.stale) or (error is not None and error.code == EXPIRED)
+        may = not ended and self.permission.activation_wait() is None
+        tried = take_up(self.trials, may=lambda state: may or state.dark)
+        if tried:
+            self._tell_applications()
+        return (*outcomes, *tried)
 
     def _accept(self, place: Source) -> Desired:
         """Refresh the metadata from one mirror and make what it raises durable before anything acts on it.
