@@ -14,11 +14,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from edgewright_agent.clock import Uptime, elapsed_s, from_text, to_text
+from edgewright_agent.clock import Uptime, elapsed_s, from_text, later, to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
@@ -130,7 +129,7 @@ class Record:
         """Return what nothing may fall below, for a device that has been up so long."""
         clock = self.clock_floor
         if clock is not None and (gone_s := elapsed_s(self.clock_since, up)):
-            clock = to_text(from_text(clock) + timedelta(seconds=gone_s))
+            clock = to_text(later(from_text(clock), gone_s))
         return Floor(self.floor, self.floor_keys, clock)
 
     def with_floor(self, floor: Floor, up: Uptime) -> Record:
