@@ -22,11 +22,12 @@ from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import ModelState, Rung, parse_model, terser
+from edgewright_agent.model_state import ModelState, Rung, parse_model, shorten, terser
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, Slots
 from edgewright_agent.transport.document import parse_json
 
 VERSION = 1
+_MOST_STUCK, _MAX_STUCK_CHARS = 4, 200
 # How long reasons are, whether figures of trials stay, and how many tombstones, for a record that would not fit.
 _TERSER = ((40, True, 8), (10, False, 8), (10, False, 4), (10, False, 1))
 MAX_UNPACKED_BYTES = 1024 * 1024  # of a record, also where it is compressed to fit its slot
@@ -95,6 +96,7 @@ class Record:
         clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
         policy: The class's `updatePolicy` as it was last signed: when to poll, how fast to load, when to activate.
         rungs: Where the device as a whole stands on the degraded-mode ladder, by rung; none is normal.
+        stuck: Garbage that could not be removed when it was last looked for: paths below the state directory, and why.
         scrubbed: When everything that is kept was last read back, or the count to that began.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
@@ -114,6 +116,7 @@ class Record:
     fleet: str | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     rungs: Mapping[str, Rung] = field(default_factory=dict)
+    stuck: Mapping[str, str] = field(default_factory=dict)
     scrubbed: str | None = None
     quarantined: str | None = None
 
@@ -156,6 +159,11 @@ class Record:
         return replace(
             self, counters={**self.counters, **{k: self.counters.get(k, 0) + n for k, n in events.items()}}
         )
+
+
+def some_of(stuck: Mapping[str, str]) -> dict[str, str]:
+    """Return as much of what could not be removed as a record has room for and a person wants to read."""
+    return {path: shorten(why, _MAX_STUCK_CHARS) for path, why in sorted(stuck.items())[:_MOST_STUCK]}
 
 
 class Ledger:
@@ -278,7 +286,7 @@ def _fitting(record: Record) -> tuple[Record, bytes]:
             break
         models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
         poll = replace(record.poll, mirrors={}) if record.poll else None
-        record = replace(record, models=models, poll=poll)
+        record = replace(record, models=models, poll=poll, stuck={})
         payload = _packed(to_bytes(record))
     return record, payload
 

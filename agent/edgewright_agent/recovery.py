@@ -68,6 +68,9 @@ def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[O
     with contextlib.suppress(StorageError):  # they are in nobody's way
         ledger.sweep()
         store.sweep()
+    for digest in sorted(_kept(record)):
+        with contextlib.suppress(StorageError):  # they build it every time then
+            store.keep_cache(digest)
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
