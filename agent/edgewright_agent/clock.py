@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -39,6 +39,16 @@ def elapsed_s(since: Uptime | None, now: Uptime) -> int:
     if since is None:
         return 0
     return max(0, now.seconds - since.seconds) if since.boot == now.boot else now.seconds
+
+
+def later(moment: datetime, seconds: float) -> datetime:
+    """Return a moment so many seconds later; at most the last one that there is a way to write.
+
+    >>> to_text(later(from_text("9999-12-31T23:59:30Z"), 60))
+    '9999-12-31T23:59:59Z'
+    """
+    last = datetime.max.replace(microsecond=0, tzinfo=timezone.utc)
+    return moment + min(timedelta(seconds=seconds), max(last - moment, timedelta(0)))
 
 
 def utc_now() -> datetime:

@@ -9,7 +9,6 @@ The health check and `runtime` share it, so what passed the trial is what applic
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,8 +143,7 @@ def load(folder: Path, variant: str = "", *, providers: Sequence[str] | None = N
             f"the model needs onnxruntime {settings.versions}, this is {engine.__version__}",
         )
     options = settings.session_options(engine)
-    mode = stat.S_IMODE(folder.stat().st_mode)
-    usable = settings.providers_of(engine, caches_of(folder), mode=mode)
+    usable = settings.providers_of(engine, caches_of(folder))
     if providers is not None:
         usable = [one for one in usable if (one if isinstance(one, str) else one[0]) in providers]
     if not usable:

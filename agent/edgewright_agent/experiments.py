@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright_agent.contract import MAX_EXPERIMENT_BYTES, canonical_json, is_digest, is_name
-from edgewright_agent.files import Disk
+from edgewright_agent.files import Disk, faults
 from edgewright_agent.model_state import ModelState
 from edgewright_agent.transport.document import parse_json
 
@@ -72,16 +72,26 @@ def publish(state: Path, disk: Disk, models: Mapping[str, ModelState], *, device
         for model, kept in models.items()
         if (found := running(model, kept, device))
     }
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    with faults(folder, "read"):
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
     gone = [path for path in there if path not in wanted]
     for path in gone:
-        disk.remove(path)
+        disk.remove_tree(path)
     if gone:
         disk.sync_dir(folder)
     for path, body in wanted.items():
-        if path not in there or path.read_bytes() != body:
+        if path not in there or _differs(path, body):
             disk.make_dir(folder)
+            if path.is_dir():
+                disk.remove_tree(path)
             disk.replace_file(path, body)
+
+
+def _differs(path: Path, body: bytes) -> bool:
+    try:
+        return path.read_bytes() != body
+    except OSError:  # a bad sector, or something else in its place: written anew
+        return True
 
 
 def read(state: Path, model: str) -> Experiment | None:

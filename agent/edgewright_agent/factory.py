@@ -98,3 +98,9 @@ def scrub(record: Record, store: Store, *, active: bool) -> frozenset[str]:
                 if error.code == "damaged":
                     damaged.add(digest)
     return frozenset(damaged)
+
+
+def damaged_factories(record: Record, store: Store) -> tuple[str, ...]:
+    """Return the digests of factory models that do not look whole. Cheap: nothing is read back."""
+    digests = {state.factory.digest for state in record.models.values() if state.factory}
+    return tuple(digest for digest in sorted(digests) if not store.intact(digest))

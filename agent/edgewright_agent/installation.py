@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 from edgewright_agent import degrade, experiments, schedule
@@ -13,6 +14,7 @@ from edgewright_agent.acceptance import approval_of
 from edgewright_agent.artifact import Artifact
 from edgewright_agent.clock import to_text
 from edgewright_agent.config import Config
+from edgewright_agent.delta_route import TRANSIENT
 from edgewright_agent.desired import Desired, Trust
 from edgewright_agent.errors import AgentError, LinkClosedError, StorageError, TrustError
 from edgewright_agent.model_state import Beside, ModelState, Trial, shorten
@@ -57,6 +59,7 @@ class Installation:
         try:
             self._approval(target)
         except TrustError:
+            self.obtaining.space.give_up(target.digest)
             self.withdraw(target.model)  # of what was assigned before, and is not any more
             raise
         digest, version = target.digest, target.model_version
@@ -66,6 +69,9 @@ class Installation:
         wait = None if state.dark else self.permission.activation_wait()
         if stored and wait:
             return waiting(target, wait)
+        stone = state.tombstone_of(digest)
+        if stored and not (state.active and state.active.digest == digest) and not state.pinned and not stone:
+            return self._take_up(target)
         self.withdraw(target.model)  # latest wins
         told = recovered if recovered and recovered.digest in (None, digest) else None
         if state.active and state.active.digest == digest:
@@ -76,7 +82,7 @@ class Installation:
         if pin := state.pinned:
             message = f"stays with {pin.version}, pinned by hand; {version} waits for `unpin`"
             return Outcome(target.model, "pinned", message, 0, digest, version)
-        if stone := state.tombstone_of(digest):
+        if stone:
             if told:
                 return told
             message = f"{version} failed here ({stone.code}: {stone.reason}); `retry` clears this"
@@ -88,6 +94,16 @@ class Installation:
             return waiting(target, wait)
         self.trials.begin(target.model, trial)
         return self.trials.run(target.model, fresh=True).brought_by(transfer)
+
+    def _take_up(self, target: Assigned) -> Outcome:
+        """Try what waited, under the terms of now; nothing is asked for that a line could drop in between."""
+        waited = self.ledger.record.model(target.model).waiting
+        started = waited.started if waited else to_text(self.trials.now())
+        self.trials.put_off(
+            target.model,
+            replace(self._trial(target, self.store.artifact(target.digest)), started=started),
+        )
+        return self.trials.take_up(target.model)
 
     def _trial(self, target: Assigned, artifact: Artifact) -> Trial:
         started = to_text(self.trials.now())
@@ -104,10 +120,20 @@ class Installation:
         """
         if self.config.origin.remote and not self.store.intact(target.digest):
             self.permission.require_link()
-        approval = self._approval(target)
-        artifact = self.obtaining.manifest(approval, target)
-        self._verify(target)
-        return artifact, self.obtaining.obtain(artifact, target, approval)
+        try:
+            approval = self._approval(target)
+            artifact = self.obtaining.manifest(approval, target)
+            self._verify(target)
+            transfer = self.obtaining.obtain(artifact, target, approval)
+        except AgentError as error:
+            # What does not fit is noted where that is found; a line that dropped may be back with the next poll.
+            if error.code not in (*TRANSIENT, *schedule.WAITS, degrade.NO_SPACE):
+                self.obtaining.space.give_up(target.digest)
+            raise
+        # Before the trial, which builds what applications then find there.
+        with contextlib.suppress(StorageError):
+            self.store.keep_cache(target.digest)
+        return artifact, transfer
 
     def restore(self, target: Assigned) -> list[str]:
         """Fetch again what is kept and damaged, but is not what is assigned: a factory model, what runs in its place.
@@ -267,3 +293,10 @@ def waiting(target: Assigned, wait: schedule.Wait) -> Outcome:
 
 def _with(outcome: Outcome, more: str) -> Outcome:
     return replace(outcome, message=shorten(f"{outcome.message}; {more}"))
+
+
+def with_failure(outcome: Outcome, error: AgentError) -> Outcome:
+    """Return a model's outcome with what went wrong beside it: tried again with the next poll, and told."""
+    return replace(
+        _with(outcome, f"experiment: {error.code} ({error})"), exit_code=outcome.exit_code or error.exit_code
+    )

@@ -1,6 +1,6 @@
 """Have an assigned artifact in the store, whole: as it is there already, or fetched now.
 
->>> obtaining = Obtaining(config, store, source, collect=lambda keep: None)       # doctest: +SKIP
+>>> obtaining = Obtaining(config, store, source, Space(store, collect))           # doctest: +SKIP
 >>> artifact = obtaining.manifest(approval, target)                               # doctest: +SKIP
 >>> print(obtaining.obtain(artifact, target, approval))                           # doctest: +SKIP
 delta from 1.0.0, 41 kB instead of 40 MB
@@ -11,7 +11,7 @@ by whichever way it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ from edgewright_agent.delta_route import Route, find_route
 from edgewright_agent.download import fetch
 from edgewright_agent.errors import StorageError, TransportError, TrustError
 from edgewright_agent.reuse import copy_installed, size_of, twins
-from edgewright_agent.store import Store, unpacked_of
+from edgewright_agent.space import Space
+from edgewright_agent.store import Room, Store, unpacked_of
 from edgewright_agent.transfer import Transfer
 from edgewright_agent.transport import Source
 from edgewright_agent.trust.approval import Approval
@@ -38,13 +39,13 @@ class Obtaining:
     """Fetches artifacts from one source into one store.
 
     Attributes:
-        collect: Removes what neither a slot nor one of the given downloads needs.
+        space: Makes room for them.
     """
 
     config: Config
     store: Store
     source: Source
-    collect: Callable[[Sequence[str]], None]
+    space: Space
 
     def manifest(self, approval: Approval, target: Assigned) -> Artifact:
         """Fetch the manifest that the class's role signed and check that it is meant for this device.
@@ -176,24 +177,28 @@ class Obtaining:
     ) -> bool:
         """Make room by the ways the artifact is to come; return whether there is none for the route.
 
-        First what nobody wants goes, then what providers have built; never a model that a slot holds.
+        What may go for it, and in which order, is `space`'s.
 
         Raises:
             StorageError: `no-space`: not even without the route.
         """
         made = {file: route.need_bytes(file) for file in route.layers} if route else {}
 
-        def shortage(ways: Mapping[str, int]) -> str | None:
+        def shortage(ways: Mapping[str, int], spare: Room | None = None) -> str | None:
             return self.store.shortage(
-                artifact, reserve_bytes=reserve.bytes, reserve_inodes=reserve.inodes, otherwise=ways
+                artifact,
+                reserve_bytes=reserve.bytes,
+                reserve_inodes=reserve.inodes,
+                otherwise=ways,
+                spare=spare,
             )
 
         if not shortage({**made, **copies}):
             return False
-        self.collect([artifact.digest])
+        self.space.clear()
         if not shortage({**made, **copies}):
             return False
-        self.store.drop_caches(lambda: not shortage(copies))
-        if why := shortage(copies):  # a delta and its file may take more room than the file alone
+        # A delta and its file may take more room than the file alone.
+        if why := self.space.make(artifact.digest, lambda spare: shortage(copies, spare)):
             raise StorageError("no-space", f"{artifact.model} {artifact.version} {why}; free some space")
         return True

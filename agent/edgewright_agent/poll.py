@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from edgewright_agent.clock import from_text, to_text, uptime
+from edgewright_agent.clock import from_text, later, to_text, uptime
 from edgewright_agent.contract import TUF_REPOSITORY
 from edgewright_agent.errors import AgentError
 from edgewright_agent.factory import scrub_due
@@ -41,7 +41,7 @@ def conditional(record: Record, fingerprint: str, *, now: datetime, margin_s: fl
     time = trusted_now(record, now)
     if scrub_due(record, time):
         return None
-    horizon = time + timedelta(seconds=margin_s)
+    horizon = later(time, margin_s)
     if not record.expires or any(from_text(end) <= horizon for end in record.expires.values()):
         return None
     return record.seen.etag

@@ -14,20 +14,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from edgewright_agent.clock import Uptime, elapsed_s, from_text, to_text
+from edgewright_agent.clock import Uptime, elapsed_s, from_text, later, to_text
 from edgewright_agent.contract import canonical_json
 from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk
 from edgewright_agent.floor import Floor
-from edgewright_agent.model_state import ModelState, Rung, parse_model, terser
+from edgewright_agent.model_state import ModelState, Rung, parse_model, shorten, terser
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, Slots
 from edgewright_agent.transport.document import parse_json
 
 VERSION = 1
+_MOST_STUCK, _MAX_STUCK_CHARS = 4, 200
 # How long reasons are, whether figures of trials stay, and how many tombstones, for a record that would not fit.
 _TERSER = ((40, True, 8), (10, False, 8), (10, False, 4), (10, False, 1))
 MAX_UNPACKED_BYTES = 1024 * 1024  # of a record, also where it is compressed to fit its slot
@@ -63,10 +63,18 @@ class Poll:
 
 @dataclass(frozen=True)
 class Seen:
-    """The timestamp ETag of the last wholly successful update, and the configuration it holds for."""
+    """The timestamp ETag of the last wholly successful update, and what it holds for.
+
+    Attributes:
+        etag: As the source gave it.
+        fingerprint: Of the configuration.
+        lost: Digests of factory models that were damaged even so: nobody signs for them any more. Whatever else gets
+            damaged is news, and "not modified" no answer to it.
+    """
 
     etag: str
     fingerprint: str
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class Record:
         clock_since: How long the device had been up by then: time has gone on from there, whatever the clock says.
         policy: The class's `updatePolicy` as it was last signed: when to poll, how fast to load, when to activate.
         rungs: Where the device as a whole stands on the degraded-mode ladder, by rung; none is normal.
+        stuck: Garbage that could not be removed when it was last looked for: paths below the state directory, and why.
         scrubbed: When everything that is kept was last read back, or the count to that began.
         quarantined: Not stored. Why there is no record: `state-missing`, `state-damaged`, or None.
     """
@@ -107,6 +116,7 @@ class Record:
     fleet: str | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     rungs: Mapping[str, Rung] = field(default_factory=dict)
+    stuck: Mapping[str, str] = field(default_factory=dict)
     scrubbed: str | None = None
     quarantined: str | None = None
 
@@ -122,7 +132,7 @@ class Record:
         """Return what nothing may fall below, for a device that has been up so long."""
         clock = self.clock_floor
         if clock is not None and (gone_s := elapsed_s(self.clock_since, up)):
-            clock = to_text(from_text(clock) + timedelta(seconds=gone_s))
+            clock = to_text(later(from_text(clock), gone_s))
         return Floor(self.floor, self.floor_keys, clock)
 
     def with_floor(self, floor: Floor, up: Uptime) -> Record:
@@ -149,6 +159,11 @@ class Record:
         return replace(
             self, counters={**self.counters, **{k: self.counters.get(k, 0) + n for k, n in events.items()}}
         )
+
+
+def some_of(stuck: Mapping[str, str]) -> dict[str, str]:
+    """Return as much of what could not be removed as a record has room for and a person wants to read."""
+    return {path: shorten(why, _MAX_STUCK_CHARS) for path, why in sorted(stuck.items())[:_MOST_STUCK]}
 
 
 class Ledger:
@@ -243,7 +258,7 @@ def from_bytes(payload: bytes) -> Record:
         # A field from the future may be a floor, which the next write would lose.
         if document.pop("version", None) == VERSION and document.keys() <= _STORED:
             document["models"] = {name: parse_model(value) for name, value in document["models"].items()}
-            document["seen"] = Seen(**document["seen"]) if "seen" in document else None
+            document["seen"] = _seen(document["seen"]) if "seen" in document else None
             document["clock_since"] = Uptime(**document["clock_since"]) if "clock_since" in document else None
             document["poll"] = Poll(**document["poll"]) if "poll" in document else None
             document["rungs"] = {name: Rung(**value) for name, value in document.get("rungs", {}).items()}
@@ -253,6 +268,10 @@ def from_bytes(payload: bytes) -> Record:
     raise StorageError(
         "state-version", "the record was written by another version of the agent; install that one"
     )
+
+
+def _seen(value: dict[str, Any]) -> Seen:
+    return Seen(**{**value, "lost": tuple(value.get("lost", ()))})
 
 
 def _fitting(record: Record) -> tuple[Record, bytes]:
@@ -267,7 +286,7 @@ def _fitting(record: Record) -> tuple[Record, bytes]:
             break
         models = {name: terser(state, chars, figures, stones) for name, state in record.models.items()}
         poll = replace(record.poll, mirrors={}) if record.poll else None
-        record = replace(record, models=models, poll=poll)
+        record = replace(record, models=models, poll=poll, stuck={})
         payload = _packed(to_bytes(record))
     return record, payload
 

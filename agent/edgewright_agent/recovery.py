@@ -10,12 +10,13 @@ Where there is no other, and what a model runs from is whole, it goes on running
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.degrade import stand
 from edgewright_agent.errors import HealthError, StorageError
+from edgewright_agent.factory import damaged_factories
 from edgewright_agent.model_state import ModelState, Slot
 from edgewright_agent.record import Record
 from edgewright_agent.soak import Failure, Observation, fall_back, observe
@@ -23,15 +24,14 @@ from edgewright_agent.store import Store
 from edgewright_agent.trial import Outcome, Trials
 
 
-def recover(
-    trials: Trials, *, damaged: frozenset[str] = frozenset(), may_activate: bool = True
-) -> tuple[Outcome, ...]:
+def recover(trials: Trials, *, damaged: frozenset[str] = frozenset()) -> tuple[Outcome, ...]:
     """Bring store and links in line with the record and finish trials; return what is worth telling.
+
+    What waits for its activation window goes on waiting: whether it is still wanted is known after the poll.
 
     Args:
         trials: What to finish them with.
         damaged: Digests of what has just been read back and is not what was signed.
-        may_activate: Whether models that wait for their activation window are tried now.
 
     Raises:
         StorageError: the record cannot be written.
@@ -58,12 +58,19 @@ def recover(
         if outcome or (state.previous and not mended.previous) or (state.waiting and not mended.waiting):
             # What is missing must be fetched again, what is useless collected: "not modified" is no answer to that.
             record = replace(record, seen=None)
+    if record.seen:
+        factories = {state.factory.digest for state in record.models.values() if state.factory}
+        if factories & damaged or {*damaged_factories(record, store)} - {*record.seen.lost}:
+            record = replace(record, seen=None)
     ledger.commit(record)
     for outcome in outcomes:
         _mark_damage(store, record.model(outcome.model), outcome)
     with contextlib.suppress(StorageError):  # they are in nobody's way
         ledger.sweep()
         store.sweep()
+    for digest in sorted(_kept(record)):
+        with contextlib.suppress(StorageError):  # they build it every time then
+            store.keep_cache(digest)
     for model, state in record.models.items():
         try:
             store.link(model, state.active.digest if state.active else None)
@@ -72,15 +79,29 @@ def recover(
                 outcomes.append(_fallen(trials, model, failed[model], up))
             if state.trial:
                 outcomes.append(trials.run(model))
-            elif state.waiting and (may_activate or state.dark):
-                outcomes.append(trials.take_up(model))
         except StorageError as error:  # a full disk must not keep the agent from polling
             outcomes.append(Outcome.of_error(model, error))
-    for digest in damaged - _running(ledger.record):
-        store.discard(digest)  # now that no link leads there: the next update may fetch it again
-    for outcome in outcomes:
-        if outcome.code == "damaged" and outcome.digest and outcome.digest not in _kept(ledger.record):
-            store.discard(outcome.digest)
+    useless = damaged - _running(
+        ledger.record
+    )  # now that no link leads there: the next update may fetch it again
+    told = {outcome.digest for outcome in outcomes if outcome.code == "damaged" and outcome.digest}
+    for digest in sorted(useless | (told - _kept(ledger.record))):
+        with contextlib.suppress(
+            StorageError
+        ):  # what a failing disk does not even let go is no reason not to poll
+            store.discard(digest)
+    return tuple(outcomes)
+
+
+def take_up(trials: Trials, *, may: Callable[[ModelState], bool]) -> tuple[Outcome, ...]:
+    """Try models that waited for their activation window, as far as they may; return what became of them."""
+    outcomes = []
+    for model, state in trials.ledger.record.models.items():
+        if state.waiting and may(state):
+            try:
+                outcomes.append(trials.take_up(model))
+            except StorageError as error:
+                outcomes.append(Outcome.of_error(model, error))
     return tuple(outcomes)
 
 

@@ -27,12 +27,14 @@ class Report:
 
     Attributes:
         traffic: `requests` and `bytes_received`, as `Metered.traffic`.
+        stuck: Garbage that could not be removed: paths below the state directory, and why.
     """
 
     poll: Poll
     outcomes: tuple[Outcome, ...]
     exit_code: int
     traffic: Mapping[str, int] = field(default_factory=dict)
+    stuck: Mapping[str, str] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return one line per model, and one for the poll unless the models say it all."""
@@ -44,12 +46,14 @@ class Report:
             lines.append(f"{_kind(self.exit_code)}  {self.poll.code}: {self.poll.message}")
         elif not lines:
             lines.append("no model is assigned to this device")
+        lines += [f"not removed  {path} ({why})" for path, why in sorted(self.stuck.items())]
         return "\n".join(lines)
 
     def json_lines(self) -> str:
         """Return one JSON object per model and, last, one for the poll with the exit code and traffic."""
         events = [{"event": "model", **asdict(outcome)} for outcome in self.outcomes]
         poll = {"event": "poll", **asdict(self.poll), "exit_code": self.exit_code, **self.traffic}
+        poll["stuck"] = dict(self.stuck)
         return "\n".join(json.dumps(event, sort_keys=True) for event in (*events, poll))
 
 

@@ -50,6 +50,7 @@ _CACHES = {
         "trt_timing_cache_enable": "trt_timing_cache_path",
     }
 }
+_ON = ("True", "true", "1")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,127}")
 # Where to read or write on this device, and whose code to load: nothing that an artifact may decide.
 _PLACES = re.compile(r"(^|_|\.)(path|paths|dir|directory|folder|file|filename|lib|library)$", re.IGNORECASE)
@@ -107,21 +108,28 @@ class Settings:
             options.add_session_config_entry(key, value)
         return options
 
-    def providers_of(
-        self, engine: Any, caches: Path | None, *, mode: int = 0o755
-    ) -> list[str | tuple[str, dict[str, str]]]:
+    @property
+    def caching(self) -> bool:
+        """Whether a provider is to keep what it builds."""
+        return any(
+            self.options.get(name, {}).get(switch) in _ON
+            for name in self.providers
+            for switch in _CACHES.get(name, {})
+        )
+
+    def providers_of(self, engine: Any, caches: Path | None) -> list[str | tuple[str, dict[str, str]]]:
         """Return the providers that this build of the engine has, in order, each with its options.
 
         Args:
             engine: The module onnxruntime.
-            caches: Where providers may keep what they build; None, or not writable: they build it every time.
-            mode: Who may look there: what is built from a model tells as much as the model.
+            caches: Where providers may keep what they build; None, not there, or not writable: they build it every
+                time. It is the agent's to make (`store.Store.keep_cache`): of another user's it could not get rid.
         """
         available = engine.get_available_providers()
         found: list[str | tuple[str, dict[str, str]]] = []
         for name in self.providers:
             if name in available:
-                options = _with_caches(name, self.options.get(name, {}), caches, mode)
+                options = _with_caches(name, self.options.get(name, {}), caches)
                 found.append((name, options) if options else name)
         return found
 
@@ -151,6 +159,14 @@ def wanted_providers(folder: Path) -> tuple[str, ...]:
         return read(folder).providers
     except AgentError:
         return ()
+
+
+def wants_cache(folder: Path) -> bool:
+    """Whether a provider of an artifact keeps what it builds; False when its settings make no sense."""
+    try:
+        return read(folder).caching
+    except AgentError:
+        return False
 
 
 def parse(document: Mapping[str, Any]) -> Settings:
@@ -199,24 +215,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _with_caches(provider: str, options: Mapping[str, str], caches: Path | None, mode: int) -> dict[str, str]:
+def _with_caches(provider: str, options: Mapping[str, str], caches: Path | None) -> dict[str, str]:
     """Return a provider's options with the places of its caches, or without the caches where there is no place."""
     told = {name: value for name, value in options.items() if not _PLACES.search(name)}
     for switch, where in _CACHES.get(provider, {}).items():
-        if told.get(switch) in ("True", "true", "1"):
-            if caches is not None and _writable(caches, mode):
+        if told.get(switch) in _ON:
+            if caches is not None and caches.is_dir() and os.access(caches, os.W_OK):
                 told[where] = str(caches)
             else:
                 del told[switch]
     return told
-
-
-def _writable(folder: Path, mode: int) -> bool:
-    try:
-        folder.mkdir(mode, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)
 
 
 def _need(document: Mapping[str, Any], key: str, read_value: Callable[[Any], T], what: str) -> T:

@@ -146,6 +146,7 @@ class Status:
     quarantined: str | None = None
     may_anchor: bool = False
     rungs: Mapping[str, Rung] = field(default_factory=dict)
+    stuck: Mapping[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return the status as JSON values: the document fleets collect."""
@@ -165,6 +166,7 @@ class Status:
             "quarantine": self.quarantined,
             "rung": worst((*self.rungs, *(model.rung.name for model in self.models if model.rung))),
             "rungs": {name: _told(rung) for name, rung in self.rungs.items()},
+            "stuck": dict(self.stuck),
             "next": self.next_command(),
         }
 
@@ -246,6 +248,7 @@ def gather(
         quarantined=record.quarantined,
         may_anchor=may_anchor,
         rungs=rungs,
+        stuck=record.stuck,
     )
 
 

@@ -79,6 +79,8 @@ def _facts(status: Status, spool: Mapping[str, Any] | None) -> Iterator[tuple[st
         if not one.factory_whole:
             told = f"{one.name}: {one.factory} is damaged: nothing to fall back on below `previous`"
             yield "factory", told
+    for path, why in sorted(status.stuck.items()):
+        yield "garbage", f"{path} cannot be removed, {why}"
     if spool:
         yield "telemetry", _telemetry(spool)
     if not status.quarantined and (command := status.next_command()):

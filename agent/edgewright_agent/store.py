@@ -13,9 +13,12 @@ an entry is removed. `current/<model>` is derived from the record and repaired a
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping
+import stat
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgewright_agent.artifact import MANIFEST_FILE, Artifact, Layer, parse
@@ -32,7 +35,21 @@ ENGINES = (
 PRIVATE_DIR, SHARED_DIR = 0o700, 0o750
 PRIVATE_FILE, SHARED_FILE = 0o600, 0o640
 _STAGING = ".staging"
+_STAT_BLOCK_BYTES = 512  # whatever the file system's own blocks are (stat(2))
+# Why a file cannot be read although nothing is wrong with it.
+_NOT_THE_FILE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LOADED = (FILE_MODEL, FILE_RUNTIME)  # what a model runs from; the rest is for trials, people and statistics
+
+
+@dataclass(frozen=True)
+class Room:
+    """What something takes of a disk."""
+
+    bytes: int = 0
+    inodes: int = 0
+
+    def __add__(self, other: Room) -> Room:
+        return Room(self.bytes + other.bytes, self.inodes + other.inodes)
 
 
 class Store:
@@ -109,8 +126,9 @@ class Store:
             if layer.file not in LOADED:
                 try:
                     check_file(self.path(digest) / layer.file, layer)
-                except StorageError:
-                    self.disk.remove(self.path(digest) / layer.file)
+                except StorageError as error:
+                    if error.code == "damaged":
+                        self.disk.remove_tree(self.path(digest) / layer.file)
 
     def stage(self, artifact: Artifact) -> Path:
         """Return a durable staging directory; parts of an earlier try are still in it.
@@ -168,29 +186,65 @@ class Store:
         """Remove an entry, if it is there."""
         self.disk.remove_tree(self.path(digest), first=MANIFEST_FILE)
 
-    def collect(self, keep: Collection[str], staged: Collection[str] = ()) -> int:
-        """Remove entries not in `keep` and staging directories not in `staged`, oldest first; return how many went."""
-        kept = {self.path(digest).name for digest in keep} | {self.staging(digest).name for digest in staged}
-        garbage = [entry for entry in _by_age(self.root) if entry.name not in kept]
-        for entry in garbage:
-            self.disk.remove_tree(entry, first=MANIFEST_FILE)
-        for engine in _by_age(self.engines):
-            if engine.name not in kept:
-                self.disk.remove_tree(engine)
-        return len(garbage)
+    def collect(self, keep: Collection[str], staged: Collection[str] | None = ()) -> dict[str, str]:
+        """Remove entries not in `keep` and staging directories not in `staged` (None: all stay), oldest first.
 
-    def drop_caches(self, enough: Callable[[], bool]) -> int:
-        """Remove what execution providers have built, oldest first, until there is room; return how many went.
-
-        They are built again when the model is next loaded, which may take minutes.
+        Returns:
+            What could not be removed, by its path below the state directory, and why: garbage that stays is no reason
+            to stop, but one to tell.
         """
-        gone = 0
-        for engine in _by_age(self.engines):
-            if enough():
-                break
-            self.disk.remove_tree(engine)
-            gone += 1
-        return gone
+        kept = {self.path(digest).name for digest in keep}
+        if staged is not None:
+            kept |= {self.staging(digest).name for digest in staged}
+        stuck: dict[str, str] = {}
+        for folder in (self.root, self.engines):
+            for entry in _by_age(folder):
+                if entry.name in kept or (staged is None and entry.name.endswith(_STAGING)):
+                    continue
+                try:
+                    self.disk.remove_tree(entry, first=MANIFEST_FILE)
+                except StorageError as error:
+                    stuck[f"{folder.name}/{entry.name}"] = f"{error.code}: {error}"
+        return stuck
+
+    def keep_cache(self, digest: str) -> None:
+        """Have `engines/<digest>/`, where an artifact's providers keep what they build, if it is installed.
+
+        It is the agent's, so that whatever is put there can be removed, and open to whom the artifact is open to:
+        what is built from a model tells as much as the model. Nobody else may write there: what one application builds
+        is code that the next trial would run.
+
+        Raises:
+            StorageError: the disk refused: providers build it every time then.
+        """
+        from edgewright_agent.settings import wants_cache  # who only asks for news does without it
+
+        entry, cache = self.path(digest), self.engines / self.path(digest).name
+        mode = _mode(entry)
+        if mode is None or not (cache.is_dir() or wants_cache(entry)):
+            return
+        self.disk.make_dir(cache)
+        if _mode(cache) != mode:
+            self.disk.set_mode(cache, mode)
+
+    def stagings(self) -> list[Path]:
+        """Return the directories of downloads that have begun, the longest untouched first."""
+        return [entry for entry in _by_age(self.root) if entry.name.endswith(_STAGING)]
+
+    def caches(self) -> list[Path]:
+        """Return where execution providers have built something, the longest untouched first."""
+        return [cache for cache in _by_age(self.engines) if _by_age(cache)]
+
+    def empty_cache(self, cache: Path) -> None:
+        """Remove what execution providers have built in `cache`, which stays: who loads the model next builds it there.
+
+        That may take minutes.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        for built in _by_age(cache):
+            self.disk.remove_tree(built)
 
     def shortage(
         self,
@@ -199,6 +253,7 @@ class Store:
         reserve_bytes: int,
         reserve_inodes: int = 0,
         otherwise: Mapping[str, int] | None = None,
+        spare: Room | None = None,
     ) -> str | None:
         """Return why an artifact does not fit (bytes or inodes, after the reserve), or None when it does.
 
@@ -207,7 +262,9 @@ class Store:
             reserve_bytes: What must stay free.
             reserve_inodes: Likewise.
             otherwise: File → room it needs, for those that do not come as their layers: copies, and what deltas make.
+            spare: Room that could be made: counted as free.
         """
+        made = spare or Room()
         ways = otherwise or {}
         free = self.disk.free(existing(self.root))
         staging, block = self.staging(artifact.digest), free.block_bytes
@@ -225,11 +282,11 @@ class Store:
                 # What an interrupted unpacking left is written over: it is space this needs and already has.
                 have = min(layer.file_size, _size(unpacked_of(staging, layer)))
                 need += _blocks(layer.file_size, block) - _blocks(have, block)
-        if free.bytes < need + reserve_bytes:
+        if free.bytes + made.bytes < need + reserve_bytes:
             need += reserve_bytes
             return f"needs {need} bytes including a reserve of {reserve_bytes}, {free.bytes} are free"
         inodes = len(artifact.layers) + 3 + reserve_inodes + len(ways)
-        if free.inodes is not None and free.inodes < inodes:
+        if free.inodes is not None and free.inodes + made.inodes < inodes:
             return f"needs {inodes} inodes including a reserve of {reserve_inodes}, {free.inodes} are free"
         return None
 
@@ -298,21 +355,40 @@ def unpacked_of(staging: Path, layer: Layer) -> Path:
     return staging / f"{layer.file}.unpacked.part"
 
 
+def room_of(folder: Path) -> Room:
+    """Return what the files below a folder take of the disk; directories are not counted."""
+    found = Room()
+    with contextlib.suppress(OSError):
+        for path in folder.rglob("*"):
+            told = path.lstat()
+            if not stat.S_ISDIR(told.st_mode):
+                found += Room(told.st_blocks * _STAT_BLOCK_BYTES, 1)
+    return found
+
+
 def check_file(path: Path, layer: Layer) -> None:
     """Hash a file as the disk, not the page cache, has it.
 
     Raises:
-        StorageError: `damaged` or an I/O fault.
+        StorageError: `damaged`: other bytes, none, or a bad sector under them; `not-permitted`, or `io-error` where it
+            is this process that cannot read just now.
     """
     digest = hashlib.sha256()
     size = 0
-    with faults(path, "read"), path.open("rb", buffering=0) as file:
-        # Other systems have shipped zero-byte files after "success": ask the medium, not the memory.
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        buffer = memoryview(bytearray(READ_BYTES))
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-            size += count
+    try:
+        with path.open("rb", buffering=0) as file:
+            # Other systems have shipped zero-byte files after "success": ask the medium, not the memory.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            buffer = memoryview(bytearray(READ_BYTES))
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+                size += count
+    except OSError as error:
+        if error.errno in _NOT_THE_FILE:
+            with faults(path, "read"):
+                raise
+        # What the disk does not give back is gone, and fetched again like what it gives back changed.
+        raise StorageError("damaged", f"{path} cannot be read back: {error.strerror or error}") from error
     if size != layer.file_size or f"sha256:{digest.hexdigest()}" != layer.file_digest:
         raise StorageError("damaged", f"{path} differs from the signed manifest")
 
@@ -331,6 +407,14 @@ def _by_age(folder: Path) -> list[Path]:
             return 0.0, entry.name
 
     return sorted(folder.iterdir(), key=touched) if folder.is_dir() else []
+
+
+def _mode(folder: Path) -> int | None:
+    """Return who may use a folder; None when it is not there."""
+    try:
+        return stat.S_IMODE(folder.stat().st_mode)
+    except OSError:
+        return None
 
 
 def _size(path: Path) -> int:

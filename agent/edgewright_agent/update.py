@@ -11,7 +11,7 @@ crash anywhere is met by `recovery` at the next start.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,20 +21,22 @@ from edgewright_agent.clock import Uptime, to_text, uptime, utc_now
 from edgewright_agent.config import Config
 from edgewright_agent.desired import Desired, Trust
 from edgewright_agent.errors import AgentError, LinkClosedError, StorageError
-from edgewright_agent.factory import scrub, scrub_due
-from edgewright_agent.installation import Installation, waiting
+from edgewright_agent.factory import damaged_factories, scrub, scrub_due
+from edgewright_agent.installation import Installation, waiting, with_failure
+from edgewright_agent.ladder import EXPIRED
 from edgewright_agent.obtain import Obtaining
 from edgewright_agent.permission import Permission
 from edgewright_agent.poll import ask, conditional, failed, judged, nothing_new, with_mirrors
-from edgewright_agent.record import Ledger, Poll, Record, Seen
-from edgewright_agent.recovery import recover
+from edgewright_agent.record import Ledger, Poll, Record, Seen, some_of
+from edgewright_agent.recovery import recover, take_up
 from edgewright_agent.report import Report
+from edgewright_agent.space import Space
 from edgewright_agent.store import Store
 from edgewright_agent.transport import Source
 from edgewright_agent.transport.allowance import Allowance
 from edgewright_agent.transport.mirrors import freshest, next_etag
 from edgewright_agent.trial import Check, Outcome, Trials
-from edgewright_agent.trust.assignment import assigned
+from edgewright_agent.trust.assignment import Assigned, assigned
 
 
 class Update:
@@ -57,7 +59,9 @@ class Update:
         self.source, self.trust, self.now, self.uptime = source, trust, now, uptime
         self.permission = Permission(config, ledger, now, allowance or Allowance())
         self.trials = Trials(ledger, store, check, config.budget, now, uptime)
-        self.obtaining = Obtaining(config, store, source, self._collect)
+        self.space = Space(store, self._collect)
+        self.obtaining = Obtaining(config, store, source, self.space)
+        self._stuck: dict[str, str] | None = None  # what the last look for garbage could not remove
 
     def run(self, *, force: bool = False, at_once: bool = False) -> Report:
         """Poll, and update what has changed.
@@ -77,9 +81,7 @@ class Update:
         time = self.ledger.record.lowest(self.uptime()).time(self.now()) or self.now()
         due = scrub_due(self.ledger.record, time)
         damaged = scrub(self.ledger.record, self.store, active=due) if due or force else frozenset()
-        outcomes: tuple[Outcome, ...] = recover(
-            self.trials, damaged=damaged, may_activate=self.permission.activation_wait() is None
-        )
+        outcomes: tuple[Outcome, ...] = recover(self.trials, damaged=damaged)
         self._tell_applications()
         if due or self.ledger.record.scrubbed is None:
             self.ledger.commit(replace(self.ledger.record, scrubbed=to_text(time)))
@@ -88,10 +90,11 @@ class Update:
         if not force and not outcomes and not self.permission.may_go_on():
             margin_s = schedule.polling(self.config, self.ledger.record).interval_s
             etag = conditional(self.ledger.record, fingerprint, now=self.now(), margin_s=margin_s)
+        desired: Desired | None = None
         try:
             manifest = ask(self.source, etag)
             if manifest is None:
-                return self._finish(nothing_new(self.now()), outcomes)
+                return self._finish(nothing_new(self.now()), self._taken_up(outcomes))
             desired = freshest(self.source, self._accept)
             installation = self._installation(desired)
             outcomes = self._update_all(installation, outcomes, reread=force)
@@ -102,11 +105,31 @@ class Update:
             ]
             self._collect([*unfinished, *self._compared(desired, outcomes), *left])
         except AgentError as error:
+            if desired is None:  # else what is wanted now is known, and the rest of it is for the next poll
+                outcomes = self._taken_up(outcomes, error)
             return self._finish(failed(error, self.now()), outcomes, error.exit_code)
         etag = next_etag(self.source, manifest)
-        seen = Seen(etag, fingerprint) if etag and not left else None
+        lost = damaged_factories(self.ledger.record, self.store)
+        seen = Seen(etag, fingerprint, lost) if etag and not left else None
         poll = Poll(to_text(self.now()), "ok", "metadata verified")
         return self._finish(poll, outcomes, seen=seen)
+
+    def _taken_up(
+        self, outcomes: tuple[Outcome, ...], error: AgentError | None = None
+    ) -> tuple[Outcome, ...]:
+        """Try what waited for its window although this poll brought nothing; return its outcomes with the others.
+
+        After the poll, not before it: what has been withdrawn meanwhile is not tried. And not once metadata has
+        ended, or who keeps a device from the fleet has it install what the fleet has long taken back; only where
+        damage has left nothing to run is what was signed then better than nothing.
+        """
+        seen = degrade.look(self.config, self.ledger.record, self.store.disk, self.now())
+        ended = bool(seen.stale) or (error is not None and error.code == EXPIRED)
+        may = not ended and self.permission.activation_wait() is None
+        tried = take_up(self.trials, may=lambda state: may or state.dark)
+        if tried:
+            self._tell_applications()
+        return (*outcomes, *tried)
 
     def _accept(self, place: Source) -> Desired:
         """Refresh the metadata from one mirror and make what it raises durable before anything acts on it.
@@ -139,9 +162,8 @@ class Update:
     ) -> tuple[Outcome, ...]:
         device, desired = self.config.device, installation.desired
         targets = assigned(desired.assignment, hardware_class=device.hardware_class, labels=device.labels)
-        compared = [target.experiment for target in targets.values() if target.experiment]
-        factories = [state.factory.digest for state in self.ledger.record.models.values() if state.factory]
-        self._collect([*(t.digest for t in targets.values()), *(e.digest for e in compared), *factories])
+        self.space.turns = _turns(targets, self.ledger.record)
+        self.space.clear()
         done = {outcome.model: outcome for outcome in recovered}
         for model, target in sorted(targets.items()):
             try:
@@ -155,7 +177,10 @@ class Update:
                 done[model] = Outcome.of_error(
                     model, error, digest=target.digest, version=target.model_version
                 )
-            done[model] = installation.beside(target, done[model])
+            try:
+                done[model] = installation.beside(target, done[model])
+            except AgentError as error:
+                done[model] = with_failure(done[model], error)
         for model in sorted({*self.ledger.record.models, *named(desired.assignment, device)} - {*targets}):
             if installation.withdraw(model) or model not in done:
                 done[model] = self._left_alone(desired, model)
@@ -194,20 +219,35 @@ class Update:
             experiments.publish(self.config.state, self.store.disk, models, device=device)
 
     def _make_way(self) -> None:
-        """On a full disk, free what only the agent has filled it with, before anything has to be written."""
-        seen = degrade.look(self.config, self.ledger.record, self.store.disk, self.now())
-        if seen.short:
-            with contextlib.suppress(StorageError):  # what cannot be removed is told by what needs the room
-                self._collect(())
-        elif degrade.NO_SPACE not in self.ledger.record.rungs:
-            self.ledger.keep_ballast()
+        """On a full disk, free what only the agent has filled it with, before anything has to be written.
 
-    def _collect(self, staged: Sequence[str]) -> None:
-        """Remove what neither a slot nor a download in progress needs."""
+        What has arrived of a download stays for one poll, which knows what is still wanted and what of it fits.
+        Where the reserve is not free after that either, it goes: the reserve is for others.
+        """
+        record = self.ledger.record
+        if not self._short():
+            if degrade.NO_SPACE not in record.rungs:
+                self.ledger.keep_ballast()
+            return
+        self._collect(None)
+        if degrade.NO_SPACE in record.rungs:
+            lasts = [state.last for state in record.models.values() if state.last]
+            unfit = {last.digest for last in lasts if last.digest and last.code == degrade.NO_SPACE}
+            self.space.give_back(lambda: not self._short(), first=unfit)
+
+    def _short(self) -> bool:
+        return degrade.look(self.config, self.ledger.record, self.store.disk, self.now()).short
+
+    def _collect(self, staged: Collection[str] | None) -> None:
+        """Remove what neither a slot nor a download in progress needs (None: whatever has begun to arrive stays)."""
+        stuck: dict[str, str] = {}
         for stray in self.config.metadata.glob("tmp*"):  # a kill in the middle of writing the cache left it
-            self.store.disk.remove(stray)
+            try:
+                self.store.disk.remove(stray)
+            except StorageError as error:
+                stuck[f"{stray.parent.name}/{stray.name}"] = f"{error.code}: {error}"
         slots = [slot for state in self.ledger.record.models.values() for slot in state.slots()]
-        self.store.collect([slot.digest for slot in slots], staged)
+        self._stuck = {**stuck, **self.store.collect([slot.digest for slot in slots], staged)}
 
     def _finish(
         self, poll: Poll, outcomes: tuple[Outcome, ...], exit_code: int = 0, *, seen: Seen | None = None
@@ -218,12 +258,24 @@ class Update:
         record = replace(record, poll=with_mirrors(poll, record.poll, judged(self.source)))
         if poll.code != "not-modified":
             record = replace(record, seen=seen if codes == {0} else None)
+        if self._stuck is not None:
+            record = replace(record, stuck=some_of(self._stuck))
         record = _with_verdicts(record, outcomes, self.now())
         full = next((outcome.message for outcome in outcomes if outcome.code == degrade.NO_SPACE), "")
         look = degrade.look(self.config, record, self.store.disk, self.now(), fault=full)
         record = replace(record, rungs=degrade.observe(record.rungs, look, to_text(self.now())))
         self.ledger.commit(record)
-        return Report(record.poll or poll, outcomes, next((code for code in (2, 3, 1) if code in codes), 0))
+        code = next((code for code in (2, 3, 1) if code in codes), 0)
+        return Report(record.poll or poll, outcomes, code, stuck=record.stuck)
+
+
+def _turns(targets: Mapping[str, Assigned], record: Record) -> list[str]:
+    """Return the digests of what may be downloaded, in the order in which it is: see `_update_all`, `_restore`."""
+    turns = list[str]()
+    for _, target in sorted(targets.items()):
+        turns += [target.digest, *([target.experiment.digest] if target.experiment else [])]
+    states = record.models.values()
+    return [*turns, *(slot.digest for state in states for slot in (state.factory, state.active) if slot)]
 
 
 def _with_verdicts(record: Record, outcomes: Sequence[Outcome], now: datetime) -> Record:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 
+from edgewright_agent.clock import later
 from edgewright_agent.contract import WINDOW_DAYS, WINDOW_PATTERN
 
 MAX_WINDOWS = 16
@@ -88,11 +89,11 @@ class Windows:
             return now.astimezone(timezone.utc)
         # A week and a day: the only window of a week may fall into the hour that is skipped in spring.
         openings = (moment for moment in self._openings(now) if moment > now and self.is_open(moment))
-        return min(openings, default=now.astimezone(timezone.utc) + timedelta(days=8))
+        return min(openings, default=later(now.astimezone(timezone.utc), 8 * 86400))
 
     def _openings(self, now: datetime) -> Iterator[datetime]:
         today = self._wall(now).date()
-        for ahead in range(-1, 16):
+        for ahead in range(-1, min(16, (date.max - today).days)):
             day = today + timedelta(days=ahead)
             for window in self.each:
                 if day.weekday() not in window.days:
@@ -114,7 +115,10 @@ class Windows:
         return self._wall(moment) - moment.astimezone(timezone.utc).replace(tzinfo=None)
 
     def _wall(self, moment: datetime) -> datetime:
-        return moment.astimezone(self.zone).replace(tzinfo=None)
+        try:
+            return moment.astimezone(self.zone).replace(tzinfo=None)
+        except OverflowError:  # the last hours that there is a way to write
+            return moment.replace(tzinfo=None)
 
     def _moment(self, wall: datetime) -> datetime:
         return (wall if self.zone is None else wall.replace(tzinfo=self.zone)).astimezone(timezone.utc)

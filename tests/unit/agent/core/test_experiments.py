@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edgewright_agent.errors import StorageError
 from edgewright_agent.experiments import FOLDER, path_of, publish, read
 from edgewright_agent.files import Calls, Disk
 from edgewright_agent.model_state import Candidate, ModelState, Slot
@@ -69,3 +72,37 @@ def test_a_file_of_another_model_is_no_experiment(tmp_path: Path) -> None:
     publish(tmp_path, Disk(), {"digit-reader": STATE}, device="pi-7")
     path_of(tmp_path, "digit-reader").rename(path_of(tmp_path, "part-inspector"))
     assert read(tmp_path, "part-inspector") is None
+
+
+@pytest.mark.parametrize("how", ["a folder is in its place", "a bad sector", "somebody else's"])
+def test_a_file_that_cannot_be_read_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    publish(tmp_path, Disk(), {"digit-reader": STATE}, device="pi-7")
+    path = path_of(tmp_path, "digit-reader")
+    if how == "a folder is in its place":
+        path.unlink()
+        (path / "with").mkdir(parents=True)
+    with monkeypatch.context() as patched:
+        if how != "a folder is in its place":
+            number = errno.EIO if how == "a bad sector" else errno.EACCES
+            patched.setattr(Path, "read_bytes", lambda _: _raise(OSError(number, os.strerror(number))))
+        publish(tmp_path, Disk(), {"digit-reader": STATE}, device="pi-8")
+    found = read(tmp_path, "digit-reader")
+    assert found and found.device == "pi-8"
+
+
+def test_a_folder_in_the_place_of_an_experiment_that_is_over_goes(tmp_path: Path) -> None:
+    (path_of(tmp_path, "digit-reader") / "with").mkdir(parents=True)
+    publish(tmp_path, Disk(), {}, device="pi-7")
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_read_is_a_fault_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).write_text("a file is in the way")
+    with pytest.raises(StorageError):
+        publish(tmp_path, Disk(), {"digit-reader": STATE}, device="pi-7")
+
+
+def _raise(error: Exception) -> bytes:
+    raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,15 +19,19 @@ from edgewright_agent.factory import SCRUB_EVERY, clear, mark
 from edgewright_agent.manual import reanchor, rollback
 from edgewright_agent.model_state import Soak, Tombstone
 from edgewright_agent.status import Status, gather
-from unit.agent.core.workbench import MODEL, NOW, Bench, Made, make_artifact
+from unit.agent.core.workbench import MODEL, NOW, BadSectors, Bench, Made, make_artifact
 
 ONE, TWO, THREE, FOUR = (make_artifact(f"{number}.0.0", size=5000) for number in (1, 2, 3, 4))
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A device with 1.0.0 as its factory model, that runs 3.0.0 and has 2.0.0 to go back to."""
+    """A device with 1.0.0 as its factory model, that runs 3.0.0 and has 2.0.0 to go back to.
+
+    Its metadata holds for years: what ends would make every poll a whole one.
+    """
     bench = Bench(tmp_path)
+    bench.trust.expires = dict.fromkeys(bench.trust.expires, "2035-01-01T00:00:00Z")
     for made in (ONE, TWO, THREE):
         bench.publish(made)
         assert bench.codes() == ["installed"]
@@ -51,7 +56,6 @@ def status(bench: Bench) -> Status:
 def later(bench: Bench) -> None:
     """Let the time pass after which everything is read back."""
     bench.now += SCRUB_EVERY
-    bench.trust.expires = dict.fromkeys(bench.trust.expires, "2031-01-01T00:00:00Z")
 
 
 def test_it_outlives_any_number_of_updates(bench: Bench) -> None:
@@ -123,6 +127,59 @@ def test_what_rots_unseen_is_found_by_reading_it_back_once_a_week(bench: Bench, 
     assert state.factory
     assert state.factory.version == "1.0.0"
     assert (state.previous is None) == (slot == "previous")
+
+
+@pytest.mark.parametrize("slot", ["active", "factory"])
+def test_a_bad_sector_is_found_once_a_week_like_changed_bytes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, slot: str
+) -> None:
+    made = {"active": THREE, "factory": ONE}[slot]
+    bad = BadSectors(monkeypatch)
+    bad.under(bench.store.path(made.digest) / "model.onnx")
+    later(bench)
+    bench.shelf.down = True
+    bench.once()
+    told = status(bench).document()
+    assert told["state"] != "ok"
+    assert told["models"][MODEL]["factoryWhole"] is (slot == "active")
+    assert bench.running() == ("2.0.0" if slot == "active" else "3.0.0")
+    bench.shelf.down = False
+    bad.files.clear()  # the new file lies elsewhere on the disk
+    bench.once()
+    bench.store.verify(made.digest)
+    assert bench.running() == "3.0.0"
+    assert status(bench).state == "ok"
+
+
+def test_one_that_has_gone_missing_is_fetched_again_though_nothing_is_new(bench: Bench) -> None:
+    shutil.rmtree(bench.store.path(ONE.digest))
+    assert bench.once().poll.code == "ok"
+    assert bench.store.verify(ONE.digest)
+    assert bench.once().poll.code == "not-modified"
+
+
+def test_a_line_that_is_down_when_it_is_found_damaged_does_not_hide_it_behind_not_modified(
+    bench: Bench,
+) -> None:
+    rot(bench, ONE)
+    later(bench)
+    bench.shelf.down = True
+    assert bench.once().poll.code == "network"
+    bench.shelf.down = False
+    assert bench.once().poll.code == "ok"
+    assert bench.store.verify(ONE.digest)
+
+
+def test_one_that_nobody_signs_for_any_more_does_not_make_every_poll_a_whole_one(bench: Bench) -> None:
+    rot(bench, ONE)
+    del bench.trust.targets[MODEL, "raspberry-pi-4", ONE.digest]
+    later(bench)
+    assert bench.once().poll.code == "ok"
+    assert bench.once().poll.code == "not-modified"
+    bench.publish(THREE)
+    bench.trust.targets[MODEL, "raspberry-pi-4", ONE.digest] = len(ONE.body)
+    assert bench.once().poll.code == "ok"
+    assert bench.store.verify(ONE.digest), "signed for again"
 
 
 def test_one_that_is_damaged_and_cannot_be_fetched_again_is_told_with_what_to_do(bench: Bench) -> None:

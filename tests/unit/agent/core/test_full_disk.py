@@ -220,7 +220,7 @@ def test_engine_caches_go_only_when_a_model_needs_their_room_and_models_in_use_n
         (folder / "big").write_bytes(os.urandom(free.f_bavail * free.f_frsize - 200_000))
         bench.publish(THREE)
         assert bench.codes() == ["installed"]
-        assert not cache.exists()
+        assert not any(cache.iterdir())
         state = bench.ledger.record.model(MODEL)
         assert state.active and state.previous
         assert (state.active.version, state.previous.version) == ("3.0.0", "2.0.0")

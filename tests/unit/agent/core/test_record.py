@@ -7,8 +7,10 @@ import json
 import os
 import random
 import tempfile
+import time
 import zlib
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,7 @@ from edgewright_agent.model_state import (
 )
 from edgewright_agent.record import MAX_UNPACKED_BYTES, Ledger, Poll, Record, Seen, from_bytes, to_bytes
 from edgewright_agent.slots import MAX_PAYLOAD_BYTES, SLOT_BYTES, Slots, decode, encode
+from unit.agent.core.workbench import Bench, make_artifact
 
 DIGEST = "sha256:" + "a" * 64
 AT = "2030-01-01T00:00:00Z"
@@ -180,6 +183,30 @@ def test_a_record_from_before_sequences_and_keys_still_counts(tmp_path: Path) ->
     record = Ledger(tmp_path, Disk()).record
     assert record.lowest(Uptime("b", 9)) == Floor({"timestamp": 9}, {}, "2030-01-01T00:00:00Z")
     assert (record.sequences, record.fleet, record.quarantined) == ({}, None, None)
+
+
+def test_a_clock_floor_at_the_end_of_all_time_stays_there_and_ends_no_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = "9999-12-31T23:59:59Z"
+    record = Record().with_floor(Floor({}, {}, last), Uptime("b", 60))
+    assert record.lowest(Uptime("b", 61)).clock == last
+    assert record.lowest(Uptime("c", 90 * 365 * 86400)).clock == last
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # 14 hours ahead
+    time.tzset()
+    try:
+        bench = Bench(tmp_path)
+        bench.ledger.commit(record)
+        windows = {"timeZone": "local", "activation": ["05:00-06:00"], "download": ["sun 05:00-06:00"]}
+        for network in ({}, {"windows": windows}):
+            bench.document["network"] = network
+            bench.publish(make_artifact("1.0.0", size=5000))
+            bench.now += timedelta(hours=1)
+            assert bench.once().poll.code == "ok"
+        assert bench.ledger.record.clock_floor == last
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_record_with_a_field_of_a_newer_agent_is_not_touched_lest_a_floor_be_lost(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_the_agent_says_where_an_engine_is_kept(tmp_path: Path) -> None:
         trt_engine_cache_enable="True", trt_engine_cache_path="/etc", trt_timing_cache_enable="True"
     )
     caches = tmp_path / "engines" / "ab12"
+    caches.mkdir(parents=True)
     [(_, options), _] = settings.providers_of(WithTensorRt, caches)
     assert options == {
         "trt_engine_cache_enable": "True",
@@ -121,15 +122,30 @@ def test_the_agent_says_where_an_engine_is_kept(tmp_path: Path) -> None:
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(caches),
     }
-    assert caches.is_dir()
+
+
+def test_a_session_makes_no_folder_of_its_own_that_the_agent_could_not_remove(tmp_path: Path) -> None:
+    settings = tensorrt(trt_engine_cache_enable="True", trt_fp16_enable="True")
+    [(_, options), _] = settings.providers_of(WithTensorRt, tmp_path / "engines" / "ab12")
+    assert options == {"trt_fp16_enable": "True"}
+    assert not (tmp_path / "engines").exists()
 
 
 def test_what_is_built_from_a_model_is_for_those_who_may_read_the_model(tmp_path: Path) -> None:
-    settings = tensorrt(trt_engine_cache_enable="True")
-    for name, mode in (("open", 0o755), ("closed", 0o750)):
-        settings.providers_of(WithTensorRt, tmp_path / "engines" / name, mode=mode)
-        assert (tmp_path / "engines" / name).stat().st_mode & 0o777 == mode
-    assert (tmp_path / "engines").stat().st_mode & 0o777 == 0o755
+    store = Store(tmp_path, Disk())
+    keeps = {"providers": [TENSORRT], "providerOptions": {TENSORRT: {"trt_engine_cache_enable": "True"}}}
+    for digit, mode, told in (("1", 0o755, keeps), ("2", 0o750, keeps), ("3", 0o755, {})):
+        entry = store.path(f"sha256:{digit * 64}")
+        entry.mkdir(parents=True)
+        (entry / "runtime.json").write_text(json.dumps({**PLAIN, **told}))
+        entry.chmod(mode)
+        store.keep_cache(f"sha256:{digit * 64}")
+        assert (caches_of(entry) or tmp_path).is_dir() == bool(told), "only where a provider builds something"
+        if told:
+            assert (store.engines / entry.name).stat().st_mode & 0o777 == mode
+    assert store.engines.stat().st_mode & 0o777 == 0o755
+    store.keep_cache("sha256:" + "4" * 64)
+    assert not (store.engines / ("4" * 64)).exists(), "it is not installed"
 
 
 def test_where_nothing_may_be_written_the_engine_is_built_every_time(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from edgewright_agent.clock import Uptime, to_text
 from edgewright_agent.contract import ANNOTATION_TITLE
 from edgewright_agent.engine import EngineError
 from edgewright_agent.errors import HealthError, StorageError, TransportError, TrustError
+from edgewright_agent.factory import scrub
 from edgewright_agent.files import Calls
 from edgewright_agent.model_state import ModelState, Tombstone, Verdict
 from edgewright_agent.status import gather
 from edgewright_agent.trust.approval import Runtime
-from unit.agent.core.workbench import MODEL, NOW, PI, Bench, Made, make_artifact
+from unit.agent.core.workbench import MODEL, NOW, PI, BadSectors, Bench, Made, make_artifact
 
 ONE, TWO, THREE = (make_artifact(f"{number}.0.0") for number in (1, 2, 3))
 
@@ -342,6 +343,44 @@ def test_a_missing_engine_is_not_held_against_the_model(running: Bench, code: st
     running.shelf.asked.clear()
     assert running.codes() == ["installed"]
     assert running.shelf.blob_requests() == []
+
+
+@pytest.mark.parametrize("how", ["vanished", "bad sector"])
+def test_a_trial_that_waits_for_its_engine_and_whose_files_are_lost_is_fetched_again(
+    running: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    running.publish(TWO)
+    running.doctor.verdicts["2.0.0"] = EngineError("runtime-missing", "no engine")
+    assert running.codes() == ["runtime-missing"]
+    file = running.store.path(TWO.digest) / "model.onnx"
+    if how == "vanished":
+        file.unlink()
+    else:
+        bad = BadSectors(monkeypatch)
+        bad.under(file)
+        running.shelf.down = True
+        assert running.codes() == ["damaged"]
+        running.shelf.down = False
+        bad.files.clear()  # the new file lies elsewhere on the disk
+    running.doctor.verdicts.clear()
+    assert running.codes() == ["installed"]
+    assert running.running() == "2.0.0"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_a_process_that_cannot_read_takes_no_model_for_damaged(
+    running: Bench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: int) -> None:
+        raise OSError(number, "not now")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.posix_fadvise", refused)
+        with pytest.raises(StorageError) as failed:
+            running.store.verify(ONE.digest)
+        assert failed.value.code != "damaged"
+        assert scrub(running.ledger.record, running.store, active=True) == frozenset()
+    assert running.running() == "1.0.0"
 
 
 def test_a_newer_assignment_replaces_a_trial_that_waits(running: Bench) -> None:

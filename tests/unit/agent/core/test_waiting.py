@@ -141,6 +141,72 @@ def test_a_stored_model_waits_for_its_activation_window_and_is_tried_without_net
     assert bench.ledger.record.model(MODEL).waiting is None
 
 
+def test_what_was_withdrawn_while_the_device_was_off_is_not_tried_when_it_starts_inside_the_window(
+    bench: Bench,
+) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    assert bench.codes() == ["waits-for-window"]
+    release(bench, THREE, windows=MORNINGS)
+    bench.now = NOON + timedelta(hours=17, minutes=30)
+    assert bench.codes() == ["installed"]
+    assert bench.running() == "3.0.0"
+    assert bench.doctor.seen == ["1.0.0", "3.0.0"]
+
+
+@pytest.mark.parametrize("how", ["the line is down", "the newest metadata has ended too"])
+def test_once_metadata_has_ended_what_waits_goes_on_waiting(bench: Bench, how: str) -> None:
+    bench.trust.expires = dict.fromkeys(bench.trust.expires, to_text(NOON + timedelta(hours=7)))
+    release(bench, TWO, windows=MORNINGS)
+    assert bench.codes() == ["waits-for-window"]
+    bench.now = NOON + timedelta(hours=17, minutes=30)
+    bench.shelf.down = how == "the line is down"
+    bench.trust.refusal = TrustError("expired-metadata", "timestamp ended")
+    assert bench.codes() == []
+    assert bench.running() == "1.0.0"
+    bench.shelf.down, bench.trust.refusal = False, None
+    bench.trust.expires = dict.fromkeys(bench.trust.expires, to_text(NOON + timedelta(days=70)))
+    assert bench.codes() == ["installed"]
+
+
+def test_ended_metadata_keeps_no_stored_model_from_a_device_that_damage_has_left_with_nothing(
+    bench: Bench,
+) -> None:
+    bench.trust.expires = dict.fromkeys(bench.trust.expires, to_text(NOON + timedelta(hours=7)))
+    release(bench, TWO, windows=MORNINGS)
+    bench.once()
+    (bench.store.path(ONE.digest) / "model.onnx").write_bytes(b"")
+    bench.now = NOON + timedelta(hours=8)
+    bench.shelf.down = True
+    assert bench.codes() == ["damaged", "installed"]
+    assert bench.running() == "2.0.0"
+
+
+def test_metadata_that_is_refused_holds_back_no_more_than_a_line_that_is_down(bench: Bench) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    bench.once()
+    bench.now = NOON + timedelta(hours=17)
+    bench.trust.refusal = TrustError("bad-signature", "somebody else's timestamp")
+    report = bench.once()
+    assert (report.poll.code, [o.code for o in report.outcomes]) == ("bad-signature", ["installed"])
+
+
+def test_what_is_still_wanted_is_tried_though_the_line_drops_after_the_metadata(bench: Bench) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    bench.once()
+    bench.now = NOON + timedelta(hours=17)
+    del bench.shelf.manifests[MODEL, TWO.digest]
+    assert bench.codes() == ["installed"]
+
+
+def test_what_waited_is_tried_under_the_terms_of_now(bench: Bench) -> None:
+    release(bench, TWO, windows=MORNINGS)
+    bench.once()
+    bench.publish(TWO, policy={"trialSoakS": 7})
+    bench.now = NOON + timedelta(hours=17)
+    assert bench.codes() == ["installed"]
+    assert bench.doctor.asked[-1]["soak_s"] == 7
+
+
 def test_a_device_that_damage_has_left_with_nothing_waits_for_no_activation_window(bench: Bench) -> None:
     release(bench, ONE, windows=MORNINGS)
     bench.once()

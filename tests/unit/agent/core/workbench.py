@@ -10,6 +10,7 @@ Every `once` is a new process as far as the agent is concerned: it knows only wh
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgewright_agent.artifact import Artifact
 from edgewright_agent.artifact import parse as parse_artifact
@@ -47,6 +48,9 @@ from edgewright_agent.store import Store
 from edgewright_agent.transport import Manifest
 from edgewright_agent.trust.approval import Approval
 from edgewright_agent.update import Update
+
+if TYPE_CHECKING:
+    import pytest
 
 MODEL = "digit-reader"
 PI = "raspberry-pi-4"
@@ -322,6 +326,23 @@ class DyingCalls(Calls):
     def rmdir(self, path: Path) -> None:
         self._step()
         super().rmdir(path)
+
+
+class BadSectors:
+    """Files that the medium does not give back any more: opening one works, reading it back fails with EIO."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.files: set[str] = set()
+        self._real = os.posix_fadvise  # what is asked of a file before every one that is read back
+        monkeypatch.setattr(os, "posix_fadvise", self._asked)
+
+    def under(self, path: Path) -> None:
+        self.files.add(os.path.realpath(path))
+
+    def _asked(self, fd: int, *rest: int) -> None:
+        if str(Path(f"/proc/self/fd/{fd}").readlink()) in self.files:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._real(fd, *rest)
 
 
 def kill_this_process() -> None:
