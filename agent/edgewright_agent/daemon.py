@@ -5,8 +5,8 @@
 One loop waits for everything. What may take long happens in short-lived processes, whose memory is gone with them: a
 request in a copy of this one (`asking`), an update and the sending of telemetry in children. SIGTERM and SIGINT stop it
 at any moment, SIGHUP polls now, a changed configuration counts from the next poll on; while it is wrong nothing is
-polled, and everything else goes on as before. What becomes of a child that can no longer say it is recorded here. Under systemd (`Type=notify`) it
-says READY and feeds the watchdog.
+polled, and everything else goes on as before. An update that ends without a word is recorded here. Under systemd
+(`Type=notify`) it says READY and feeds the watchdog.
 """
 
 from __future__ import annotations
