@@ -40,6 +40,7 @@ DEFAULT_RESERVE_INODES = 64
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
+MAX_INTERVAL_S = 3650 * 86400.0  # ten years: times that far ahead still have a date
 MAX_DECRYPTION_KEYS = 8
 ENVIRONMENT = "environment"
 
@@ -350,9 +351,9 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             tuple(map(_identity, trust.sections("identities"))),
         ),
         poll=Polling(
-            poll.number("intervalS", DEFAULT_INTERVAL_S, low=1),
+            poll.number("intervalS", DEFAULT_INTERVAL_S, low=1, high=MAX_INTERVAL_S),
             poll.number("jitter", DEFAULT_JITTER, high=1),
-            poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1),
+            poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1, high=MAX_INTERVAL_S),
             frozenset(key for key in ("intervalS", "jitter", "maxBackoffS") if key in poll),
         ),
         reserve_bytes=int(top.number("reserveBytes", DEFAULT_RESERVE_BYTES)),
