@@ -201,7 +201,7 @@ def _run(options: argparse.Namespace) -> int:
     load(options.config)
     # The same process, without what this command line needed: it will wait for years. `-m` looks for modules
     # where it stands, which may be a stick that somebody has just plugged in.
-    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
+    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.absolute())]
     os.chdir("/")
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})

@@ -67,7 +67,7 @@ class Daemon:
         duties: Duties | None = None,
         timers: Timers | None = None,
     ) -> None:
-        self._path = config_path.resolve()
+        self._path = config_path.absolute()  # a link may lead elsewhere at the next poll
         module = (sys.executable, "-m")
         self._command = command or (*module, "edgewright_agent", "once", "--config", str(self._path))
         self._sender = sender or (*module, "edgewright_agent.telemetry", str(self._path))
@@ -290,7 +290,7 @@ class Service:
         except ConfigError as error:
             return ConfigError(error.code, f"{error}; nothing is polled until that is right")
         self._config = config
-        self._watch.config = config
+        self._watch.follow(config)
         return None
 
     def _certificate_due(self) -> bool:

@@ -49,7 +49,7 @@ class Watch:
     """Sockets, sessions, soak and aggregates.
 
     Args:
-        config: The configuration; replaced when it changes.
+        config: The configuration; see `follow`.
         loop: Where to wait.
         glance: The record.
         duties: What other parts want done.
@@ -86,9 +86,18 @@ class Watch:
     def begin(self) -> None:
         """Listen."""
         self._open()
-        period_s = self._duties.aggregate_s(self.config)
-        if period_s is not None:
-            self._timers.after("aggregate", period_s)
+        self.follow(self.config)
+
+    def follow(self, config: Config) -> None:
+        """Go on with a configuration that may have changed."""
+        self.config = config
+        period_s = self._duties.aggregate_s(config)
+        if period_s is None:
+            self._timers.cancel("aggregate")
+            return
+        if self._timers.left_s("aggregate") is None:
+            self.live.take()  # what was before belongs to no aggregate
+        self._timers.sooner("aggregate", period_s)
 
     def changed(self) -> None:
         """The record may have changed: see what soaks now."""

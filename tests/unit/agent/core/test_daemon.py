@@ -194,6 +194,25 @@ def test_while_the_configuration_is_wrong_nothing_is_polled_and_health_says_so(
     assert (asked, warnings(running, "not-modified")) == (['"known"'], [])
 
 
+def test_a_configuration_behind_a_link_is_followed_to_where_the_link_leads(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    first, link = tmp_path / "1.json", tmp_path / "agent.json"
+    first.write_text(json.dumps(bench.document))
+    link.symlink_to(first)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    (tmp_path / "2.json").write_text("{")
+    link.unlink()
+    link.symlink_to("2.json")
+    running.signal(signal.SIGHUP)
+    assert running.until("failed")["code"] == "bad-config"
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     ("nap", "exit_code", "told"),
     [
