@@ -107,7 +107,7 @@ def _init(options: argparse.Namespace) -> int:
         from edgewright_agent.decrypt import load_keys
 
         load_keys(config.decryption.keys)
-    config.origin.open().close()
+    _check_sources(config)
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
     # What the shell meant relative to here stays so, wherever the file lies.
@@ -125,6 +125,17 @@ def _init(options: argparse.Namespace) -> int:
         told = ": edgewright-agent identity create" if told == ": edgewright-agent once" else told
     print(f"wrote {options.out}; next{told} --config {options.out}")
     return 0
+
+
+def _check_sources(config: Config) -> None:
+    """Open every mirror, which asks nobody; what only the agent's unit is given stays unchecked, and that is said."""
+    from edgewright_agent.transport.secret import NotPassedError
+
+    for mirror in config.origin.mirrors:
+        try:
+            mirror.open().close()
+        except NotPassedError as error:
+            print(f"not checked here: {error}")
 
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:
@@ -158,6 +169,7 @@ def _once(options: argparse.Namespace) -> int:
     from edgewright_agent.poll import failed
     from edgewright_agent.telemetry import note_report
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.secret import NotPassedError
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
@@ -169,7 +181,9 @@ def _once(options: argparse.Namespace) -> int:
             allowance, polls = Allowance(), ledger.record.counters.get("polls", 0)
             opened = config.origin.open(polls=polls, traffic=traffic, allowance=allowance)
         except ConfigError as error:
-            if not ledger.record.quarantined:
+            # What systemd passes to the agent's unit is not in a shell: that says nothing about the agent's own polls.
+            by_hand = isinstance(error, NotPassedError) and "INVOCATION_ID" not in os.environ
+            if not ledger.record.quarantined and not by_hand:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
