@@ -102,9 +102,7 @@ def _init(options: argparse.Namespace) -> int:
     if options.decryption_key:
         document["decryption"] = {"keys": [str(key.absolute()) for key in options.decryption_key]}
     config = parse(document, base=Path.cwd(), name="the options")
-    with as_owner(
-        config.state
-    ):  # what the agent's user may not read must be told here, not at its first poll
+    with as_owner(config.state):  # what the agent's user may not read is told here, not at its first poll
         _require_usable(config)
     if options.out.exists() and not options.force:
         raise ConfigError("exists", f"{options.out} exists; --force replaces it")
@@ -142,8 +140,18 @@ def _require_usable(config: Config) -> None:
         from edgewright_agent.decrypt import load_keys
 
         load_keys(config.decryption.keys)
+    _check_sources(config)
+
+
+def _check_sources(config: Config) -> None:
+    """Open every mirror, which asks nobody; what only the agent's unit is given stays unchecked, and that is said."""
+    from edgewright_agent.transport.secret import NotPassedError
+
     for mirror in config.origin.mirrors:
-        (mirror.without_login() if mirror.held_by_unit() else mirror).open().close()
+        try:
+            mirror.open().close()
+        except NotPassedError as error:
+            print(f"not checked here: {error}")
 
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:
@@ -177,6 +185,7 @@ def _once(options: argparse.Namespace) -> int:
     from edgewright_agent.poll import failed
     from edgewright_agent.telemetry import note_report
     from edgewright_agent.transport.allowance import Allowance
+    from edgewright_agent.transport.secret import NotPassedError
     from edgewright_agent.trusted import DeviceTrust
     from edgewright_agent.update import Update
 
@@ -189,7 +198,9 @@ def _once(options: argparse.Namespace) -> int:
             allowance, polls = Allowance(), ledger.record.counters.get("polls", 0)
             opened = config.origin.open(polls=polls, traffic=traffic, allowance=allowance)
         except ConfigError as error:
-            if not ledger.record.quarantined:
+            # What systemd passes to the agent's unit is not in a shell: that says nothing about the agent's own polls.
+            by_hand = isinstance(error, NotPassedError) and "INVOCATION_ID" not in os.environ
+            if not ledger.record.quarantined and not by_hand:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise
         with contextlib.closing(opened) as source:
@@ -221,7 +232,7 @@ def _run(options: argparse.Namespace) -> int:
     become_owner(load(options.config).state)
     # The same process, without what this command line needed: it will wait for years. `-m` looks for modules
     # where it stands, which may be a stick that somebody has just plugged in.
-    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.resolve())]
+    command = [sys.executable, "-m", "edgewright_agent.idle", str(options.config.absolute())]
     os.chdir("/")
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})

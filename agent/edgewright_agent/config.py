@@ -40,6 +40,7 @@ DEFAULT_RESERVE_INODES = 64
 DEFAULT_INTERVAL_S = 900.0
 DEFAULT_JITTER = 0.2
 DEFAULT_MAX_BACKOFF_S = 6 * 3600.0
+MAX_INTERVAL_S = 3650 * 86400.0  # ten years: times that far ahead still have a date
 MAX_DECRYPTION_KEYS = 8
 ENVIRONMENT = "environment"
 
@@ -127,10 +128,6 @@ class Mirror:
         if os.environ.get("CREDENTIALS_DIRECTORY"):
             return []
         return [str(secret) for secret in secrets if secret and secret.kind == "credential"]
-
-    def without_login(self) -> Mirror:
-        """Return it without secrets: all that can be checked outside the unit that they are passed to."""
-        return replace(self, username=None, password=None, proxy_username=None, proxy_password=None)
 
     def route(self) -> Route | None:
         if self.proxy is None:
@@ -361,9 +358,9 @@ def parse(document: object, *, base: Path, name: str = "configuration") -> Confi
             tuple(map(_identity, trust.sections("identities"))),
         ),
         poll=Polling(
-            poll.number("intervalS", DEFAULT_INTERVAL_S, low=1),
+            poll.number("intervalS", DEFAULT_INTERVAL_S, low=1, high=MAX_INTERVAL_S),
             poll.number("jitter", DEFAULT_JITTER, high=1),
-            poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1),
+            poll.number("maxBackoffS", DEFAULT_MAX_BACKOFF_S, low=1, high=MAX_INTERVAL_S),
             frozenset(key for key in ("intervalS", "jitter", "maxBackoffS") if key in poll),
         ),
         reserve_bytes=int(top.number("reserveBytes", DEFAULT_RESERVE_BYTES)),

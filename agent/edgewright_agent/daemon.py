@@ -4,8 +4,9 @@
 
 One loop waits for everything. What may take long happens in short-lived processes, whose memory is gone with them: a
 request in a copy of this one (`asking`), an update and the sending of telemetry in children. SIGTERM and SIGINT stop it
-at any moment, SIGHUP polls now, a changed configuration counts from the next poll on. Under systemd (`Type=notify`) it
-says READY and feeds the watchdog.
+at any moment, SIGHUP polls now, a changed configuration counts from the next poll on; while it is wrong nothing is
+polled, and everything else goes on as before. An update that ends without a word is recorded here. Under systemd
+(`Type=notify`) it says READY and feeds the watchdog.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Daemon:
         duties: Duties | None = None,
         timers: Timers | None = None,
     ) -> None:
-        self._path = config_path.resolve()
+        self._path = config_path.absolute()  # a link may lead elsewhere at the next poll
         module = (sys.executable, "-m")
         self._command = command or (*module, "edgewright_agent", "once", "--config", str(self._path))
         self._sender = sender or (*module, "edgewright_agent.telemetry", str(self._path))
@@ -112,6 +113,7 @@ class Service:
         self._glance = Glance(config.state)
         self._asking = Asking(AWAITED)
         self._update: Child | None = None
+        self._before: tuple[int, Poll | None] | None = None  # what was recorded when it was started
         self._stopping = False
         self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
         self._asked = False  # for a poll, by a SIGHUP that came while one was under way
@@ -155,7 +157,9 @@ class Service:
         if self._stopping or self._busy():
             return
         self._asked = False
-        self._reload()
+        if error := self._reload():
+            self._poll_failed(error)
+            return
         config = self._config
         try:
             record = self._glance.record
@@ -187,9 +191,10 @@ class Service:
         elif answer.new:
             self._start_update()
         else:
-            self._note_poll(nothing_new(utc_now()), answer.mirrors)
+            poll = nothing_new(utc_now())
+            self._note_poll(poll, answer.mirrors)
             log("not-modified")
-            self._polled(0)
+            self._polled(0, poll)
 
     def _give_up_asking(self) -> None:
         self._asking.stop()
@@ -199,28 +204,51 @@ class Service:
 
     def _poll_failed(self, error: AgentError, mirrors: Judged | None = None) -> None:
         self._timers.cancel("asking")
-        self._note_poll(failed(error, utc_now()), mirrors)
+        poll = failed(error, utc_now())
+        self._note_poll(poll, mirrors)
         log("failed", code=error.code, message=str(error))
-        self._polled(error.exit_code)
+        self._polled(error.exit_code, poll)
 
     def _start_update(self) -> None:
+        self._before = self._recorded()
         try:
             self._update = Child.start("update", self._command, AWAITED)
         except OSError as error:  # no memory or no process left at the moment: no reason to end
             self._no_process("start the update", error)
 
     def _no_process(self, what: str, error: OSError) -> None:
-        self._timers.cancel("asking")
-        log("failed", code="no-process", message=f"cannot {what}: {error.strerror or error}")
-        self._polled(NETWORK_EXIT_CODE)
+        self._poll_failed(StorageError("no-process", f"cannot {what}: {error.strerror or error}"))
 
-    def _polled(self, code: int) -> None:
-        """Plan the next poll after one that ended with an exit code."""
+    def _updated(self, code: int) -> None:
+        """Go on after an update that ended with an exit code; record that it failed where it could not do so itself."""
+        recorded = self._recorded()
+        poll = recorded[1] if recorded else None
+        if code and recorded == self._before:
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            # It reads the configuration itself, which may have changed since it was looked at here.
+            error = self._reload() or StorageError(
+                "interrupted", f"the update {how} before it could record why; what it said is in the log"
+            )
+            poll = failed(error, utc_now())
+            self._note_poll(poll)
+            log("failed", code=error.code, message=str(error))
+        self._polled(code if 0 <= code <= NETWORK_EXIT_CODE else NETWORK_EXIT_CODE, poll)
+
+    def _recorded(self) -> tuple[int, Poll | None] | None:
+        """Return what tells one recorded poll from the next: how many there were, and the last; None: no record."""
+        try:
+            record = self._glance.record
+        except StorageError:  # whoever has to write says it
+            return None
+        return record.counters.get("polls", 0), record.poll
+
+    def _polled(self, code: int, poll: Poll | None) -> None:
+        """Plan the next poll after one that ended with an exit code, and with that result."""
         self._failures = self._failures + 1 if code == NETWORK_EXIT_CODE else 0
         config = self._config
-        poll, policy = None, config.poll
+        policy = config.poll
         try:
-            poll, policy = self._glance.record.poll, polling(config, self._glance.record)
+            policy = polling(config, self._glance.record)
         except StorageError as error:
             log("failed", code=error.code, message=str(error))
         self._plan_window(WINDOW_PAUSE_S)
@@ -248,8 +276,11 @@ class Service:
         except StorageError as error:
             log("not-recorded", code=error.code, message=str(error))
 
-    def _reload(self) -> None:
-        """Take the configuration as it is now; one that is wrong changes nothing."""
+    def _reload(self) -> ConfigError | None:
+        """Take the configuration as it is now; return what is wrong with one that cannot be taken.
+
+        An update would read the same file.
+        """
         try:
             config = load(self._path)
             if config.state != self._config.state:
@@ -257,10 +288,10 @@ class Service:
                     "bad-config", f"state is now {config.state}: restart the agent to move there"
                 )
         except ConfigError as error:
-            log("failed", code=error.code, message=f"{error}; what was read before still counts")
-            return
+            return ConfigError(error.code, f"{error}; nothing is polled until that is right")
         self._config = config
-        self._watch.config = config
+        self._watch.follow(config)
+        return None
 
     def _certificate_due(self) -> bool:
         config = self._config
@@ -295,6 +326,9 @@ class Service:
             self._plan_window(WINDOW_PAUSE_S)
             return
         log("window")
+        if error := self._reload():
+            self._poll_failed(error)
+            return
         self._start_update()
 
     def _clock_set(self) -> None:
@@ -329,7 +363,7 @@ class Service:
             log("update", exit_code=code)
             self._watch.changed()
             if not self._stopping:
-                self._polled(code if 0 <= code <= NETWORK_EXIT_CODE else NETWORK_EXIT_CODE)
+                self._updated(code)
         self._sender.reap()
 
     def _feed(self) -> None:

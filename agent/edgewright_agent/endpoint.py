@@ -20,6 +20,7 @@ from typing import Any, Protocol
 MAX_REQUEST_BYTES = 8 * 1024
 MAX_CONNECTIONS = 16
 PATIENCE_S = 10.0
+PAUSE_S = 1.0  # before it is tried again, where no connection can be taken
 JSON = "application/json"
 _READ_BYTES = 4096
 _REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(1\.[0-9])")  # RFC 9112 3
@@ -154,6 +155,7 @@ class Endpoint:
     ) -> None:
         self._listener, self._answer, self._loop, self._clock = listener, answer, loop, clock
         self._connections: dict[socket.socket, _Connection] = {}
+        self._again_s: float | None = None
         listener.listen(MAX_CONNECTIONS)
         loop.watch(listener, self._accept)
 
@@ -161,13 +163,21 @@ class Endpoint:
         return len(self._connections)
 
     def left_s(self) -> float | None:
-        """Return when the next client loses our patience; None without clients."""
+        """Return when `expire` has something to do: the next client loses our patience, or others may come again.
+
+        None without clients.
+        """
         ends = [connection.until_s for connection in self._connections.values()]
+        if self._again_s is not None:
+            ends.append(self._again_s)
         return max(0.0, min(ends) - self._clock()) if ends else None
 
     def expire(self) -> None:
-        """Cut off who is too slow."""
+        """Cut off who is too slow, and listen again after a pause."""
         now = self._clock()
+        if self._again_s is not None and self._again_s <= now:
+            self._again_s = None
+            self._loop.watch(self._listener, self._accept)
         for connection in list(self._connections.values()):
             if connection.until_s <= now:
                 if not connection.out:
@@ -187,13 +197,17 @@ class Endpoint:
         while len(self._connections) < MAX_CONNECTIONS:
             try:
                 channel, _ = self._listener.accept()
-            except OSError:  # nobody left, or no descriptor left: they wait
+            except BlockingIOError:  # nobody left
                 return
+            except OSError:
+                # No descriptor left, of ours or of the system's: they wait, and the listener stays readable.
+                self._again_s = self._clock() + PAUSE_S
+                break
             channel.setblocking(False)
             connection = _Connection(channel, self._clock() + PATIENCE_S)
             self._connections[channel] = connection
             self._loop.watch(channel, lambda one=connection: self._read(one))  # type: ignore[misc]
-        self._loop.forget(self._listener)  # the others wait in the kernel's queue
+        self._loop.forget(self._listener)  # who else there is waits in the kernel's queue
 
     def _read(self, connection: _Connection) -> None:
         try:

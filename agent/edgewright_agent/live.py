@@ -8,6 +8,9 @@
 A session is known by its name *and* by the process that the kernel says has sent the datagram: no process can speak
 for another. A crash is a process that ended without closing its session while an inference was under way, or while its
 model has still to prove itself (soak). A hang is an inference that is under way for longer than any should.
+
+What a process has said may be read after its end. So the end alone is no crash: whoever calls `ended` or `check` has
+read everything that was said before.
 """
 
 from __future__ import annotations
@@ -148,7 +151,7 @@ class Live:
             pid: Its sender, as the kernel says (unix(7), SCM_CREDENTIALS); 0 when that cannot be seen from here.
 
         Returns:
-            Sessions of an earlier process with the same number, which has ended; this one, when it has come to hang.
+            Sessions of an earlier process whose number is another's by now; this one, when it has come to hang.
         """
         try:
             beat = parse(data)
@@ -157,7 +160,9 @@ class Live:
             return []
         self.heard += 1
         now = self._clock()
-        lost = self._ended_before(pid)
+        # A sender that has ended, and nothing more, may have said goodbye: that is read next.
+        peer = self._peer(pid)
+        lost = self.ended(pid) if peer is not None and peer.replaced() else []
         known = self._sessions.get((pid, beat.session))
         # What was counted before this daemon came up was told to the one before; only an opening begins at nothing.
         before = known.beat if known else (None if beat.event == "open" else beat)
@@ -180,7 +185,7 @@ class Live:
         return lost + self._hanging(pid, session, now)
 
     def ended(self, pid: int) -> list[Lost]:
-        """Drop the sessions of a process that has ended; return those it should have closed."""
+        """Drop the sessions of a process that has ended and has no more to say; return those it should have closed."""
         lost = []
         for key in [key for key in self._sessions if key[0] == pid]:
             session = self._drop(key)
@@ -194,10 +199,15 @@ class Live:
         return lost
 
     def check(self) -> list[Lost]:
-        """Look at every session: return those whose process has ended, and those that hang since the last look."""
+        """Look at every session: return those whose process has ended, and those that hang since the last look.
+
+        What ended processes have said has been read before.
+        """
         lost: list[Lost] = []
         for pid in {pid for pid, _name in self._sessions}:
-            lost += self._ended_before(pid)
+            peer = self._peer(pid)
+            if peer is not None and peer.alive() is False:
+                lost += self.ended(pid)
         now = self._clock()
         for key, session in list(self._sessions.items()):
             if session.peer.alive() is None and now - session.heard_s > FORGET_S:
@@ -290,9 +300,8 @@ class Live:
         self._tally(beat.model, beat.digest, now).add(Counts(hangs=1), now)
         return [Lost(beat.model, beat.digest, beat.session, pid, "hung")]
 
-    def _ended_before(self, pid: int) -> list[Lost]:
-        peer = next((s.peer for key, s in self._sessions.items() if key[0] == pid), None)
-        return self.ended(pid) if peer is not None and peer.alive() is False else []
+    def _peer(self, pid: int) -> Peer | None:
+        return next((s.peer for key, s in self._sessions.items() if key[0] == pid), None)
 
     def _admit(self, pid: int, beat: Beat, now: float) -> _Session:
         if len(self._sessions) >= MAX_SESSIONS:
@@ -303,7 +312,7 @@ class Live:
             key = max(self._sessions, key=lambda key: (held[key[0]], -self._sessions[key].heard_s))
             self._drop(key)
             self.dropped += 1
-        peer = next((s.peer for key, s in self._sessions.items() if key[0] == pid), None)
+        peer = self._peer(pid)
         if peer is None:
             peer = Peer.of(pid)
             self._attach(peer)

@@ -50,6 +50,13 @@ class Peer:
         found = _started(self.pid)
         return found is not None and (self.started is None or found == self.started)
 
+    def replaced(self) -> bool:
+        """Whether it has ended, and another process lives that has its number by now."""
+        if self.alive() is not False:
+            return False
+        found = _started(self.pid)
+        return found is not None and found != self.started
+
     def close(self) -> None:
         """Look no more."""
         if self.fd is not None:

@@ -13,6 +13,7 @@ metadata proves to have come is taken to show that time.
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -157,16 +158,18 @@ def _window_wait(config: Config, record: Record, now: datetime, kind: str, messa
     from edgewright_agent.clock import to_text
     from edgewright_agent.poll import trusted_now
 
-    windows, time = _windows(config, record, kind), trusted_now(record, now)
-    if windows.is_open(time):
+    windows, moment = _windows(config, record, kind), trusted_now(record, now)
+    if windows.is_open(moment):
         return None
-    until = windows.next_open(time)
+    until = windows.next_open(moment)
     return Wait(WAITS_FOR_WINDOW, f"{message}, at {to_text(until)}", until)
 
 
 def _windows(config: Config, record: Record, kind: str) -> Windows:
     from edgewright_agent.windows import Windows  # a device without windows does not need it
 
+    # A process keeps the zone that it began with (tzset(3)); a daemon lives for years, and devices move.
+    time.tzset()
     own = config.network.download if kind == "download" else config.network.activation
     if own:
         return Windows.parse(own, config.network.time_zone)

@@ -22,6 +22,7 @@ from edgewright_agent.errors import StorageError
 from edgewright_agent.files import Disk, faults
 
 MAX_PATH_BYTES = 107
+_SO_SNDTIMEO_NEW = 67  # asm-generic/socket.h
 MODE = 0o660  # owner and group of the state directory: applications are in that group
 
 
@@ -105,7 +106,11 @@ def connect(path: Path, kind: socket.SocketKind, *, timeout_s: float) -> socket.
     channel = socket.socket(socket.AF_UNIX, kind)
     try:
         # A connect that must not wait fails at once when others are before us (unix(7)): the kernel keeps this time.
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", math.ceil(timeout_s), 0))
+        # Where longs have 32 bits and times 64, it has another number and takes 64 bits of each (socket(7), time64).
+        layout = "@qq" if socket.SO_SNDTIMEO == _SO_SNDTIMEO_NEW else "@ll"
+        channel.setsockopt(
+            socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack(layout, math.ceil(timeout_s), 0)
+        )
         with address(path) as name:
             channel.connect(name)
         channel.settimeout(timeout_s)

@@ -39,8 +39,8 @@ from edgewright_agent.telemetry import spool_of
 from edgewright_agent.telemetry_batch import MAX_RECORDS, Made, Speaker, make
 from edgewright_agent.transport import BusyError
 from edgewright_agent.transport.document import parse_json
+from edgewright_agent.transport.failing import retry_after_s
 from edgewright_agent.transport.host import is_loopback, origin
-from edgewright_agent.transport.registry import retry_after_s
 from edgewright_agent.transport.wire import ClientIdentity, Response, Wire
 
 BATCHES_PER_ROUND = 6

@@ -37,6 +37,9 @@ WATCHED_S = 30.0  # how often they are judged while applications live; at once w
 RETRY_S = 10.0
 _DATAGRAMS = 32  # read in one go; then others have their turn, and whoever floods the socket waits
 _PAUSE_S = 0.1
+# Of reading before ended processes are missed anyway, while somebody floods the socket: more than it holds
+# (net.unix.max_dgram_qlen: 10, or 512 where systemd runs).
+_ROUNDS = 32
 _HANG_FACTOR = 20.0  # how much longer than in its trial an inference may take before it hangs
 _LOST = {"crashed": "ended without closing its session", "hung": "an inference takes longer than any should"}
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid (unix(7))
@@ -46,7 +49,7 @@ class Watch:
     """Sockets, sessions, soak and aggregates.
 
     Args:
-        config: The configuration; replaced when it changes.
+        config: The configuration; see `follow`.
         loop: Where to wait.
         glance: The record.
         duties: What other parts want done.
@@ -78,13 +81,23 @@ class Watch:
         self._told: dict[str, str] = {}
         self._endpoint: Endpoint | None = None
         self._seen: dict[str, Seen] = {}
+        self._rounds = 0
 
     def begin(self) -> None:
         """Listen."""
         self._open()
-        period_s = self._duties.aggregate_s(self.config)
-        if period_s is not None:
-            self._timers.after("aggregate", period_s)
+        self.follow(self.config)
+
+    def follow(self, config: Config) -> None:
+        """Go on with a configuration that may have changed."""
+        self.config = config
+        period_s = self._duties.aggregate_s(config)
+        if period_s is None:
+            self._timers.cancel("aggregate")
+            return
+        if self._timers.left_s("aggregate") is None:
+            self.live.take()  # what was before belongs to no aggregate
+        self._timers.sooner("aggregate", period_s)
 
     def changed(self) -> None:
         """The record may have changed: see what soaks now."""
@@ -164,6 +177,12 @@ class Watch:
     # --- sessions -------------------------------------------------------------------------------------------------
 
     def _hear(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Take what has been said; return whether that was all of it."""
+        if LIVE_SOCKET not in self._bound:
+            return True
         channel = self._bound[LIVE_SOCKET].channel
         for _ in range(_DATAGRAMS):
             try:
@@ -171,7 +190,7 @@ class Watch:
                     MAX_LIVE_BYTES + 1, socket.CMSG_SPACE(_CREDENTIALS.size)
                 )
             except BlockingIOError:
-                return
+                return True
             except OSError as error:
                 log("failed", code="io-error", message=f"{LIVE_SOCKET}: {error.strerror}")
                 break
@@ -179,17 +198,31 @@ class Watch:
             self._timers.sooner("rungs", SESSIONS_S)
         self._loop.forget(channel)
         self._timers.after("listen", _PAUSE_S)
+        return False
 
     def _listen(self) -> None:
         if LIVE_SOCKET in self._bound:
             self._loop.watch(self._bound[LIVE_SOCKET].channel, self._hear)
 
     def _check(self) -> None:
+        """Look for ended processes and hangs, once everything is read: the last word of one may be its goodbye."""
+        self._rounds += 1
+        if not self._read() and self._rounds < _ROUNDS:
+            self._timers.after("sessions", _PAUSE_S)
+            return
+        self._rounds = 0
         self._tell(self.live.check())
 
     def _attach(self, peer: Peer) -> None:
         if peer.fd is not None:
-            self._loop.watch(peer.fd, lambda: self._tell(self.live.ended(peer.pid)))
+            self._loop.watch(peer.fd, lambda: self._ended(peer))
+        elif peer.alive() is False:  # what it has said was read after its end
+            self._timers.after("sessions", 0)
+
+    def _ended(self, peer: Peer) -> None:
+        if peer.fd is not None:
+            self._loop.forget(peer.fd)  # it stays readable
+        self._timers.after("sessions", 0)
 
     def _detach(self, peer: Peer) -> None:
         if peer.fd is not None:

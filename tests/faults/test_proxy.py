@@ -251,6 +251,24 @@ def test_small_letters_come_first_and_a_star_passes_all_by() -> None:
     assert Environment({"https_proxy": "small:1", "no_proxy": "*"}).towards("https", "r.example", 443) is None
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "passed_by"),
+    [
+        ("fd00::5", 443, True),
+        ("fd00::6", 443, False),
+        ("2001:db8::a", 443, True),
+        ("2001:db8::b", 5000, True),
+        ("2001:db8::b", 443, False),
+        ("fd00", 443, False),
+    ],
+)
+def test_ipv6_addresses_are_passed_by_with_and_without_brackets(
+    host: str, port: int, *, passed_by: bool
+) -> None:
+    said = {"https_proxy": "proxy:3128", "no_proxy": "fd00::5, [2001:DB8::a],[2001:db8::b]:5000"}
+    assert (Environment(said).towards("https", host, port) is None) == passed_by
+
+
 def test_an_environment_that_names_no_usable_proxy_says_so() -> None:
     with pytest.raises(ConfigError, match="https_proxy is no http"):
         Environment({"HTTPS_PROXY": "socks5://u:s3cret@proxy:1080"}).towards("https", "r.example", 443)

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from edgewright_agent.errors import TransportError
 from edgewright_agent.transport.document import parse_json
+from edgewright_agent.transport.failing import refuse_failing
 from edgewright_agent.transport.host import may_carry_secrets
 from edgewright_agent.transport.portal import refuse_portal
 from edgewright_agent.transport.wire import Wire
@@ -85,8 +86,9 @@ def authorize(
         clock: Seconds, for the token's life.
 
     Raises:
+        BusyError: the token service asks to be left alone for a while.
         TransportError: `denied` when credentials are missing or refused, `bad-response` for a challenge or
-            token that makes no sense.
+            token that makes no sense, `network` when the token service fails.
     """
     if challenge.scheme == "basic":
         if credentials is None:
@@ -136,6 +138,7 @@ def _fetch_token(
         refuse_portal(response, realm.netloc)
         if response.status in (401, 403):
             raise TransportError("denied", f"{realm.netloc} refuses a token for {repository}")
+        refuse_failing(response.status, f"{realm.netloc}, which gives tokens", response.header("Retry-After"))
         if response.status != 200:
             raise TransportError("bad-response", f"{realm.netloc} gives {response.status}, not a token")
         body = response.body(limit=_MAX_TOKEN_BYTES)

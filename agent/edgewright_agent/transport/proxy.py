@@ -135,7 +135,7 @@ class Environment:
 
     def _passed_by(self, host: str, port: int) -> bool:
         for entry in self._variable("no_proxy").split(","):
-            name, _, its_port = entry.strip().lower().partition(":")
+            name, its_port = _name_and_port(entry.strip().lower())
             name = name.removeprefix("*").removeprefix(".")
             if entry.strip() == "*":
                 return True
@@ -189,6 +189,17 @@ def parse_proxy(url: str, *, login: bool = False) -> Proxy:
 
 def _place(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _name_and_port(entry: str) -> tuple[str, str]:
+    """Split an entry of NO_PROXY; an IPv6 address has colons of its own, and stands in brackets before a port."""
+    if entry.startswith("["):
+        name, _, rest = entry[1:].partition("]")
+        return name, rest.removeprefix(":")
+    if entry.count(":") > 1:
+        return entry, ""
+    name, _, port = entry.partition(":")
+    return name, port
 
 
 def _read_head(connected: socket.socket, place: str, timeout_s: float) -> bytes:

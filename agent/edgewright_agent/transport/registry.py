@@ -9,7 +9,6 @@ One connection is kept open; a poll that finds nothing new is one request answer
 
 from __future__ import annotations
 
-import email.utils
 import re
 import time
 from collections.abc import Iterator
@@ -25,9 +24,10 @@ from edgewright_agent.contract import (
     fallback_tag,
 )
 from edgewright_agent.errors import ConfigError, TransportError
-from edgewright_agent.transport import BusyError, Manifest, check_reference, check_repository
+from edgewright_agent.transport import Manifest, check_reference, check_repository
 from edgewright_agent.transport.auth import Authorization, Credentials, authorize, parse_challenge
 from edgewright_agent.transport.document import check_body, referrer_list
+from edgewright_agent.transport.failing import refuse_failing
 from edgewright_agent.transport.host import may_carry_secrets, origin
 from edgewright_agent.transport.pace import Pace, Patience
 from edgewright_agent.transport.portal import refuse_portal
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}"  # without it docker-registry answers 404 to OCI manifests
 _MAX_REDIRECTS = 5
 _MAX_PAGES = 8  # of a list of referrers: a registry that gives few at a time, but not one that never ends
-_MAX_RETRY_AFTER_S = 6 * 3600.0  # a hostile or confused server may not silence a device for longer
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15}|\*)")
 # distribution-spec 1.1, "Listing Referrers": the next page is the same list with other parameters.
 _NEXT_PAGE = re.compile(r'<([^<>\s"]{1,2000})>\s*;\s*rel="?next"?')
@@ -276,10 +275,7 @@ class RegistrySource:
             raise TransportError(
                 "denied", "the proxy wants a log-in; say in proxyUsername and proxyPassword where it is"
             )
-        if status in (429, 503):
-            raise BusyError(f"{status} from {place}", retry_after_s=retry_after_s(retry_after))
-        if status >= 500:
-            raise TransportError("network", f"{status} from {place}; it may be better later")
+        refuse_failing(status, place, retry_after)
         raise TransportError("bad-response", f"unexpected {status} from {place}")
 
     def _start_of(self, response: Response, offset: int, size: int, what: str) -> int:
@@ -353,16 +349,3 @@ def _redirect_target(url: str, location: str | None) -> str:
 def _without_query(url: str) -> str:
     """Return what logs and telemetry may tell of a URL: a store's query may be a signature that lets one fetch."""
     return url.partition("?")[0]
-
-
-def retry_after_s(header: str | None) -> float | None:
-    """Parse Retry-After: seconds or a date (RFC 9110 10.2.3), bounded."""
-    if header is None:
-        return None
-    if header.strip().isdecimal() and header.isascii():
-        return min(float(header.strip()), _MAX_RETRY_AFTER_S)
-    try:
-        until = email.utils.parsedate_to_datetime(header).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(until - time.time(), 0.0), _MAX_RETRY_AFTER_S)

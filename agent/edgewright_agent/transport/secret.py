@@ -26,6 +26,10 @@ _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _READABLE_BY_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
+class NotPassedError(ConfigError):
+    """A `credential:` in a process to which systemd has passed none, such as a shell: the unit may have it."""
+
+
 @dataclass(frozen=True)
 class Secret:
     """Where a one-line secret is: `kind` is `env`, `file` or `credential`, `place` a name or an absolute path."""
@@ -60,6 +64,7 @@ class Secret:
             private: Whether nobody else may know it; a user name is no secret.
 
         Raises:
+            NotPassedError: `bad-secret`: systemd has passed no credentials to this process.
             ConfigError: `bad-secret`: it is not there, empty, too long, no single line of UTF-8 text, or a
                 file that every user of this device can read or change. The message never shows it.
         """
@@ -86,8 +91,10 @@ class Secret:
             return _file(Path(self.place), what, self, guarded=private)
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
         if not folder:
-            raise _bad(
-                what, self, "was not passed: the unit needs LoadCredential= or LoadCredentialEncrypted="
+            raise NotPassedError(
+                "bad-secret",
+                f"{what}: {self} was not passed: the unit needs LoadCredential= or LoadCredentialEncrypted=; "
+                "by hand, systemd-run -p LoadCredential=NAME:FILE",
             )
         return _file(Path(folder) / self.place, what, self, guarded=False)
 

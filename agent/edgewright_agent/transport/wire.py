@@ -15,10 +15,11 @@ import contextlib
 import http.client
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import SplitResult, urlsplit
 
 from edgewright_agent import __version__
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 # Status line, headers and chunk framing beside a body; http.client itself allows 100 headers of 64 KiB.
 _OVERHEAD_BYTES = 256 * 1024
 _MAX_ADDRESSES = 4
+_Address: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 _USER_AGENT = f"edgewright-agent/{__version__}"
 
 
@@ -296,15 +298,16 @@ class Wire:
     def _connect(self, parts: SplitResult) -> http.client.HTTPConnection:
         assert parts.hostname is not None  # noqa: S101  checked by whoever made the URL
         timeout_s = self._left_s(self._timeout_s, parts.netloc)
+        # Without a port http.client would take the last group of an IPv6 address for one.
         if parts.scheme == "https":
             identified = self._identity is not None and self._identity.home == origin(parts)
             return _SecureConnection(
                 parts.hostname,
-                parts.port,
+                parts.port or 443,
                 timeout=timeout_s,
                 context=self._tls_context(identified=identified, only=self._vouches(origin(parts))),
             )
-        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout_s)
 
     def _ask(
         self,
@@ -410,23 +413,37 @@ def _way(through: Proxy | None, *, tunnel: bool) -> Callable[..., socket.socket]
 def _reach(address: tuple[str, int], timeout_s: float, _source: object = None) -> socket.socket:
     """Connect to one of a host's first addresses, in `timeout_s` seconds for all of them together.
 
-    Whoever owns a name could give it hundreds that never answer.
+    Raises:
+        OSError: none can be reached; what the first of them, the preferred one, said.
     """
     host, port = address
-    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)[:_MAX_ADDRESSES]
-    for index, (family, kind, protocol, _, place) in enumerate(found):
-        connecting = socket.socket(family, kind, protocol)
+    found = _first_of(socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM))
+    failed: OSError | None = None
+    for family, kind, protocol, _, place in found:
+        connecting = None
         try:
+            connecting = socket.socket(family, kind, protocol)  # of a family that the kernel may not have
             connecting.settimeout(timeout_s / len(found))
             connecting.connect(place)
-        except OSError:
-            connecting.close()
-            if index + 1 == len(found):
-                raise
+        except OSError as error:
+            if connecting is not None:
+                connecting.close()
+            failed = failed or error
         else:
             connecting.settimeout(timeout_s)
             return connecting
-    raise OSError("the name has no address")
+    raise failed or OSError("the name has no address")
+
+
+def _first_of(found: Sequence[_Address]) -> list[_Address]:
+    """Return the addresses to try: whoever owns a name could give it hundreds that never answer.
+
+    The families take turns, in the order of the first of each (RFC 8305 4): all of one may lead nowhere from here.
+    """
+    families = dict.fromkeys(address[0] for address in found)
+    by_family = [[address for address in found if address[0] == family] for family in families]
+    turns = [address for turn in zip_longest(*by_family) for address in turn if address is not None]
+    return turns[:_MAX_ADDRESSES]
 
 
 @contextlib.contextmanager

@@ -116,6 +116,57 @@ def test_init_writes_mirrors_and_references_that_work_from_anywhere(
     assert init(tmp_path, "--force", "--source", "https://r.example/acme", *login) == 1
 
 
+CREDENTIALS = ("--username", "credential:u", "--password", "credential:p")
+
+
+def test_init_in_a_shell_says_that_what_systemd_passes_is_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provision(tmp_path)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert init(tmp_path, "--source", "https://r.example/acme", *CREDENTIALS) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("not checked here: source.username: credential:u was not passed")
+    assert "wrote" in told
+    written = json.loads((tmp_path / "etc" / "agent.json").read_text())["source"]
+    assert (written["username"], written["password"]) == ("credential:u", "credential:p")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert init(tmp_path, "--force", "--source", "https://r.example/acme", *CREDENTIALS) == 1, (
+        "it is not there"
+    )
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_credential_that_is_not_passed_is_a_failed_poll_in_a_unit_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, unit: bool
+) -> None:
+    bench.document["source"] = {
+        "url": "https://r.example/acme",
+        "username": "credential:u",
+        "password": "credential:p",
+    }
+    write_config(bench)
+    before = bench.ledger.record
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.delenv("INVOCATION_ID", raising=False)
+    if unit:
+        monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    assert agent(bench, "once") == 1
+    assert "systemd-run -p LoadCredential=" in capsys.readouterr().err
+    poll = bench.ledger.record.poll
+    assert (poll and poll.code) == ("bad-secret" if unit else before.poll and before.poll.code)
+
+
+def test_run_follows_a_configuration_that_is_a_link(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("os.execve", lambda _path, words, _environment: started.extend(words))
+    monkeypatch.setattr("os.chdir", lambda _path: None)
+    write_config(bench)
+    (bench.folder / "link.json").symlink_to("agent.json")
+    main(["run", "--config", str(bench.folder / "link.json")])
+    assert started[-1] == str(bench.folder / "link.json")
+
+
 def test_init_refuses_what_would_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(tmp_path) == 1
     assert "trust.root: cannot read" in capsys.readouterr().err

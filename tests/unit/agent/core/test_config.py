@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from edgewright_agent.config import Budget, Identity, Mirror, load, parse
+from edgewright_agent.clock import to_text
+from edgewright_agent.config import MAX_INTERVAL_S, Budget, Identity, Mirror, load, parse
 from edgewright_agent.errors import ConfigError
+from edgewright_agent.poll import conditional
+from edgewright_agent.record import Record, Seen
 from edgewright_agent.transport.secret import Secret
+from unit.agent.core.workbench import NOW
 
 MINIMAL: dict[str, Any] = {
     "version": 1,
@@ -35,6 +39,15 @@ def test_the_smallest_configuration_has_sensible_defaults() -> None:
     assert config.reserve_bytes == 64 * 2**20
     assert config.budget == Budget()
     assert config.device.labels == {}
+
+
+@pytest.mark.parametrize("key", ["intervalS", "maxBackoffS"])
+def test_a_poll_lies_no_further_ahead_than_dates_go(key: str) -> None:
+    told = complaint({**MINIMAL, "poll": {key: 1e12}})
+    assert f"poll.{key} must be a number from 1 to 3.1536e+08" in told
+    config = parse({**MINIMAL, "poll": {key: MAX_INTERVAL_S}}, base=Path("/etc/edgewright"))
+    record = Record(seen=Seen("e", "f"), expires={"timestamp": to_text(NOW)}, scrubbed=to_text(NOW))
+    assert conditional(record, "f", now=NOW, margin_s=config.poll.interval_s) is None
 
 
 def test_a_full_configuration_is_read_whole() -> None:

@@ -19,7 +19,7 @@ from edgewright_agent.identity.validity import TRIED
 from edgewright_agent.lock import exclusive
 from edgewright_agent.model_state import ModelState, Trial
 from edgewright_agent.poll import conditional
-from edgewright_agent.record import Record, Seen
+from edgewright_agent.record import Poll, Record, Seen
 from unit.agent.core.idle import settled
 from unit.agent.core.running import Running
 from unit.agent.core.workbench import NOW, Bench
@@ -162,7 +162,15 @@ def test_a_broken_configuration_does_not_stop_a_running_daemon(
     running.until("sleep")
 
 
-def test_the_last_good_configuration_counts_until_the_file_is_right_again(
+def warnings(running: Running, code: str) -> list[tuple[str, str]]:
+    """What the health endpoint warns of, once that is how the last poll went: it is asked anew every second."""
+    running.eventually("poll.code", code)
+    status, body = running.get("/v1/health")
+    assert status == 200
+    return [(entry["code"], entry["message"]) for entry in json.loads(body)["warnings"]]
+
+
+def test_while_the_configuration_is_wrong_nothing_is_polled_and_health_says_so(
     tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
 ) -> None:
     url, asked = unchanged
@@ -176,9 +184,84 @@ def test_the_last_good_configuration_counts_until_the_file_is_right_again(
         running.signal(signal.SIGHUP)
         failed = running.until("failed")
         assert (failed["code"], told in failed["message"]) == ("bad-config", True)
-        running.until("not-modified")
         running.until("sleep")
-    assert asked == ['"known"'] * 2
+        running.eventually("poll.message", failed["message"])
+        assert warnings(running, "bad-config") == [("bad-config", failed["message"])]
+    assert asked == [], "an update would read the file that is wrong"
+    running.config.write_text(json.dumps(bench.document))
+    running.signal(signal.SIGHUP)
+    running.until("not-modified")
+    assert (asked, warnings(running, "not-modified")) == (['"known"'], [])
+
+
+def test_a_configuration_behind_a_link_is_followed_to_where_the_link_leads(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    first, link = tmp_path / "1.json", tmp_path / "agent.json"
+    first.write_text(json.dumps(bench.document))
+    link.symlink_to(first)
+    daemons.append(running := Running(bench, url))
+    running.until("sleep")
+    (tmp_path / "2.json").write_text("{")
+    link.unlink()
+    link.symlink_to("2.json")
+    running.signal(signal.SIGHUP)
+    assert running.until("failed")["code"] == "bad-config"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("nap", "exit_code", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", 0, "was ended by signal 9"),
+        ("pass", 1, "ended with exit code 1"),
+        ("pass", 70, "ended with exit code 70"),
+    ],
+)
+def test_an_update_that_ends_without_recording_anything_is_a_poll_that_failed(
+    tmp_path: Path, daemons: list[Running], nap: str, exit_code: int, told: str
+) -> None:
+    bench = Bench(tmp_path)
+    settled(bench, "http://127.0.0.1:9/acme")
+    before = Poll(to_text(utc_now()), "busy", "503", 21600.0)
+    bench.ledger.commit(replace(bench.ledger.record, poll=before))
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", exit_code, nap))
+    failed = running.until("failed")
+    assert (failed["code"], told in failed["message"]) == ("interrupted", True)
+    assert running.until("sleep")["seconds"] < 2000, "the Retry-After is that of another poll"
+    assert warnings(running, "interrupted") == [("interrupted", failed["message"])]
+    assert bench.ledger.record.counters["polls"] == 1
+
+
+def test_what_an_update_has_recorded_itself_stays(tmp_path: Path, daemons: list[Running]) -> None:
+    bench = Bench(tmp_path)
+    settled(bench, "http://127.0.0.1:9/acme")
+    nap = (
+        "from dataclasses import replace; from pathlib import Path; from edgewright_agent.files import Disk; "
+        "from edgewright_agent.record import Ledger, Poll; "
+        f"ledger = Ledger(Path({str(bench.state)!r}), Disk()); "
+        "poll = Poll('2030-01-01T00:00:00Z', 'busy', '503 from far away', 9000.0); "
+        "ledger.commit(replace(ledger.record.counted(polls=1), poll=poll))"
+    )
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", 3, nap))
+    assert running.until("sleep")["seconds"] >= 9000
+    record = bench.ledger.record
+    assert (record.poll and record.poll.message, record.counters["polls"]) == ("503 from far away", 1)
+
+
+def test_a_configuration_that_breaks_under_an_update_is_what_is_recorded(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench = Bench(tmp_path)
+    settled(bench, "http://127.0.0.1:9/acme")
+    nap = f"open({str(tmp_path / 'agent.json')!r}, 'w').write('{{')"
+    daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", 1, nap))
+    assert running.until("failed")["code"] == "bad-config"
+    running.until("sleep")
+    assert len(warnings(running, "bad-config")) == 1
 
 
 def test_a_sighup_during_a_poll_asks_for_another_one(tmp_path: Path, daemons: list[Running]) -> None:
@@ -202,6 +285,7 @@ def test_no_more_processes_and_a_full_log_do_not_end_it(tmp_path: Path, daemons:
     daemons.append(running := Running(bench, "http://127.0.0.1:9/acme", interpreter="/nowhere/python"))
     assert running.until("failed")["code"] == "no-process"
     assert running.until("sleep")["failures"] == 1
+    assert len(warnings(running, "no-process")) == 1
     running.signal(signal.SIGTERM)
     assert running.process.wait() == 0
     program = "from edgewright_agent.daemon import log; log('start'); log('stop')"

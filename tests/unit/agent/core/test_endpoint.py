@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from edgewright_agent import sockets
 from edgewright_agent.endpoint import (
     MAX_CONNECTIONS,
     MAX_REQUEST_BYTES,
@@ -101,6 +105,43 @@ def server(tmp_path: Path, clock: Hand) -> Iterator[Server]:
         yield made
         made.endpoint.close()
         made.bound.close()
+
+
+def test_a_socket_is_reached_where_longs_have_32_bits_and_times_64(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pack(layout: str, *values: int) -> bytes:
+        return struct.pack(layout.replace("@ll", "=ii"), *values)
+
+    monkeypatch.setattr(socket, "SO_SNDTIMEO", 67)  # this kernel takes it, too
+    monkeypatch.setattr(sockets, "struct", SimpleNamespace(pack=pack))
+    server.client().close()
+
+
+def test_without_a_descriptor_left_it_pauses_and_goes_on_when_there_is_one(
+    server: Server, clock: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    class Exhausted:
+        def accept(self) -> None:
+            tried.append(1)
+            raise OSError(errno.ENFILE, "Too many open files in system")
+
+    with server.client(GET) as client:
+        monkeypatch.setattr(server.endpoint, "_listener", Exhausted())
+        monkeypatch.setattr(Exhausted, "fileno", lambda _self: server.bound.channel.fileno(), raising=False)
+        for _ in range(20):
+            server.turn()
+        assert len(tried) == 1, "whoever waits would turn the loop for ever"
+        monkeypatch.undo()
+        left_s = server.endpoint.left_s()
+        assert left_s is not None
+        clock.now += left_s
+        server.endpoint.expire()
+        server.turn_until(lambda: len(server.endpoint) == 1)
+        server.turn_until(lambda: len(server.endpoint) == 0)
+        assert client.recv(12) == b"HTTP/1.1 200"
 
 
 def test_a_page_is_answered_as_http_says(server: Server) -> None:

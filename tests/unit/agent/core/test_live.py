@@ -51,21 +51,25 @@ def _living(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Imagined(Peer):
-    """A process that lives until it is among `dead`."""
+    """A process that lives until it is among `dead`; whose number is among `reused` by then is another's."""
 
     dead: set[int] = set()  # noqa: RUF012
+    reused: set[int] = set()  # noqa: RUF012
 
     @classmethod
     def of(cls, pid: int) -> Imagined:
-        return cls(pid, 1, None)
+        return cls(pid, 1 + (pid in cls.reused), None)
 
     def alive(self) -> bool | None:
-        return None if not self.pid else self.pid not in self.dead
+        return None if not self.pid else self.started == 2 or self.pid not in self.dead
+
+    def replaced(self) -> bool:
+        return self.alive() is False and self.pid in self.reused
 
 
 @pytest.fixture
 def live(clock: Clock) -> Live:
-    Imagined.dead = set()
+    Imagined.dead, Imagined.reused = set(), set()
     return Live(clock)
 
 
@@ -229,10 +233,20 @@ def test_how_long_is_too_long_depends_on_the_model(clock: Clock) -> None:
 
 def test_a_number_that_another_process_has_now_is_another_process(live: Live) -> None:
     live.hear(beat("open", inFlightS=1.0), OURS)
-    Imagined.dead = {OURS}
+    Imagined.dead = Imagined.reused = {OURS}
     assert [lost.code for lost in live.hear(beat("open"), OURS)] == ["crashed"]
-    Imagined.dead = set()
     assert len(live) == 1
+    assert live.check() == []
+
+
+def test_what_a_process_said_before_its_end_counts_when_it_is_heard_after_it(live: Live) -> None:
+    live.soaking = frozenset({DIGEST})
+    live.hear(beat("open", session="1" * 16), OURS)
+    Imagined.dead = {OURS}
+    for event in ("open", "close"):
+        assert live.hear(beat(event, session="2" * 16), OURS) == []
+    assert live.hear(beat("close", session="1" * 16, inferences=3), OURS) == []
+    assert (len(live), live.observations()) == (0, [Seen(DIGEST, inferences=3)])
 
 
 def test_a_process_that_cannot_be_seen_from_here_is_forgotten_after_an_hour(live: Live, clock: Clock) -> None:
@@ -307,7 +321,13 @@ def test_another_process_with_the_same_number_is_not_taken_for_the_first(
 ) -> None:
     started = Peer.of(child.pid).started
     assert started
-    assert not Peer(child.pid, started - 1, None).alive()
+    earlier = Peer(child.pid, started - 1, None)
+    assert (earlier.alive(), earlier.replaced()) == (False, True)
+    ended = Peer.of(child.pid)
+    child.kill()
+    child.wait()
+    assert (ended.alive(), ended.replaced()) == (False, False)
+    ended.close()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from edgewright_agent.config import Polling
 from edgewright_agent.record import Record
-from edgewright_agent.schedule import polling, wait_s
+from edgewright_agent.schedule import activation_wait, polling, wait_s
 from edgewright_agent.update_policy import bounded
-from unit.agent.core.workbench import MODEL, PI, Bench, make_artifact
+from unit.agent.core.workbench import MODEL, NOW, PI, Bench, make_artifact
 
 POLLING = Polling(interval_s=900, jitter=0.2, max_backoff_s=21600)
 ONE = make_artifact("1.0.0")
@@ -37,6 +38,23 @@ def test_failures_double_the_longest_wait_and_a_success_ends_that() -> None:
 def test_what_the_registry_asks_for_is_honoured(share: float) -> None:
     assert 5000 <= wait_s(POLLING, 1, retry_after_s=5000, share=share) <= 5900
     assert wait_s(POLLING, 1, retry_after_s=5, share=0) == 900
+
+
+def test_windows_follow_the_devices_time_zone_while_the_agent_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    bench.document["network"] = {"windows": {"activation": ["22:00-23:00"]}}
+    opens = []
+    try:
+        for zone in ("UTC", "CET-1"):  # the clock of a device that is moved, or whose zone is put right
+            monkeypatch.setenv("TZ", zone)
+            wait = activation_wait(bench.config, Record(), NOW)
+            opens.append(wait and wait.until and wait.until.hour)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert opens == [22, 21]
 
 
 def _busiest_minute(moments: list[float]) -> int:

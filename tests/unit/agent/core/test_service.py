@@ -382,6 +382,32 @@ def test_sums_over_the_sessions_go_where_they_should_by_and_by(
     assert total == 5
 
 
+def test_telemetry_that_a_running_agent_is_told_to_keep_is_kept_from_then_on(
+    tmp_path: Path, unchanged: tuple[str, list[str | None]], daemons: list[Running]
+) -> None:
+    url, _asked = unchanged
+    bench = Bench(tmp_path)
+    settled(bench, url)
+    setup = "note = lambda config, live: d.log('noted', inferences=live.get('digit-reader', {}).get('inferences', 0))"
+    arguments = (
+        "duties=Duties(aggregate_s=lambda config: 0.2 if config.reserve_bytes else None, note_aggregate=note)"
+    )
+    bench.document["reserveBytes"] = 0
+    daemons.append(running := Running(bench, url, setup=setup, arguments=arguments))
+    running.until("sleep")
+    running.hears(beat("open"), beat(inferences=100))
+    running.eventually(f"models.{MODEL}.live.inferences", 100)
+    running.config.write_text(json.dumps({**bench.document, "reserveBytes": 1}))
+    running.signal(signal.SIGHUP)
+    running.until("not-modified")
+    assert running.until("noted")["inferences"] == 0, "it was not to be kept then"
+    running.hears(beat(inferences=105))
+    total = 0
+    while total < 5:
+        total += running.until("noted")["inferences"]
+    assert total == 5
+
+
 def test_sockets_come_back_after_somebody_has_emptied_the_state_directory(
     tmp_path: Path, daemons: list[Running]
 ) -> None:

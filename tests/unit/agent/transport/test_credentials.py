@@ -16,6 +16,7 @@ import pytest
 from authority import Authority, TokenServer
 from conftest import PASSWORD, READER, USERNAME
 from edgewright_agent.contract import OCI_MANIFEST
+from edgewright_agent.errors import TransportError
 from edgewright_agent.transport import open_source
 from edgewright_agent.transport.auth import Credentials, _may_see_credentials, parse_challenge
 from edgewright_agent.transport.registry import RegistrySource
@@ -135,6 +136,20 @@ def test_a_token_that_is_none_is_refused(liar: Liar, body: bytes) -> None:
     liar.says(token_path(), answer(200, body))
     code = "too-large" if len(body) > 65536 else "bad-response"
     refuses(code, lambda: source(liar).manifest("model", "1"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "wait_s"),
+    [(429, "busy", 3600.0), (503, "busy", 3600.0), (500, "network", None), (404, "bad-response", None)],
+)
+def test_a_token_service_that_cannot_answer_now_is_asked_later(
+    liar: Liar, status: int, code: str, wait_s: float | None
+) -> None:
+    liar.says(AT, answer(401, WWW_Authenticate=f'Bearer realm="{liar.url}/token",service="s"'))
+    liar.says(token_path(), answer(status, Retry_After="3600"))
+    with pytest.raises(TransportError) as failed:
+        source(liar).manifest("model", "1")
+    assert (failed.value.code, getattr(failed.value, "retry_after_s", None)) == (code, wait_s)
 
 
 def test_a_token_is_used_again_until_it_is_refused(liar: Liar) -> None:

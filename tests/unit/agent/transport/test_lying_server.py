@@ -499,6 +499,49 @@ def test_of_many_addresses_a_few_are_tried(
             assert liar.connections == 0
 
 
+NOWHERE_V6 = [
+    (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (f"100::{number}", 9, 0, 0)) for number in range(8)
+]
+
+
+@pytest.mark.parametrize("unknown", [False, True], ids=["not routed", "not in the kernel"])
+def test_the_other_family_is_tried_when_all_addresses_of_one_lead_nowhere(
+    liar: Liar, monkeypatch: pytest.MonkeyPatch, *, unknown: bool
+) -> None:
+    liar.says(AT, answer(200, MANIFEST, Content_Type=OCI_MANIFEST))
+    host, port = liar.host.split(":")
+    family = 123 if unknown else socket.AF_INET6  # 123: none that there is
+    dead = [(family, *address[1:]) for address in NOWHERE_V6]
+    living = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, int(port)))
+    made = RegistrySource("http://registry.example/acme", timeout_s=2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_asked, **_more: [*dead, living])
+    assert made.manifest("model", "1") is not None
+
+
+def test_of_several_addresses_that_fail_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closed_port() as closed:
+        refusing = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", closed))
+        made = RegistrySource("http://registry.example/acme", timeout_s=2)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_asked, **_more: [refusing, *NOWHERE_V6])
+        assert "refused" in refuses("network", lambda: made.manifest("model", "1"))
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://[fd00::5]/acme", 80), ("https://[2001:db8::a]/acme", 443)]
+)
+def test_an_ipv6_address_needs_no_port(monkeypatch: pytest.MonkeyPatch, url: str, port: int) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def nobody(*place: object, **_more: object) -> list[object]:
+        asked.append(place)
+        return []
+
+    made = RegistrySource(url, timeout_s=2)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    refuses("network", lambda: made.manifest("model", "1"))
+    assert asked == [(url.partition("[")[2].partition("]")[0].encode(), port)]
+
+
 @pytest.mark.parametrize(
     "location",
     ["http://store.example/blob?X-Amz-Signature=s3cret", "ftp://store.example/blob?X-Amz-Signature=s3cret"],
