@@ -145,13 +145,11 @@ def _require_usable(config: Config) -> None:
 
 def _check_sources(config: Config) -> None:
     """Open every mirror, which asks nobody; what only the agent's unit is given stays unchecked, and that is said."""
-    from edgewright_agent.transport.secret import NotPassedError
-
     for mirror in config.origin.mirrors:
-        try:
-            mirror.open().close()
-        except NotPassedError as error:
-            print(f"not checked here: {error}")
+        held = mirror.held_by_unit()
+        if held:
+            print(f"not checked here, for only the agent's unit is given it: {', '.join(held)}")
+        (mirror.without_login() if held else mirror).open().close()
 
 
 def _first_record(config: Config, options: argparse.Namespace) -> str:

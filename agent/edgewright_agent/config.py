@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -128,6 +128,10 @@ class Mirror:
         if os.environ.get("CREDENTIALS_DIRECTORY"):
             return []
         return [str(secret) for secret in secrets if secret and secret.kind == "credential"]
+
+    def without_login(self) -> Mirror:
+        """Return it without secrets: all that can be checked outside the unit that they are passed to."""
+        return replace(self, username=None, password=None, proxy_username=None, proxy_password=None)
 
     def route(self) -> Route | None:
         if self.proxy is None:

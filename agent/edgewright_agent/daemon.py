@@ -116,6 +116,7 @@ class Service:
         self._before: tuple[int, Poll | None] | None = None  # what was recorded when it was started
         self._stopping = False
         self._opens = False  # a window, when its timer ends; otherwise it is only asked for again
+        self._gave_way = False  # an update, to the judgement of a model that crashes
         self._asked = False  # for a poll, by a SIGHUP that came while one was under way
         self._failures = 0
         self._ahead_s = time.time() - boottime_s()
@@ -125,7 +126,7 @@ class Service:
             "window": self._window,
             "watchdog": self._feed,
         }
-        self._watch = Watch(config, loop, self._glance, duties, self._facts)
+        self._watch = Watch(config, loop, self._glance, duties, self._facts, self._give_way)
         self._due.update(self._watch.due | self._sender.due)
 
     def serve(self) -> None:
@@ -361,10 +362,23 @@ class Service:
         if self._update and (code := self._update.ended()) is not None:
             self._update = None
             log("update", exit_code=code)
+            gave_way, self._gave_way = self._gave_way, False
+            if gave_way:
+                self._watch.judge()
             self._watch.changed()
-            if not self._stopping:
+            if self._stopping:
+                pass
+            elif gave_way and code < 0:
+                self._start_update()  # it goes on where it was
+            else:
                 self._updated(code)
         self._sender.reap()
+
+    def _give_way(self) -> None:
+        if self._update and not self._gave_way:
+            self._gave_way = True
+            log("gives-way")
+            self._update.signal(signal.SIGTERM)
 
     def _feed(self) -> None:
         period_s = watchdog_s()

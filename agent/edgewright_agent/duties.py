@@ -43,7 +43,7 @@ def judge_soak(config: Config, seen: Mapping[str, Seen]) -> Judgement:
     from edgewright_agent.soak import Observation, judge
     from edgewright_agent.work import at_work
 
-    with at_work(config) as (ledger, store):
+    with at_work(config, patience_s=0) as (ledger, store):
         proving = {
             model: state.proving.digest for model, state in ledger.record.models.items() if state.proving
         }
@@ -79,7 +79,7 @@ def note_rungs(config: Config, standing: Mapping[str, Sequence[Mapping[str, Any]
     from edgewright_agent.degrade import from_beats
     from edgewright_agent.work import at_work
 
-    with at_work(config) as (ledger, _store):
+    with at_work(config, patience_s=0) as (ledger, _store):
         record, at = ledger.record, to_text(utc_now())
         for model, beats in standing.items():
             if model in record.models:

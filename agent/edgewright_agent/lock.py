@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,16 @@ from edgewright_agent.files import Disk, faults
 from edgewright_agent.owner import as_owner
 
 PRIVATE = 0o600
+_AGAIN_S = 0.02
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file, or fail at once.
+def exclusive(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file, or fail.
+
+    Args:
+        path: The file.
+        patience_s: How long to wait for whoever holds it.
 
     Raises:
         StorageError: `busy` when another agent holds it, `not-permitted` when it is another user's.
@@ -32,15 +38,22 @@ def exclusive(path: Path) -> Iterator[None]:
             Disk().make_dir(path.parent)
         fd = open_lock(path)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StorageError(
-                "busy", f"another agent is at work on {path.parent}; try again when it is done"
-            ) from None
+        _lock(fd, path, time.monotonic() + patience_s)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, path: Path, until: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise StorageError(
+                    "busy", f"another agent is at work on {path.parent}; try again when it is done"
+                ) from None
+        time.sleep(_AGAIN_S)
 
 
 def open_lock(path: Path) -> int:

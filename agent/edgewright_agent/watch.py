@@ -54,6 +54,7 @@ class Watch:
         glance: The record.
         duties: What other parts want done.
         facts: What the daemon itself is about.
+        give_way: Ends an update that keeps a model which crashes its applications from being judged.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Watch:
         glance: Glance,
         duties: Duties,
         facts: Callable[[], Mapping[str, object]],
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.due: dict[str, Callable[[], None]] = {
@@ -70,13 +72,13 @@ class Watch:
             "sessions": self._check,
             "listen": self._listen,
             "clients": self._expire,
-            "soak": self._judge,
+            "soak": self.judge,
             "aggregate": self._aggregate,
             "rungs": self._note_rungs,
         }
         self.live = Live(hang_s=self._hang_s, attach=self._attach, detach=self._detach)
         self._loop, self._timers, self._glance = loop, loop.timers, glance
-        self._duties, self._facts = duties, facts
+        self._duties, self._facts, self._give_way = duties, facts, give_way
         self._bound: dict[str, Bound] = {}
         self._told: dict[str, str] = {}
         self._endpoint: Endpoint | None = None
@@ -271,14 +273,17 @@ class Watch:
             )
         self._seen = {digest: one for digest, one in self._seen.items() if digest in self.live.soaking}
 
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Let what was seen of models that soak be judged."""
         self._gather()
         try:
             judged = self._duties.judge_soak(self.config, self._seen)
         except AgentError as error:
+            self._timers.after("soak", RETRY_S)
             if error.code != "busy":
                 log("failed", code=error.code, message=str(error))
-            self._timers.after("soak", RETRY_S)
+            elif any(one.crashes or one.hangs for one in self._seen.values()):
+                self._give_way()  # a download may take hours
             return
         self._seen = {digest: one for digest, one in self._seen.items() if digest not in judged.taken}
         for model, code, message in judged.fallen:

@@ -126,10 +126,14 @@ def test_init_in_a_shell_says_that_what_systemd_passes_is_not_checked(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     assert init(tmp_path, "--source", "https://r.example/acme", *CREDENTIALS) == 0
     told = capsys.readouterr().out
-    assert told.startswith("not checked here: source.username: credential:u was not passed")
+    assert told.startswith(
+        "not checked here, for only the agent's unit is given it: credential:u, credential:p"
+    )
     assert "wrote" in told
     written = json.loads((tmp_path / "etc" / "agent.json").read_text())["source"]
     assert (written["username"], written["password"]) == ("credential:u", "credential:p")
+    assert init(tmp_path, "--force", "--source", "ftp://r.example/acme", *CREDENTIALS) == 1
+    assert "bad-source" in capsys.readouterr().err, "what can be checked here is checked"
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert init(tmp_path, "--force", "--source", "https://r.example/acme", *CREDENTIALS) == 1, (
         "it is not there"
@@ -218,19 +222,6 @@ def test_init_needs_no_pin_where_the_fleet_publishes_a_policy(tmp_path: Path) ->
     words = ["init", "--device-id", "pi-7", "--class", PI, "--source", f"oci:{tmp_path}/registry"]
     assert main([*words, "--root", str(tmp_path / "root.json"), "--out", str(out)]) == 0
     assert set(json.loads(out.read_text())["trust"]) == {"root"}
-
-
-def test_init_takes_a_log_in_that_only_the_unit_will_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    provision(tmp_path)
-    login = ("--username", "credential:user", "--password", "credential:token")
-    assert init(tmp_path, *login, "--source", "https://registry.example/acme") == 0
-    written = json.loads((tmp_path / "etc" / "agent.json").read_text())
-    assert written["source"]["password"] == "credential:token"
-    assert init(tmp_path, "--force", *login, "--source", "ftp://registry.example/acme") == 1
-    assert "bad-source" in capsys.readouterr().err, "what can be checked here is checked"
 
 
 def test_a_poll_without_news_imports_neither_tuf_nor_cryptography_nor_the_engine(

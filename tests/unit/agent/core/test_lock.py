@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def test_one_holds_it_and_the_other_is_told(tmp_path: Path) -> None:
     with first, pytest.raises(StorageError, match="another agent") as failed, second:
         raise AssertionError("both hold it")
     assert failed.value.code == "busy"
+
+
+def test_a_command_waits_for_who_holds_it_only_for_a_moment(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    lock = exclusive(bench.state / "lock")
+    lock.__enter__()
+    threading.Timer(0.2, lock.__exit__, (None, None, None)).start()
+    with at_work(bench.config):
+        pass
+    with at_work(bench.config), pytest.raises(StorageError), at_work(bench.config, patience_s=0.1):
+        raise AssertionError("both hold it")
 
 
 def test_no_other_account_of_the_device_can_hold_any_lock_of_the_agent(tmp_path: Path) -> None:

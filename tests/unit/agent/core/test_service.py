@@ -299,6 +299,42 @@ def test_a_model_under_which_applications_keep_crashing_is_rolled_back_while_it_
     running.eventually(f"models.{MODEL}.version", "1.0.0")
 
 
+def test_an_update_at_work_gives_way_to_the_judgement_of_a_model_that_crashes(
+    tmp_path: Path, daemons: list[Running]
+) -> None:
+    bench, _digest = running_model(tmp_path)
+    newer = make_artifact("2.0.0")
+    bench.publish(newer)
+    assert bench.codes() == ["installed"]
+    record = bench.ledger.record
+    state = replace(record.model(MODEL), soak=Soak(newer.digest, 3600.0, 9, since=uptime()))
+    bench.ledger.commit(record.with_model(MODEL, state))
+    held = tmp_path / "held"
+    downloads = (
+        "from pathlib import Path; from edgewright_agent.lock import exclusive; "
+        f"lock = exclusive(Path({str(bench.state / 'lock')!r}), patience_s=9); lock.__enter__(); "
+        f"Path({str(held)!r}).touch(); time.sleep(600)"
+    )
+    daemons.append(running := Running(bench, NOWHERE, nap=downloads))
+    while not held.exists():
+        time.sleep(0.01)
+    (first,) = children_of(running.process.pid)
+    program = (
+        "import socket, sys; s = socket.socket(1, 2); s.connect(sys.argv[1]); s.send(sys.argv[2].encode())"
+    )
+    words = [sys.executable, "-c", program, str(bench.state / "live.sock")]
+    for number in range(3):
+        opened = beat("open", session=f"{number:016x}", digest=newer.digest)
+        subprocess.run([*words, opened.decode()], check=True)
+    running.until("gives-way")
+    assert running.until("update")["exit_code"] == -signal.SIGTERM
+    assert running.until("soak-failed")["code"] == "soak-crash"
+    assert bench.running() == "1.0.0"
+    running.eventually("agent.doing", "updating")
+    assert children_of(running.process.pid) not in ([], [first]), "what was interrupted goes on"
+    running.eventually("agent.failures", 0)
+
+
 def test_where_a_session_stands_on_the_ladder_is_recorded_and_told(
     tmp_path: Path, daemons: list[Running]
 ) -> None:
