@@ -4,7 +4,7 @@
 >>> name = archive.keep("digit-reader", document)                       # doctest: +SKIP
 >>> [entry.name for entry in archive.entries("digit-reader")]           # doctest: +SKIP
 ['ab12cd34ef56-1.json']
->>> acknowledge(config.state / "evidence", ["digit-reader/ab12cd34ef56-1.json"])   # doctest: +SKIP
+>>> archive.acknowledge(archive.entries("digit-reader"))                # doctest: +SKIP
 1
 
 One file per failure, `evidence/<model>/<digest>-<n>.json`, durable before the tombstone that names it. A full disk
@@ -145,19 +145,6 @@ class Archive:
         for file in _names(self._folder / model):
             if not _NAME.fullmatch(file.removesuffix(_ACKNOWLEDGED)):
                 self._disk.remove(self._folder / model / file)  # a power cut came before its rename
-
-
-def acknowledge(folder: Path, names: Collection[str], disk: Disk | None = None) -> int:
-    """Take note of evidence by `<model>/<name>`, as a delivered report may; return how many were not noted before.
-
-    What is not there (any more) is passed over: a report may be delivered twice.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    archive = Archive(folder.parent, disk or Disk())
-    wanted = set(names)
-    return archive.acknowledge([e for e in archive.entries() if f"{e.model}/{e.name}" in wanted])
 
 
 def document_of(

@@ -22,7 +22,6 @@ from edgewright_agent.evidence import (
     MAX_KEPT_OF_MODEL,
     Archive,
     Entry,
-    acknowledge,
     document_of,
 )
 from edgewright_agent.files import Calls, Disk
@@ -118,7 +117,7 @@ def test_acknowledged_evidence_goes_first_and_then_the_oldest(tmp_path: Path) ->
     archive = Archive(tmp_path, Disk())
     for _ in range(MAX_KEPT_OF_MODEL):
         archive.keep(MODEL, DIGEST, failure())
-    assert acknowledge(tmp_path / "evidence", [f"{MODEL}/ab12cd34ef56-5.json", "other/../../x"]) == 1
+    assert archive.acknowledge([entry for entry in archive.entries() if entry.number == 5]) == 1
     archive.keep(MODEL, DIGEST, failure())
     archive.keep(MODEL, DIGEST, failure())
     kept = [name for name, _ in names(archive)]
@@ -135,14 +134,12 @@ def test_many_models_share_one_bound(tmp_path: Path) -> None:
     assert len(archive.entries()) == MAX_KEPT
 
 
-def test_acknowledging_twice_or_what_is_not_there_is_nothing(tmp_path: Path) -> None:
+def test_acknowledging_twice_is_nothing(tmp_path: Path) -> None:
     archive = Archive(tmp_path, Disk())
     archive.keep(MODEL, DIGEST, failure())
-    folder, name = tmp_path / "evidence", f"{MODEL}/ab12cd34ef56-1.json"
-    assert [acknowledge(folder, [name]), acknowledge(folder, [name, "gone/x.json"])] == [1, 0]
+    assert [archive.acknowledge(archive.entries()) for _ in range(2)] == [1, 0]
     assert names(archive) == [("ab12cd34ef56-1.json", True)]
     assert archive.last(MODEL, DIGEST)
-    assert acknowledge(tmp_path / "never" / "evidence", [name]) == 0
 
 
 def test_damaged_evidence_is_told_as_that(tmp_path: Path) -> None:
