@@ -25,9 +25,9 @@ from edgewright_agent.runtime.account import ExperimentFigures
 from edgewright_agent.runtime.change import Change
 from edgewright_agent.runtime.experiment import Comparison
 from edgewright_agent.runtime.safe import NoDecisionError
-from edgewright_agent.runtime.seat import AUTO, SWAPS
 from edgewright_agent.runtime.session import Answer, Session
 from edgewright_agent.runtime.tally import Figures
+from edgewright_agent.runtime.walk import AUTO, SWAPS
 
 __all__ = [
     "AgentError",

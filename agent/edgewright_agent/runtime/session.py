@@ -37,8 +37,9 @@ from edgewright_agent.runtime.keeper import Keeper
 from edgewright_agent.runtime.lookout import Lookout
 from edgewright_agent.runtime.resident import NOT_FINITE, Loader, OnnxRuntime, Resident, Served, is_finite
 from edgewright_agent.runtime.safe import NoDecisionError, Stock
-from edgewright_agent.runtime.seat import AUTO, Seat
+from edgewright_agent.runtime.seat import Seat
 from edgewright_agent.runtime.tally import Figures
+from edgewright_agent.runtime.walk import AUTO
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array, Arrays

@@ -22,7 +22,7 @@ from edgewright_agent.beat import Beat, parse
 from edgewright_agent.contract import LIVE_SOCKET
 from edgewright_agent.engine import InferenceError, InputError
 from edgewright_agent.errors import AgentError, ConfigError, HealthError
-from edgewright_agent.runtime import NoDecisionError, open_model, resident, room, seat
+from edgewright_agent.runtime import NoDecisionError, open_model, resident, room, seat, walk
 from edgewright_agent.runtime.change import Change, Changes
 from edgewright_agent.runtime.errand import Errand, begin, join_all
 from unit.agent.core.onnx_artifact import PIXELS
@@ -466,7 +466,7 @@ def test_a_request_that_fails_where_memory_is_short_takes_nobody_elses_model_awa
 ) -> None:
     """There was room when it began, and there is none when the next step down is to be loaded."""
     free = iter([True])
-    monkeypatch.setattr(seat, "fits_beside", lambda _folder: next(free, False))
+    monkeypatch.setattr(walk, "fits_beside", lambda _folder: next(free, False))
     loader = Accelerated()
     with device.session(loader=loader) as session:
         loader.fails = RuntimeError("one bad request")
