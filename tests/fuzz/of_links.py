@@ -12,12 +12,15 @@ from edgewright_agent.commands.evidence import _lines, _plain
 from edgewright_agent.errors import ConfigError, TransportError
 from edgewright_agent.evidence import Entry
 from edgewright_agent.health import parse_evidence
+from edgewright_agent.spool import ERROR, Batch
 from edgewright_agent.telemetry_delivery import _rejected
 from edgewright_agent.transport.document import parse_json
 from edgewright_agent.transport.proxy import Environment, Proxy, parse_proxy
 from edgewright_agent.windows import Windows
 from fuzz.mutation import document_of, seeds_of
 from fuzz.target import DIGEST, scratch, target
+
+_BATCH = Batch("pi-7-logs-1-7", "logs", ERROR, 1, 7, 7, {}, b"", 0, 7)
 
 
 def _heads() -> list[bytes]:
@@ -110,7 +113,7 @@ def _answers() -> list[Any]:
 
 @target("otlp-answer", "a collector's answer", TransportError, seeds=lambda: seeds_of(_answers()))
 def _otlp_answer(data: bytes) -> object:
-    rejected = _rejected(document_of(data, _answers()), "https://otel.example/v1/logs", 7)
+    rejected = _rejected(document_of(data, _answers()), "https://otel.example/v1/logs", _BATCH)
     assert 0 <= rejected <= 7
     return rejected
 
