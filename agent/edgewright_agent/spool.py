@@ -285,7 +285,7 @@ class Spool:
             head = ring.head.acknowledged(batch.priority, batch.first, batch.last, waiting=waiting)
             head = head.counted("delivered", batch.priority, delivered)
             head = head.counted("rejected", batch.priority, rejected)
-            ring.commit(replace(head, sequence=ring.last_sequence(), batch_failures=0))
+            ring.commit(replace(head.tried_again(batch.priority), sequence=ring.last_sequence()))
 
     def note(self, **changes: Any) -> None:
         """Keep how a try to deliver went (fields of `Head`); a disk that refuses is no reason to fail."""

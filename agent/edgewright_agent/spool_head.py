@@ -44,7 +44,7 @@ class Head:
         more: Whether the last try left something behind that could have gone; when it went wrong, whether it says
             anything about update statuses and errors, too.
         failures: Tries in a row that went wrong.
-        batch_failures: Of these, how many were about the batch in the outbox.
+        batch_failures: How often in a row the receiver failed at the batch under way.
         outcome: What the last try brought: `ok`, or the code of an error.
         message: The same in words.
     """
@@ -62,7 +62,7 @@ class Head:
     next_try: int = 0
     more: bool = False
     failures: int = 0
-    batch_failures: int = 0
+    batch_failures: tuple[int, ...] = _NONE
     outcome: str = ""
     message: str = ""
 
@@ -98,6 +98,10 @@ class Head:
         counts[priority] += number
         changed: Mapping[str, Any] = {what: tuple(counts)}
         return replace(self, **changed)
+
+    def tried_again(self, priority: Priority) -> Head:
+        """Return this head with nothing against the next batch of a priority."""
+        return self.counted("batch_failures", priority, -self.batch_failures[priority])
 
     def without(self, generations: tuple[int, ...]) -> Head:
         """Return this head with segments given up."""
@@ -136,11 +140,11 @@ def from_bytes(payload: bytes) -> Head:
     if document.keys() != {entry.name for entry in fields(Head)}:
         raise ValueError("not the fields of a head")
     try:
-        for name in ("dropped", "rejected", "delivered"):
+        for name in ("dropped", "rejected", "delivered", "batch_failures"):
             document[name] = _numbers(document[name], len(Priority))
         for name in ("dropping", "dropping_before"):
             document[name] = _numbers(document[name])
-        for name in ("sequence", "thinned", "tried", "succeeded", "next_try", "failures", "batch_failures"):
+        for name in ("sequence", "thinned", "tried", "succeeded", "next_try", "failures"):
             (document[name],) = _numbers([document[name]])
         acked = [tuple(_span(span) for span in spans) for spans in document["acked"]]
         document["acked"] = (acked[0], acked[1], acked[2], acked[3])

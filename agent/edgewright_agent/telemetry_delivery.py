@@ -226,8 +226,7 @@ class _Sender:
             if made.batch is None:
                 self._give_up(made.used)
                 return True
-            if self._keep(made.batch) and self._spool.head().batch_failures:
-                self._spool.note(batch_failures=0)  # they were about the one that waits beside it
+            self._keep(made.batch)
             self._send(made.batch)
             return True
         return False
@@ -321,10 +320,10 @@ class _Sender:
         if status in _LATER or status in _UNAVAILABLE:
             raise BusyError(f"{status} from {host}", retry_after_s=wait_s)
         if status >= 500:
-            failed = self._spool.head().batch_failures + 1
-            if failed >= REFUSALS:
+            head = self._spool.head().counted("batch_failures", batch.priority, 1)
+            if head.batch_failures[batch.priority] >= REFUSALS:
                 raise _Refused
-            self._spool.note(batch_failures=failed)
+            self._spool.note(batch_failures=head.batch_failures)
             raise BusyError(f"{status} from {host}", retry_after_s=wait_s)
         if status in _NOT_THE_BATCH or status < 400:
             what = "are telemetry.headers right?" if status in (401, 403) else "is telemetry.endpoint right?"

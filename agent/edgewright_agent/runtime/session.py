@@ -39,7 +39,7 @@ from edgewright_agent.runtime.resident import NOT_FINITE, Loader, OnnxRuntime, R
 from edgewright_agent.runtime.safe import NoDecisionError, Stock
 from edgewright_agent.runtime.seat import Seat
 from edgewright_agent.runtime.tally import Figures
-from edgewright_agent.runtime.walk import AUTO
+from edgewright_agent.runtime.walk import AUTO, SAFE
 
 if TYPE_CHECKING:
     from edgewright_agent.engine import Array, Arrays
@@ -281,7 +281,8 @@ class Session:
         step = resident.step
         self._account.of(step.digest).success(microseconds, inputs, outputs)
         self._stock.note(seat.safe, outputs)
-        return Served(outputs, step.digest, resident.version, step.rung, resident.labels)
+        rung = SAFE if resident.wrong else step.rung  # it answers because nothing else can
+        return Served(outputs, step.digest, resident.version, rung, resident.labels)
 
     def _by_candidate(
         self, candidate: Candidate, seat: Seat, inputs: Mapping[str, Array], key: str | None
@@ -356,7 +357,7 @@ class Session:
         outputs = self._stock.outputs(safe, _batch_of(inputs))
         if outputs is None:
             raise NoDecisionError("no-decision", f"no {self.name} can answer ({cause.code}): {cause}")
-        return Served(outputs, seat.digest, seat.version, "safe-output", decided=False)
+        return Served(outputs, seat.digest, seat.version, SAFE, decided=False)
 
     # --- looking after itself ------------------------------------------------------------------------------------
 

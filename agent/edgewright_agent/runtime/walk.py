@@ -238,8 +238,9 @@ class Walk:
         try:
             judge(current, folder_of(self._state, current.step.digest))
         except Exception as error:  # noqa: BLE001  as in `_load`
+            if not current.wrong:  # else its time down has begun already, and must end
+                self._standings.fell(current.step, told(error))
             current.wrong = True
-            self._standings.fell(current.step, told(error))
         else:
             if current.wrong:
                 current.wrong = False

@@ -579,6 +579,39 @@ def test_what_failed_is_not_kept_in_memory_nor_what_it_failed_at(
     assert loader.in_memory() == 0
 
 
+def test_an_engine_that_comes_back_with_wrong_answers_is_loaded_anew_when_it_is_time(
+    tmp_path: Path, clock: Clock
+) -> None:
+    class Confused(Mortal):
+        """Its first engine gives wrong answers."""
+
+        def load(self, folder: Path, *, variant: str, providers: tuple[str, ...] | None) -> Engine:
+            engine = super().load(folder, variant=variant, providers=providers)
+            if len(self.loaded) == 1:
+                infer = engine.infer
+                engine.infer = lambda inputs: {name: -array for name, array in infer(inputs).items()}  # type: ignore[method-assign]
+            return engine
+
+    device, loader = Device(tmp_path), Confused()
+    device.install(ONE)
+    device.activate(ONE)
+    with device.session(loader=loader, clock=clock) as session:
+        loader.die()
+        with pytest.raises(InferenceError, match="device lost"):
+            session.run(INPUTS)
+        until(lambda: session.rung == "safe-output")
+        loader.dead = set()
+        answer = session.answer(INPUTS)
+        assert (answer.rung, answer.decided) == ("safe-output", True), "no model stands for it"
+        for _ in range(3):
+            clock.now += FIRST_BACKOFF_S + 1
+            session.answer(INPUTS)
+            session.refresh()
+        assert (session.rung, len(loader.loaded)) == ("normal", 2)
+        answer = session.answer(INPUTS)
+        assert (who(answer.outputs), answer.rung) == (ONE, "normal")
+
+
 def test_why_a_step_is_held_back_is_told_anew_to_everybody() -> None:
     standings, step = Standings(Clock()), Step("normal", ONE)
     standings.fell(step, InferenceError("inference-failed", "device lost"))

@@ -517,6 +517,20 @@ def test_a_broken_receiver_of_metrics_costs_no_error_that_comes_then(
     assert pump.send().records == 2 and pump.spool.look().fills[ERROR].rejected == 0
 
 
+def test_metrics_that_a_receiver_fails_at_are_given_up_also_while_errors_go_on_arriving(
+    pump: Pump, collector: Collector
+) -> None:
+    pump.aggregates(1)
+    collector.answers["/v1/metrics"] = 500
+    for _ in range(REFUSALS):
+        pump.errs("no-space")
+        pump.send()
+        assert pump.waiting() == 0
+    assert pump.spool.look().fills[AGGREGATE].waiting == 0
+    assert pump.spool.look().fills[AGGREGATE].rejected == 1
+    assert pump.spool.look().fills[ERROR].rejected == 0
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_refused_aggregates_and_refused_errors_are_both_halved(
     pump: Pump, collector: Collector, monkeypatch: pytest.MonkeyPatch, broken: bool
