@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 # What is said to the daemon alone: its supervisor's sockets, and how its own memory is laid out.
 PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+OF_THE_DAEMON = "EDGEWRIGHT_DAEMON"  # in the environment of its children: what they do is not done by hand
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Child:
             OSError: there is no such program, or no memory or process left at the moment.
         """
         environment = {key: value for key, value in os.environ.items() if key not in PRIVATE}
+        environment[OF_THE_DAEMON] = "1"
         pid = os.posix_spawn(
             command[0], list(command), environment, setsigmask=(), setsigdef=(*reset, signal.SIGPIPE)
         )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from edgewright_agent.arguments import parser
+from edgewright_agent.children import OF_THE_DAEMON
 from edgewright_agent.clock import uptime, utc_now
 from edgewright_agent.config import Config, load, parse
 from edgewright_agent.errors import AgentError, ConfigError, StorageError
@@ -197,7 +198,9 @@ def _once(options: argparse.Namespace) -> int:
             opened = config.origin.open(polls=polls, traffic=traffic, allowance=allowance)
         except ConfigError as error:
             # What systemd passes to the agent's unit is not in a shell: that says nothing about the agent's own polls.
-            by_hand = isinstance(error, NotPassedError) and "INVOCATION_ID" not in os.environ
+            by_hand = (
+                isinstance(error, NotPassedError) and not {"INVOCATION_ID", OF_THE_DAEMON} & os.environ.keys()
+            )
             if not ledger.record.quarantined and not by_hand:
                 ledger.commit(replace(ledger.record.counted(polls=1), poll=failed(error, utc_now())))
             raise

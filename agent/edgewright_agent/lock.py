@@ -45,15 +45,21 @@ def exclusive(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
 
 
 def _lock(fd: int, path: Path, until: float) -> None:
-    while True:
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise StorageError(
-                    "busy", f"another agent is at work on {path.parent}; try again when it is done"
-                ) from None
+    while not _taken(fd, path):
+        if time.monotonic() >= until:
+            raise StorageError(
+                "busy", f"another agent is at work on {path.parent}; try again when it is done"
+            )
         time.sleep(_AGAIN_S)
+
+
+def _taken(fd: int, path: Path) -> bool:
+    with faults(path, "lock"):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def open_lock(path: Path) -> int:

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgewright_agent.errors import StorageError
 
 _UMASK = 0o022  # as the units have it: applications of other users read the models
 
@@ -42,10 +46,16 @@ class User:
 def owner_of(path: Path) -> User | None:
     """Return whose a path will be, or None when this process need not become another user for it.
 
-    The owner is that of the nearest folder that is there; only root becomes somebody else.
+    The owner is that of the nearest folder that is there, or of a link on the way to it that is not root's: who has
+    put it there says where it leads. Only root becomes somebody else.
     """
     if os.geteuid() != 0:
         return None
+    for place in reversed((path, *path.parents)):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            if stat.S_ISLNK(found.st_mode) and found.st_uid != 0:
+                return User.of(found.st_uid, found.st_gid)
     for place in (path, *path.parents):
         with contextlib.suppress(OSError):
             found = place.stat()
@@ -55,7 +65,11 @@ def owner_of(path: Path) -> User | None:
 
 @contextlib.contextmanager
 def as_owner(path: Path) -> Iterator[None]:
-    """Act as the owner of a path; afterwards again as before. Not for what starts programs: they could come back."""
+    """Act as the owner of a path; afterwards again as before. Not for what starts programs: they could come back.
+
+    Raises:
+        StorageError: `not-permitted`: the owner may not run this Python.
+    """
     user = owner_of(path)
     groups, gid = os.getgroups(), os.getegid()
     if user is None or not _take(user, os.setegid, os.seteuid):
@@ -63,6 +77,9 @@ def as_owner(path: Path) -> Iterator[None]:
         return
     umask = os.umask(_UMASK)
     try:
+        if not _may_run():  # what is imported from here on could not be read
+            told = f"{path} belongs to {user.name}, who may not run this Python ({sys.executable})"
+            raise StorageError("not-permitted", f"{told}; use one that all may run")
         yield
     finally:
         os.seteuid(0)
@@ -88,7 +105,13 @@ def as_caller() -> Iterator[None]:
 
 
 def become_owner(path: Path) -> None:
-    """Be the owner of a path from now on, in everything that this process does or starts."""
+    """Be the owner of a path from now on, in everything that this process does or starts.
+
+    Raises:
+        StorageError: `not-permitted`: the owner may not run this Python.
+    """
+    with as_owner(path):
+        pass  # it may
     user = owner_of(path)
     if user is None or not _take(
         user, lambda gid: os.setresgid(gid, gid, gid), lambda uid: os.setresuid(uid, uid, uid)
@@ -104,7 +127,7 @@ def _take(user: User, set_gid: Callable[[int], None], set_uid: Callable[[int], N
 
     That is in a container without CAP_SETUID and CAP_SETGID.
     """
-    groups, gid = os.getgroups(), os.getegid()
+    groups, gids = os.getgroups(), os.getresgid()
     try:
         if user.home is None:
             os.setgroups([user.gid])
@@ -112,9 +135,16 @@ def _take(user: User, set_gid: Callable[[int], None], set_uid: Callable[[int], N
             os.initgroups(user.name, user.gid)
         set_gid(user.gid)
         set_uid(user.uid)
-    except PermissionError:
-        with contextlib.suppress(PermissionError):
-            os.setegid(gid)
+    except OSError:  # also where this account is none that there is here, in a user namespace
+        with contextlib.suppress(OSError):
+            os.setresgid(*gids)
             os.setgroups(groups)
         return False
     return True
+
+
+def _may_run() -> bool:
+    """Whether the user that this process acts as may read its Python."""
+    return os.access(os.__file__, os.R_OK, effective_ids=True) and os.access(
+        sys.executable, os.X_OK, effective_ids=True
+    )

@@ -82,8 +82,9 @@ class Space:
                 self.store.disk.remove_tree(staging)
 
     def _victims(self, digest: str) -> list[Path]:
-        own = self.turns.index(digest) if digest in self.turns else len(self.turns)
-        order = [*self.given_up, *reversed(self.turns[own + 1 :])]
+        turns = list(dict.fromkeys(self.turns))  # what is named twice has its turn when it is named first
+        own = turns.index(digest) if digest in turns else len(turns)
+        order = [*self.given_up, *reversed(turns[own + 1 :])]
         parts = [self.store.staging(other) for other in dict.fromkeys(order) if other != digest]
         return [*self.store.caches(), *(part for part in parts if part.is_dir())]
 

@@ -13,7 +13,7 @@ from fuzz.targets import TARGETS
 MUTANTS = 250
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True, scope="session")  # workers come back to this module: what is made once stays
 def _tidy() -> Iterator[None]:
     yield
     tidy()

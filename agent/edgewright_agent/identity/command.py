@@ -28,6 +28,7 @@ from edgewright_agent.poll import trusted_now
 from edgewright_agent.record import Ledger
 from edgewright_agent.status import gather
 from edgewright_agent.store import Store
+from edgewright_agent.work import at_work
 
 
 def identity_of(config: Config) -> Identity:
@@ -68,15 +69,16 @@ def write_request(config: Config, out: Path) -> str:
 def install(config: Config, file: Path, now: datetime) -> str:
     """Check a certificate and put it in place; returns what to tell."""
     identity = identity_of(config)
-    with exclusive(config.state / "lock"):
+    pem = _read(file)  # as who calls: the agent's user may not read it
+    with at_work(config) as (ledger, _store), as_owner(identity.certificate.parent):
         found = certificate.check(
-            _read(file),
+            pem,
             key=load(identity.key),
             device_id=config.device.id,
             authorities=_read(identity.ca) if identity.ca else None,
             current=_read(identity.certificate) if identity.certificate.exists() else None,
         )
-        moment = trusted_now(Ledger(config.state, Disk()).record, now)
+        moment = trusted_now(ledger.record, now)
         if found.end <= moment:
             raise TrustError("certificate-expired", f"the certificate ended {to_text(found.end)}")
         certificate.install(identity.certificate, found, Disk())

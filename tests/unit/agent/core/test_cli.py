@@ -140,9 +140,9 @@ def test_init_in_a_shell_says_that_what_systemd_passes_is_not_checked(
     )
 
 
-@pytest.mark.parametrize("unit", [False, True])
-def test_a_credential_that_is_not_passed_is_a_failed_poll_in_a_unit_only(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, unit: bool
+@pytest.mark.parametrize("told", ["", "INVOCATION_ID", "EDGEWRIGHT_DAEMON"])
+def test_a_credential_that_is_not_passed_is_a_failed_poll_where_no_person_polls(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], told: str
 ) -> None:
     bench.document["source"] = {
         "url": "https://r.example/acme",
@@ -153,12 +153,12 @@ def test_a_credential_that_is_not_passed_is_a_failed_poll_in_a_unit_only(
     before = bench.ledger.record
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     monkeypatch.delenv("INVOCATION_ID", raising=False)
-    if unit:
-        monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    if told:
+        monkeypatch.setenv(told, "0" * 32)
     assert agent(bench, "once") == 1
     assert "systemd-run -p LoadCredential=" in capsys.readouterr().err
     poll = bench.ledger.record.poll
-    assert (poll and poll.code) == ("bad-secret" if unit else before.poll and before.poll.code)
+    assert (poll and poll.code) == ("bad-secret" if told else before.poll and before.poll.code)
 
 
 def test_run_follows_a_configuration_that_is_a_link(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

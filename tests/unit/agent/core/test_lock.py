@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -32,6 +35,15 @@ def test_a_command_waits_for_who_holds_it_only_for_a_moment(tmp_path: Path) -> N
         pass
     with at_work(bench.config), pytest.raises(StorageError), at_work(bench.config, patience_s=0.1):
         raise AssertionError("both hold it")
+
+
+def test_a_file_system_that_cannot_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_fd: int, _how: int) -> NoReturn:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match=f"cannot lock {tmp_path}/lock"), exclusive(tmp_path / "lock"):
+        pass
 
 
 def test_no_other_account_of_the_device_can_hold_any_lock_of_the_agent(tmp_path: Path) -> None:

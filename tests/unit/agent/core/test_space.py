@@ -13,6 +13,7 @@ import pytest
 from edgewright_agent.degrade import NO_SPACE
 from edgewright_agent.errors import TransportError
 from edgewright_agent.files import Calls, Free
+from edgewright_agent.space import Space
 from edgewright_agent.status import gather
 from unit.agent.core.workbench import MODEL, PI, Bench, Made, make_artifact
 
@@ -125,6 +126,16 @@ def test_downloads_that_do_not_fit_together_arrive_one_after_the_other(device: D
     assert device.running("alpha") == "1.0.0"
     device.disk.others = 0
     assert device.poll(2_000_000)["beta"] == "installed"
+
+
+def test_what_is_named_twice_has_its_turn_when_it_is_named_first(device: Device) -> None:
+    for made in (ALPHA, BETA):
+        device.store.staging(made.digest).mkdir(parents=True)
+        (device.store.staging(made.digest) / "model.onnx.part").write_bytes(b"x" * 10_000)
+    turns = [ALPHA.digest, BETA.digest, ALPHA.digest]  # assigned, and damaged as the factory model
+    space = Space(device.store, lambda _staged: None, turns)
+    assert space.make(BETA.digest, lambda spare: None if spare.bytes else "full") == "full"
+    assert device.arrived(ALPHA) == 10_000
 
 
 def test_what_comes_later_makes_way_only_where_that_is_enough(device: Device) -> None:

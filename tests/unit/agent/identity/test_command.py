@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from edgewright_agent import owner
 from edgewright_agent.cli import main
 from unit.devices.plant import Device, Plant
 
@@ -48,6 +51,28 @@ def test_the_way_from_a_key_to_a_certificate(
     assert agent(pump, "identity", "show") == 0
     shown = capsys.readouterr().out
     assert "certificate  valid" in shown and "by itself" in shown
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_certificate_that_root_installs_is_the_agents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "_may_run", lambda: True)  # a Python of tests may be root's alone
+    with tempfile.TemporaryDirectory(prefix="plant-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        plant = Plant(Path(folder), now=datetime.now(timezone.utc).replace(microsecond=0))
+        pump = plant.device("pump-7")
+        plant.enroll(pump)
+        given = tmp_path / "pump-7.crt"  # which the agent's user may not read
+        given.write_bytes(plant.certify().issued[0].pem)
+        for path in (pump.folder, *pump.folder.rglob("*")):
+            os.chown(path, 54321, 54321)
+        before = os.umask(0o077)
+        try:
+            assert agent(pump, "identity", "install", given) == 0
+        finally:
+            os.umask(before)
+        assert pump.identity.certificate.stat().st_uid == 54321
 
 
 def test_show_says_what_is_there_for_people_and_programs(
